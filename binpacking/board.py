@@ -1,0 +1,118 @@
+"""Free GPUs per node while a packing is built: plain lists that can be changed and undone.
+
+The only mutable value of this package; it never leaves a rung. Both rungs seat pieces through
+`best_fit`, so "fewest free GPUs, then name" is decided in one place.
+"""
+
+from typing import NamedTuple
+
+from binpacking.layout import Layout
+
+
+class KillOption(NamedTuple):
+    """The cheap way found to make room for one piece on one node."""
+
+    cost: int
+    free_after: int
+    node: int
+    gangs: tuple[int, ...]
+
+
+class Board:
+    """The state of all nodes, with a log for undoing."""
+
+    __slots__ = ("_costs", "_log", "_options", "alive", "free", "layout", "leaf_free")
+
+    def __init__(self, layout: Layout, costs: tuple[int, ...]) -> None:
+        self.layout = layout
+        self.free = list(layout.free)
+        self.leaf_free = [sum(layout.free[node] for node in nodes) for nodes in layout.leaves]
+        self.alive = [True] * len(costs)
+        self._costs = costs
+        self._log: list[tuple[int, int]] = []
+        self._options: dict[int, list[KillOption | None | bool]] = {}
+
+    def mark(self) -> int:
+        """A point to return to with `undo`."""
+        return len(self._log)
+
+    def undo(self, mark: int) -> None:
+        """Take back every change since `mark`."""
+        while len(self._log) > mark:
+            index, gpus = self._log.pop()
+            if index < 0:
+                self.alive[~index] = not self.alive[~index]
+            else:
+                self._change(index, -gpus)
+
+    def take(self, node: int, gpus: int) -> None:
+        """Seat a piece; negative GPUs lift it again."""
+        self._change(node, -gpus)
+        self._log.append((node, -gpus))
+
+    def stop(self, gang: int) -> None:
+        """Stop a gang: its GPUs come free on all its nodes."""
+        self.alive[gang] = False
+        self._log.append((~gang, 0))
+        for node, gpus in self.layout.parts[gang]:
+            self.take(node, -gpus)
+
+    def revive(self, gang: int) -> None:
+        """Let a stopped gang run on; nodes may go below zero, the caller looks."""
+        self.alive[gang] = True
+        self._log.append((~gang, 0))
+        for node, gpus in self.layout.parts[gang]:
+            self.take(node, gpus)
+
+    def stopped(self) -> list[int]:
+        """Numbers of the gangs that are stopped."""
+        return [gang for gang, alive in enumerate(self.alive) if not alive]
+
+    def best_fit(self, leaf: int, gpus: int) -> int:
+        """The node of the leaf with the fewest free GPUs that suffice, then by name; -1: none."""
+        if self.leaf_free[leaf] < gpus:
+            return -1
+        free, best, fewest = self.free, -1, 1 << 30
+        for node in self.layout.leaves[leaf]:
+            if gpus <= free[node] < fewest:
+                best, fewest = node, free[node]
+                if fewest == gpus:
+                    break
+        return best
+
+    def cheapest_kill(self, leaf: int, gpus: int) -> KillOption | None:
+        """The least (cost, free GPUs after, name) over the leaf's nodes; None: no way."""
+        options = self._options.setdefault(gpus, [False] * len(self.free))
+        best: KillOption | None = None
+        for node in self.layout.leaves[leaf]:
+            option = options[node]
+            if option is False:
+                option = options[node] = self._kill_option(node, gpus)
+            if isinstance(option, KillOption) and (best is None or option < best):
+                best = option
+        return best
+
+    def _change(self, node: int, gpus: int) -> None:
+        self.free[node] += gpus
+        self.leaf_free[self.layout.leaf_of[node]] += gpus
+        for options in self._options.values():
+            options[node] = False
+
+    def _kill_option(self, node: int, gpus: int) -> KillOption | None:
+        """Gangs of the node by rising cost until the piece fits, less those not needed."""
+        room = self.free[node]
+        chosen: list[tuple[int, int]] = []
+        for gang, held in self.layout.gangs_on[node]:
+            if room >= gpus:
+                break
+            if self.alive[gang]:
+                chosen.append((gang, held))
+                room += held
+        if room < gpus:
+            return None
+        for gang, held in reversed(chosen[:-1]):
+            if room - held >= gpus:
+                chosen.remove((gang, held))
+                room -= held
+        cost = sum(self._costs[gang] for gang, _ in chosen)
+        return KillOption(cost, room - gpus, node, tuple(gang for gang, _ in chosen))

@@ -1,0 +1,81 @@
+"""Cheap bounds that no packing can beat, to know when the heuristic's answer needs no proof.
+
+Unserved: a request can be served at most `limit` times its best model's capacity, and not at all
+where no single replica fits even if every gang is stopped. Loss: at least 0. Batch value, when
+no gang is stopped: requests that fit alone, taken by value per GPU into the free GPUs that the
+online replicas must leave (a fractional knapsack over the whole cluster).
+"""
+
+from fractions import Fraction
+
+from binpacking.layout import Layout
+from binpacking.problem import OnlineRequest, Problem, Shape, Tiers
+
+
+def settled(problem: Problem, layout: Layout, tiers: Tiers) -> bool:
+    """True when tiers 1 and 2 cannot be improved, whatever a solver does."""
+    return tiers.loss == 0 and tiers.unserved_milli_gpus == least_unserved(problem, layout)
+
+
+def least_unserved(problem: Problem, layout: Layout) -> int:
+    """Milli-GPUs of online shortage that stay unserved in every packing."""
+    cleared = list(layout.free)
+    for parts in layout.parts:
+        for node, gpus in parts:
+            cleared[node] += gpus
+    total = 0
+    for request in problem.online:
+        best = _best_capacity(request, layout, cleared)
+        total += max(0, request.shortage_milli - request.limit * best) * request.shape.size
+    return total
+
+
+def most_batch_value(problem: Problem, layout: Layout) -> int:
+    """No packing without kills that serves the online requests as well exceeds this value."""
+    free = sum(layout.free) - sum(_least_gpus(request, layout) for request in problem.online)
+    startable = [
+        (Fraction(request.value, request.shape.size), request.shape.size)
+        for request in problem.batch
+        if any(
+            _fits_alone(layout, layout.free, leaf, request.shape)
+            for leaf in layout.allowed(request.gpu_models)
+        )
+    ]
+    value = Fraction(0)
+    for density, size in sorted(startable, reverse=True):
+        used = min(size, max(0, free))
+        value += density * used
+        free -= used
+    return int(value)
+
+
+def _least_gpus(request: OnlineRequest, layout: Layout) -> int:
+    """GPUs that serving the request as well as it can be served takes at least."""
+    best = _best_capacity(request, layout, layout.free)
+    if not best:
+        return 0
+    return min(request.limit, -(-max(0, request.shortage_milli) // best)) * request.shape.size
+
+
+def _best_capacity(
+    request: OnlineRequest, layout: Layout, free: list[int] | tuple[int, ...]
+) -> int:
+    """Milli-replicas of one replica on the best model that has a leaf for it; 0: none has."""
+    return max(
+        (
+            capacity
+            for model, capacity in request.capacity_milli.items()
+            if any(
+                _fits_alone(layout, free, leaf, request.shape)
+                for leaf in layout.leaves_of.get(model, ())
+            )
+        ),
+        default=0,
+    )
+
+
+def _fits_alone(
+    layout: Layout, free: list[int] | tuple[int, ...], leaf: int, shape: Shape
+) -> bool:
+    slots = sum(free[node] // shape.gpus for node in layout.leaves[leaf])
+    return slots >= shape.pieces

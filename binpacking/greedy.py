@@ -1,0 +1,160 @@
+"""The heuristic rung: cost-aware best fit, online first, then batch.
+
+It answers every question, in milliseconds, and proves nothing. Online requests go in the
+problem's order and replica by replica: a seat without a kill (preferred model first) before a
+seat with one, and among those the least cost per served milli-replica. Then superfluous replicas
+and needless kills are dropped, and batch jobs fill what is free.
+"""
+
+from typing import NamedTuple
+
+from binpacking.board import Board
+from binpacking.draft import Draft, Seat
+from binpacking.layout import Layout
+from binpacking.problem import BatchRequest, OnlineRequest, Problem, Shape
+from binpacking.prune import drop_needless_kills, drop_superfluous
+
+
+class _Trial(NamedTuple):
+    """What seating one replica in one leaf would take."""
+
+    cost: int
+    leftover: int
+    """Free GPUs left on the nodes used: small is a good fit."""
+    leaf: int
+    nodes: tuple[int, ...]
+    gangs: tuple[int, ...]
+
+
+def greedy(problem: Problem, layout: Layout) -> Draft:
+    """Seat what can be seated, stopping gangs only for online requests."""
+    board = Board(layout, tuple(gang.cost for gang in problem.gangs))
+    seats: list[Seat] = []
+    for index, request in enumerate(problem.online):
+        seats += _serve(board, index, request)
+    seats = drop_superfluous(problem, board, seats)
+    seats = drop_needless_kills(problem, board, seats)
+    return Draft(board, tuple(seats), fill_batch(problem, board))
+
+
+def fill_batch(
+    problem: Problem, board: Board, seated: tuple[Seat, ...] = ()
+) -> tuple[Seat, ...]:
+    """Add batch jobs to those seated: most value per GPU first, then larger, then by key."""
+    taken = {seat.request for seat in seated}
+    seats = list(seated)
+    hopeless: set[tuple[Shape, tuple[str, ...]]] = set()
+    for index in batch_order(problem.batch):
+        request = problem.batch[index]
+        if index in taken or (request.shape, request.gpu_models) in hopeless:
+            continue
+        trials = [
+            trial
+            for leaf in board.layout.allowed(request.gpu_models)
+            if (trial := _try(board, leaf, request.shape, may_kill=False))
+        ]
+        if not trials:
+            hopeless.add((request.shape, request.gpu_models))
+            continue
+        best = min(trials, key=lambda trial: (trial.leftover, board.leaf_free[trial.leaf], trial))
+        _commit(board, best, request.shape)
+        seats.append(Seat(index, best.nodes))
+    return tuple(seats)
+
+
+def batch_order(batch: tuple[BatchRequest, ...]) -> list[int]:
+    """Indices by value per GPU descending, then size descending, then key."""
+
+    def rank(index: int) -> tuple[int, int, str]:
+        request = batch[index]
+        size = request.shape.size
+        return (-request.value * 1_000_000 // size, -size, request.key)
+
+    return sorted(range(len(batch)), key=rank)
+
+
+def _serve(board: Board, index: int, request: OnlineRequest) -> list[Seat]:
+    """Replicas until the shortage is covered, the limit reached, or no leaf has a way."""
+    seats: list[Seat] = []
+    missing = request.shortage_milli
+    leaves = board.layout.allowed(tuple(request.capacity_milli)) if request.capacity_milli else ()
+    trials: dict[bool, dict[int, _Trial | None]] = {False: {}, True: {}}
+    while missing > 0 and len(seats) < request.limit:
+        best = _best(board, request, leaves, trials, missing)
+        if best is None:
+            break
+        _commit(board, best, request.shape)
+        _forget(board, best, trials)
+        seats.append(Seat(index, best.nodes))
+        missing -= request.capacity_milli[board.layout.models[best.leaf]]
+    return seats
+
+
+def _best(
+    board: Board,
+    request: OnlineRequest,
+    leaves: tuple[int, ...],
+    trials: dict[bool, dict[int, _Trial | None]],
+    missing: int,
+) -> _Trial | None:
+    """The seat to take next; trials of leaves unchanged since the last replica are reused."""
+    rank = {model: place for place, model in enumerate(request.capacity_milli)}
+    models = board.layout.models
+
+    def order(trial: _Trial) -> tuple[int, int, int, int, int]:
+        served = min(missing, request.capacity_milli[models[trial.leaf]])
+        price = trial.cost * 1_000_000 // served
+        preference = rank[models[trial.leaf]]
+        return (price, preference, trial.leftover, board.leaf_free[trial.leaf], trial.leaf)
+
+    for may_kill in (False, True):
+        known = trials[may_kill]
+        for leaf in leaves:
+            if leaf not in known:
+                known[leaf] = _try(board, leaf, request.shape, may_kill=may_kill)
+        found = [trial for trial in known.values() if trial]
+        if found:
+            return min(found, key=order)
+    return None
+
+
+def _try(board: Board, leaf: int, shape: Shape, *, may_kill: bool) -> _Trial | None:
+    """Seat one replica or job in the leaf, note what it took, and undo it."""
+    if not may_kill and board.leaf_free[leaf] < shape.size:
+        return None
+    mark = board.mark()
+    cost, nodes, gangs = 0, [], []
+    for _ in range(shape.pieces):
+        node = board.best_fit(leaf, shape.gpus)
+        if node < 0:
+            option = board.cheapest_kill(leaf, shape.gpus) if may_kill else None
+            if option is None:
+                board.undo(mark)
+                return None
+            cost, node = cost + option.cost, option.node
+            gangs += option.gangs
+            for gang in option.gangs:
+                board.stop(gang)
+        board.take(node, shape.gpus)
+        nodes.append(node)
+    leftover = sum(board.free[node] for node in set(nodes))
+    board.undo(mark)
+    return _Trial(cost, leftover, leaf, tuple(nodes), tuple(gangs))
+
+
+def _commit(board: Board, trial: _Trial, shape: Shape) -> None:
+    for gang in trial.gangs:
+        board.stop(gang)
+    for node in trial.nodes:
+        board.take(node, shape.gpus)
+
+
+def _forget(board: Board, trial: _Trial, trials: dict[bool, dict[int, _Trial | None]]) -> None:
+    """Drop the trials of every leaf that the committed one changed."""
+    layout = board.layout
+    changed = {trial.leaf}
+    for gang in trial.gangs:
+        changed.update(layout.leaf_of[node] for node, _ in layout.parts[gang])
+    for known in trials.values():
+        for leaf in changed:
+            known.pop(leaf, None)

@@ -1,0 +1,88 @@
+"""Nodes and the devices on them, as values.
+
+First words of the capacity vocabulary: everything in this package and above speaks of `Node`
+and `Device`. Quantities are integers: milli-GPU (1000 = one whole GPU), MiB, milli-CPU.
+"""
+
+from typing import Literal
+
+import msgspec
+
+WHOLE_GPU_MILLI = 1000
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """A pod that holds a part of a device, or all of it."""
+
+    owner: str
+    """Key of the replica or job, or the pod's own uid when nobody known owns it."""
+    milli_gpu: int = WHOLE_GPU_MILLI
+    memory_mib: int = 0
+    via: Literal["device-plugin", "dra"] = "device-plugin"
+
+
+class Device(msgspec.Struct, frozen=True):
+    """One GPU: what it is, whether it works, who holds it, which engines sleep on it."""
+
+    index: int
+    uuid: str
+    memory_mib: int
+    healthy: bool = True
+    holders: tuple[Holder, ...] = ()
+    sleepers: tuple[str, ...] = ()
+    """Keys of standby units whose weights are tied to this device."""
+
+    @property
+    def free(self) -> bool:
+        """True when a whole-GPU pod may take the device."""
+        return self.healthy and not self.holders
+
+
+class Taint(msgspec.Struct, frozen=True):
+    """A node taint in Kubernetes' words."""
+
+    key: str
+    value: str
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
+
+
+class Image(msgspec.Struct, frozen=True):
+    """A container image present on a node."""
+
+    name: str
+    size_mib: int
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU node as observed."""
+
+    name: str
+    gpu_model: str
+    switch_path: tuple[str, ...]
+    """Switches from the core down to the leaf; a domain is the whole prefix, not one name."""
+    devices: tuple[Device, ...]
+    resource_name: str = "nvidia.com/gpu"
+    labels: dict[str, str] = {}
+    taints: tuple[Taint, ...] = ()
+    ready: bool = True
+    cordoned: bool = False
+    spot: bool = False
+    cpu_milli: int = 0
+    memory_mib: int = 0
+    disk_mib: int = 0
+    images: tuple[Image, ...] = ()
+
+    @property
+    def schedulable(self) -> bool:
+        """True when new pods may be placed here."""
+        return self.ready and not self.cordoned
+
+    @property
+    def free_gpus(self) -> int:
+        """Whole GPUs without a holder, 0 on a node that takes no new pods."""
+        return sum(device.free for device in self.devices) if self.schedulable else 0
+
+    @property
+    def leaf(self) -> tuple[str, ...]:
+        """The leaf switch's full path, with the GPU model: a mixed leaf counts as several."""
+        return (*self.switch_path, self.gpu_model)

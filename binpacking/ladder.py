@@ -1,0 +1,77 @@
+"""From a problem to the best verified packing within an effort.
+
+The heuristic answers first. Where cheap bounds prove that nothing can be gained the solver is
+not asked; else the integer program gives a second candidate. Every candidate passes the
+independent checker or is dropped with its reason; the lexicographically better one leaves, the
+heuristic's on a tie. Efforts count branch-and-bound nodes, never seconds, so that the same
+problem always has the same answer.
+"""
+
+import msgspec
+
+from binpacking.bounds import most_batch_value, settled
+from binpacking.draft import Draft, nothing, packing
+from binpacking.greedy import greedy
+from binpacking.layout import Layout, compile_layout
+from binpacking.problem import Effort, Packing, Problem, Rung, Tiers
+from binpacking.program import Bounds, program
+from binpacking.verify import verify
+
+
+def solve(problem: Problem, effort: Effort) -> Packing:
+    """The best verified packing found.
+
+    Raises ValueError where the problem contradicts itself (see `layout`). `gap` is 0.0 where
+    tiers 1 and 2 are proven, None where nothing is.
+    """
+    layout = compile_layout(problem)
+    best, rejected = _checked(problem, greedy(problem, layout), "greedy")
+    if best is None:
+        best = packing(problem, nothing(problem, layout), "empty")
+    proven = settled(problem, layout, best.tiers)
+    enough = proven and best.tiers.batch_value == most_batch_value(problem, layout)
+    if enough or not effort.program:
+        return msgspec.structs.replace(best, gap=0.0 if proven else None, rejected=rejected)
+    draft, bounds = program(problem, layout, effort, best.tiers)
+    if draft is not None:
+        other, reasons = _checked(problem, draft, "program")
+        rejected += reasons
+        if other is not None and better(other.tiers, best.tiers):
+            best = other
+    return msgspec.structs.replace(best, gap=_gap(best.tiers, bounds), rejected=rejected)
+
+
+def _gap(tiers: Tiers, bounds: Bounds) -> float | None:
+    """Tier 1's relative gap where it is above 0, else tier 2's; None without a bound."""
+    for value, bound in (
+        (tiers.unserved_milli_gpus, bounds.unserved_milli_gpus),
+        (tiers.loss, bounds.loss),
+    ):
+        if bound is None:
+            return None
+        if value > bound:
+            return (value - bound) / value
+    return 0.0
+
+
+def better(left: Tiers, right: Tiers) -> bool:
+    """True when `left` beats `right` in the first tier where they differ."""
+    return _order(left) < _order(right)
+
+
+def _order(tiers: Tiers) -> tuple[int, int, int, int]:
+    return (
+        tiers.unserved_milli_gpus,
+        tiers.loss,
+        -tiers.batch_value,
+        tiers.fragmentation_milli_gpus,
+    )
+
+
+def _checked(
+    problem: Problem, draft: Draft, rung: Rung
+) -> tuple[Packing | None, tuple[str, ...]]:
+    """The draft as a packing if it passes the checker, else None and the checker's sentences."""
+    answer = packing(problem, draft, rung)
+    wrong = verify(problem, answer)
+    return (None if wrong else answer), tuple(f"{rung}: {sentence}" for sentence in wrong)

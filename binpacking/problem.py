@@ -1,0 +1,127 @@
+"""What the packer is asked and what it answers, as values.
+
+The planner states a `Problem` (free GPUs, online shortages, batch candidates, gangs that may
+give way); a rung of the ladder answers with a `Packing`; `verify` accepts or refuses it.
+Every number is an integer, so that an answer can be checked without tolerance.
+"""
+
+from typing import Literal
+
+import msgspec
+
+Rung = Literal["empty", "greedy", "program"]
+
+
+class Supply(msgspec.Struct, frozen=True):
+    """A node's whole GPUs that a new pod may count on: free now, or being released."""
+
+    node: str
+    gpu_model: str
+    leaf: tuple[str, ...]
+    """Switch path and GPU model; tensor-parallel pieces and gangs stay inside one leaf."""
+    free: int
+    total: int
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """`pieces` pods of `gpus` whole GPUs each, all under one leaf switch."""
+
+    pieces: int
+    gpus: int
+
+    @property
+    def size(self) -> int:
+        """GPUs of the whole."""
+        return self.pieces * self.gpus
+
+
+class OnlineRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A role that lacks capacity.
+
+    One replica on GPU model m yields `capacity_milli[m]` thousandths of a reference replica;
+    replicas are added until `shortage_milli` is covered. Key order of `capacity_milli` is the
+    order of preference among models.
+    """
+
+    key: str
+    shape: Shape
+    capacity_milli: dict[str, int]
+    shortage_milli: int
+    limit: int
+    """Most replicas that may be added, whatever the shortage."""
+
+
+class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A gang that waits: started whole, in one leaf, or not at all."""
+
+    key: str
+    shape: Shape
+    gpu_models: tuple[str, ...]
+    """Allowed models; empty means any."""
+    value: int
+    """Worth of starting it now: priority x GPUs x expected share of work that is kept."""
+
+
+class Gang(msgspec.Struct, frozen=True, kw_only=True):
+    """A running gang that may be stopped, and what that would cost."""
+
+    key: str
+    parts: tuple[tuple[str, int], ...]
+    """(node, GPUs) in order of node; the whole gang goes or stays."""
+    cost: int
+    """Priority-weighted GPU-seconds that stopping it throws away, restart included."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One packing question. Tuples are in order of importance, then of key."""
+
+    supplies: tuple[Supply, ...]
+    online: tuple[OnlineRequest, ...] = ()
+    batch: tuple[BatchRequest, ...] = ()
+    gangs: tuple[Gang, ...] = ()
+    mix: tuple[tuple[int, int], ...] = ((1, 35), (2, 20), (4, 20), (8, 25))
+    """Shapes to come: (GPUs on one node, weight in percent), for the fragmentation tier."""
+
+
+class Effort(msgspec.Struct, frozen=True, kw_only=True):
+    """How hard to try, in units that do not depend on the machine."""
+
+    name: Literal["quick", "full"]
+    program: bool
+    """Whether the integer program may be solved; otherwise the heuristic answers."""
+    node_limit: int = 2000
+    """Branch-and-bound nodes per tier."""
+    gap: float = 0.0
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """One replica or job with its nodes."""
+
+    key: str
+    parts: tuple[tuple[str, int], ...]
+    """(node, GPUs), one entry per piece, in order of node; two pieces may share a node."""
+
+
+class Tiers(msgspec.Struct, frozen=True):
+    """The objective, most important first; smaller is better in each but `batch_value`."""
+
+    unserved_milli_gpus: int
+    loss: int
+    batch_value: int
+    fragmentation_milli_gpus: int
+
+
+class Packing(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer: what goes where, who gives way, and how good it is known to be."""
+
+    online: tuple[Placed, ...] = ()
+    batch: tuple[Placed, ...] = ()
+    killed: tuple[str, ...] = ()
+    unserved: dict[str, int] = {}
+    """Milli-replicas of shortage left per request key, only where above 0."""
+    tiers: Tiers = Tiers(0, 0, 0, 0)
+    rung: Rung = "empty"
+    gap: float | None = None
+    """Relative gap of tiers 1 and 2 to a proven bound; None where nothing is proven."""
+    rejected: tuple[str, ...] = ()
+    """Why candidates of other rungs were dropped: "rung: sentence"."""

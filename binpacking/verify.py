@@ -1,0 +1,159 @@
+"""Whether a packing may leave: every claim checked against the problem, from nothing else.
+
+Shares no code with the rungs on purpose, so that a mistake there is not repeated here. A needless
+kill is one whose GPUs no online replica of this very packing stands on.
+"""
+
+from collections import Counter
+
+from binpacking.problem import BatchRequest, OnlineRequest, Packing, Placed, Problem, Tiers
+
+
+def verify(problem: Problem, packing: Packing) -> tuple[str, ...]:
+    """What is wrong with the packing, one sentence each; empty means accepted."""
+    wrong = _keys(problem, packing)
+    if wrong:
+        return tuple(wrong)
+    wrong += _seats(problem, packing)
+    wrong += _capacity(problem, packing)
+    wrong += _kills(problem, packing)
+    wrong += _replicas(problem, packing)
+    wrong += _claims(problem, packing)
+    return tuple(wrong)
+
+
+def _keys(problem: Problem, packing: Packing) -> list[str]:
+    """Every key and node is known, and nothing single appears twice."""
+    nodes = {supply.node for supply in problem.supplies}
+    online = {request.key for request in problem.online}
+    batch = {request.key for request in problem.batch}
+    gangs = {gang.key for gang in problem.gangs}
+    wrong = [f"{p.key}: no such online request" for p in packing.online if p.key not in online]
+    wrong += [f"{p.key}: no such batch request" for p in packing.batch if p.key not in batch]
+    wrong += [f"{key}: no such gang to stop" for key in packing.killed if key not in gangs]
+    started = [placed.key for placed in packing.batch]
+    wrong += [f"{key}: started {n} times" for key, n in Counter(started).items() if n > 1]
+    wrong += [f"{key}: stopped {n} times" for key, n in Counter(packing.killed).items() if n > 1]
+    wrong += [f"{key}: both started and stopped" for key in packing.killed if key in started]
+    for placed in (*packing.online, *packing.batch):
+        wrong += [f"{placed.key}: no such node {n}" for n, _ in placed.parts if n not in nodes]
+    return wrong
+
+
+def _seats(problem: Problem, packing: Packing) -> list[str]:
+    """Shape, leaf and GPU model of every placement."""
+    online = {request.key: request for request in problem.online}
+    batch = {request.key: request for request in problem.batch}
+    wrong: list[str] = []
+    for placed in packing.online:
+        request = online[placed.key]
+        wrong += _seat(problem, placed, request, tuple(request.capacity_milli))
+    for placed in packing.batch:
+        job = batch[placed.key]
+        everything = tuple(supply.gpu_model for supply in problem.supplies)
+        wrong += _seat(problem, placed, job, job.gpu_models or everything)
+    return wrong
+
+
+def _seat(
+    problem: Problem, placed: Placed, request: OnlineRequest | BatchRequest, models: tuple[str, ...]
+) -> list[str]:
+    shape = request.shape
+    wrong = []
+    if [gpus for _, gpus in placed.parts] != [shape.gpus] * shape.pieces:
+        wrong.append(f"{placed.key}: parts are not {shape.pieces} pieces of {shape.gpus} GPUs")
+    used = {node for node, _ in placed.parts}
+    supplies = [supply for supply in problem.supplies if supply.node in used]
+    if len({supply.leaf for supply in supplies}) > 1:
+        wrong.append(f"{placed.key}: pieces stand under more than one leaf")
+    for supply in supplies:
+        if supply.gpu_model not in models:
+            wrong.append(f"{placed.key}: GPU model {supply.gpu_model} is not allowed")
+    return wrong
+
+
+def _left(
+    problem: Problem, packing: Packing, placements: tuple[Placed, ...]
+) -> dict[str, int]:
+    """Free GPUs per supplied node after the kills and these placements."""
+    left = {supply.node: supply.free for supply in problem.supplies}
+    stopped = set(packing.killed)
+    for gang in problem.gangs:
+        if gang.key in stopped:
+            for node, gpus in gang.parts:
+                if node in left:
+                    left[node] += gpus
+    for placed in placements:
+        for node, gpus in placed.parts:
+            left[node] -= gpus
+    return left
+
+
+def _capacity(problem: Problem, packing: Packing) -> list[str]:
+    left = _left(problem, packing, (*packing.online, *packing.batch))
+    return [f"{node}: {-gpus} GPUs too many" for node, gpus in left.items() if gpus < 0]
+
+
+def _kills(problem: Problem, packing: Packing) -> list[str]:
+    """Every stopped gang holds GPUs that an online replica stands on."""
+    left = _left(problem, packing, packing.online)
+    stopped = set(packing.killed)
+    return [
+        f"{gang.key}: stopped without need"
+        for gang in problem.gangs
+        if gang.key in stopped and all(left.get(node, gpus) >= gpus for node, gpus in gang.parts)
+    ]
+
+
+def _replicas(problem: Problem, packing: Packing) -> list[str]:
+    """No more replicas than the limit allows and the shortage needs."""
+    wrong = []
+    for request in problem.online:
+        yields = _yields(problem, packing, request)
+        if len(yields) > request.limit:
+            wrong.append(f"{request.key}: {len(yields)} replicas, at most {request.limit} allowed")
+        if yields and sum(yields) - min(yields) >= request.shortage_milli:
+            wrong.append(f"{request.key}: a replica more than the shortage needs")
+    return wrong
+
+
+def _yields(problem: Problem, packing: Packing, request: OnlineRequest) -> list[int]:
+    """Milli-replicas of each replica placed for this request; 0 on a model not allowed."""
+    model = {supply.node: supply.gpu_model for supply in problem.supplies}
+    return [
+        request.capacity_milli.get(model[placed.parts[0][0]], 0)
+        for placed in packing.online
+        if placed.key == request.key and placed.parts
+    ]
+
+
+def _claims(problem: Problem, packing: Packing) -> list[str]:
+    """The packing's `unserved` and `tiers` are what its placements and kills amount to."""
+    unserved: dict[str, int] = {}
+    lost_milli = 0
+    for request in problem.online:
+        missing = request.shortage_milli - sum(_yields(problem, packing, request))
+        if missing > 0:
+            unserved[request.key] = missing
+            lost_milli += missing * request.shape.pieces * request.shape.gpus
+    wrong = []
+    if unserved != packing.unserved:
+        wrong.append(f"unserved: claimed {packing.unserved}, found {unserved}")
+    stopped, started = set(packing.killed), {placed.key for placed in packing.batch}
+    tiers = Tiers(
+        unserved_milli_gpus=lost_milli,
+        loss=sum(gang.cost for gang in problem.gangs if gang.key in stopped),
+        batch_value=sum(job.value for job in problem.batch if job.key in started),
+        fragmentation_milli_gpus=_wasted(problem, packing),
+    )
+    if tiers != packing.tiers:
+        wrong.append(f"tiers: claimed {packing.tiers}, found {tiers}")
+    return wrong
+
+
+def _wasted(problem: Problem, packing: Packing) -> int:
+    """Expected milli-GPUs of no use to the mix on what stays free, node by node."""
+    left = _left(problem, packing, (*packing.online, *packing.batch))
+    total = sum(weight for _, weight in problem.mix)
+    wasted = sum(gpus % size * weight for gpus in left.values() for size, weight in problem.mix)
+    return wasted * 1000 // total if total else 0

@@ -1,0 +1,28 @@
+"""Numbers to numbers: rates of the past become quantiles of the coming rates and peaks.
+
+    samples -> store -> panel -> members -> (replay -> calibration, verdict) -> quantiles
+
+Pure: no clock, no files, no chance, no logging. The state goes in and comes out.
+"""
+
+from forecasting.forecast import State, forecast, initial_state
+from forecasting.values import (
+    DEFAULT_HORIZONS,
+    DEFAULT_LEADS,
+    Forecasts,
+    Sample,
+    SeriesForecast,
+    Status,
+)
+
+__all__ = [
+    "DEFAULT_HORIZONS",
+    "DEFAULT_LEADS",
+    "Forecasts",
+    "Sample",
+    "SeriesForecast",
+    "State",
+    "Status",
+    "forecast",
+    "initial_state",
+]

@@ -1,0 +1,96 @@
+"""Near targets learn from every bin that closes, between two replays.
+
+A replay is hours old at worst. Until the next one, each near quantile moves up a step when the
+target exceeds it and down a little when it does not, in the ratio that keeps its share of
+exceedances (Gibbs & Candes 2021, as quantile tracking). Far targets see too few independent
+outcomes in that time; they are left to the replay.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from forecasting.grid import Floats, Grid, Ints
+from forecasting.panel import Panel
+from forecasting.scales import near
+
+# One miss moves a quantile by this share of its span; the span is about P95 - P50 of a target.
+_STEP = 0.04
+_GREATEST_DRIFT = 1.0
+_SPAN_UNITS = 2.0
+_KNOWN_SHARE = 0.75
+
+
+class Feedback(msgspec.Struct, frozen=True):
+    """`drift` [series, near target, quantile] in spans; `said` [series, bin, near target,
+    quantile] the roots issued at the newest bins, newest last, NaN where none were."""
+
+    drift: Floats
+    said: Floats
+
+
+def near_targets(grid: Grid) -> Ints:
+    """Numbers of the targets that take feedback."""
+    return np.flatnonzero(near(np.array(grid.target_steps), grid))
+
+
+def spans(unit: Floats, grid: Grid) -> Floats:
+    """Roots per drift of 1 [series, near target], from the present unit [series, target]."""
+    which = near_targets(grid)
+    spread: Floats = _SPAN_UNITS * unit[:, which] * np.sqrt(np.array(grid.target_steps)[which])
+    return spread
+
+
+def aligned(old: Feedback | None, source: Ints, grid: Grid) -> Feedback:
+    """Feedback for the series whose old rows are `source`; -1 marks a series never seen."""
+    shape = (near_targets(grid).size, len(grid.quantiles))
+    drift = np.zeros((source.size, *shape))
+    said = np.full((source.size, grid.hour + 1, *shape), np.nan)
+    if old is not None:
+        drift[source >= 0] = old.drift[source[source >= 0]]
+        said[source >= 0] = old.said[source[source >= 0]]
+    return Feedback(drift, said)
+
+
+def heard(feedback: Feedback, panel: Panel, grid: Grid, closed: int) -> Feedback:
+    """Compare what was issued with the `closed` bins that have come since; move on to now."""
+    said = _moved(feedback.said, closed)
+    drift = feedback.drift.copy()
+    tau = np.array(grid.quantiles)
+    for index, target in enumerate(near_targets(grid)):
+        steps = grid.target_steps[target]
+        bins = steps if target >= len(grid.horizon_steps) else 1
+        for back in range(min(closed, grid.hour + 1 - steps)):
+            seen = _seen(panel, bins, back)
+            then = said[:, -1 - back - steps, index]
+            known = np.isfinite(seen) & np.isfinite(then).all(axis=1)
+            missed = (seen[:, None] > then) - (1 - tau)
+            drift[:, index] += np.where(known[:, None], _STEP * missed, 0.0)
+    return Feedback(np.clip(drift, -_GREATEST_DRIFT, _GREATEST_DRIFT), said)
+
+
+def recorded(feedback: Feedback, panel: Panel, roots: Floats, grid: Grid) -> Feedback:
+    """Remember the roots [series, target, quantile] issued now, to be compared later.
+
+    Forecasts from a silent feed are not remembered: their misses would speak of the silence.
+    """
+    said = feedback.said.copy()
+    fresh = panel.known[:, -1]
+    said[fresh, -1] = roots[fresh][:, near_targets(grid)]
+    return Feedback(feedback.drift, said)
+
+
+def _moved(said: Floats, by: int) -> Floats:
+    out = np.full_like(said, np.nan)
+    if by < said.shape[1]:
+        out[:, : said.shape[1] - by] = said[:, by:]
+    return out
+
+
+def _seen(panel: Panel, bins: int, back: int) -> Floats:
+    """Largest root of the `bins` that ended up to `back` bins ago [series]; NaN if unknown."""
+    stop = panel.z.shape[1] - back
+    window = slice(stop - bins, stop)
+    enough = panel.known[:, window].sum(axis=1) >= _KNOWN_SHARE * bins
+    return np.where(enough, panel.z[:, window].max(axis=1), np.nan)

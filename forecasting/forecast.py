@@ -1,0 +1,139 @@
+"""observe -> learn -> issue: the forecaster as one pure function from state to state.
+
+    forecast(state, new samples, now) -> Forecasts, next state
+
+The caller's old state stays valid: arrays that have been published are never written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from forecasting.feedback import Feedback, aligned, heard, recorded
+from forecasting.grid import Floats, Grid, Ints, make_grid
+from forecasting.knowledge import Knowledge, refreshed
+from forecasting.members import MEMBERS
+from forecasting.panel import Panel, make_panel
+from forecasting.quantiles import Issued, issue
+from forecasting.status import statuses
+from forecasting.store import Store, absorb, empty_store
+from forecasting.values import (
+    DEFAULT_HORIZONS,
+    DEFAULT_LEADS,
+    Forecasts,
+    Sample,
+    SeriesForecast,
+)
+
+DEFAULT_QUANTILES = (0.5, 0.9, 0.95, 0.99)
+DEFAULT_MEMBERS = ("last", "profile", "harmonic")
+
+
+class State(msgspec.Struct, frozen=True):
+    """Settings, observations and what was learnt from them."""
+
+    grid: Grid
+    members: tuple[str, ...]
+    store: Store
+    knowledge: Knowledge | None
+    feedback: Feedback | None
+
+
+def initial_state(
+    *,
+    bin_seconds: float = 300.0,
+    horizons_seconds: Sequence[float] = DEFAULT_HORIZONS,
+    leads_seconds: Sequence[float] = DEFAULT_LEADS,
+    quantiles: Sequence[float] = DEFAULT_QUANTILES,
+    members: Sequence[str] = DEFAULT_MEMBERS,
+) -> State:
+    """A forecaster that has seen nothing. ValueError names the field that cannot be used.
+
+    Horizons and leads are multiples of the bin, at most a day. `members` starts with "last",
+    which is the fallback of every target and the yardstick of the others.
+    """
+    grid = make_grid(bin_seconds, horizons_seconds, leads_seconds, quantiles)
+    unknown = [name for name in members if name not in MEMBERS]
+    if unknown or len(set(members)) != len(members) or tuple(members[:1]) != ("last",):
+        raise ValueError(f"members: {members} must start with 'last'; known: {sorted(MEMBERS)}")
+    return State(grid, tuple(members), empty_store(grid), None, None)
+
+
+def forecast(
+    state: State, new: Sequence[Sample], now_seconds: float
+) -> tuple[Forecasts, State]:
+    """Take in what was observed since the last call and forecast every known series.
+
+    The first call may bring days of history; later ones a bin or two. Bins nobody reported are
+    unknown. Samples that start after `now_seconds` are dropped, and a `now_seconds` before the
+    one of the last call counts as that one.
+    """
+    grid = state.grid
+    store = absorb(state.store, grid, new, now_seconds)
+    if not store.keys:
+        return _forecasts(grid, store, {}), State(grid, state.members, store, None, None)
+    panel = make_panel(store, grid)
+    members = tuple(MEMBERS[name] for name in state.members)
+    source = _old_rows(state.store, store)
+    closed = store.end - state.store.end if state.store.keys else 0
+    knowledge = refreshed(state.knowledge, source, panel, grid, members)
+    feedback = heard(aligned(state.feedback, source, grid), panel, grid, closed)
+    issued = issue(panel, grid, members, knowledge, feedback)
+    feedback = recorded(feedback, panel, issued.roots, grid)
+    series = _series(state.members, store, panel, grid, issued, knowledge)
+    return (
+        _forecasts(grid, store, series),
+        State(grid, state.members, store, knowledge, feedback),
+    )
+
+
+def _old_rows(old: Store, new: Store) -> Ints:
+    """Where each series of `new` stood in `old`; -1 if it did not."""
+    row_of = {key: row for row, key in enumerate(old.keys)}
+    return np.array([row_of.get(key, -1) for key in new.keys], dtype=np.int64)
+
+
+def _forecasts(grid: Grid, store: Store, series: dict[str, SeriesForecast]) -> Forecasts:
+    return Forecasts(
+        issued_at_seconds=store.end * grid.bin_seconds,
+        bin_seconds=grid.bin_seconds,
+        horizons_seconds=tuple(step * grid.bin_seconds for step in grid.horizon_steps),
+        leads_seconds=tuple(step * grid.bin_seconds for step in grid.lead_steps),
+        quantiles=grid.quantiles,
+        series=series,
+    )
+
+
+def _series(
+    names: tuple[str, ...],
+    store: Store,
+    panel: Panel,
+    grid: Grid,
+    issued: Issued,
+    knowledge: Knowledge,
+) -> dict[str, SeriesForecast]:
+    rows = np.arange(len(store.keys))
+    last = np.where(panel.newest[:, -1] >= 0, panel.z[rows, panel.newest[:, -1]] ** 2, 0.0)
+    status = statuses(panel, grid)
+    at, peak, share = issued.at.tolist(), issued.peak.tolist(), issued.share.tolist()
+    coverage, skill = _optional(knowledge.verdict.coverage), _optional(knowledge.verdict.skill)
+    return {
+        key: SeriesForecast(
+            key=key,
+            status=status[row],
+            at=tuple(map(tuple, at[row])),
+            peak=tuple(map(tuple, peak[row])),
+            last=float(last[row]),
+            weights={} if status[row] == "absent" else dict(zip(names, share[row], strict=True)),
+            coverage=coverage[row],
+            skill=skill[row],
+        )
+        for row, key in sorted(enumerate(store.keys), key=lambda item: item[1])
+    }
+
+
+def _optional(values: Floats) -> list[float | None]:
+    return [None if value != value else value for value in values.tolist()]

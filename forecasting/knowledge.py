@@ -1,0 +1,88 @@
+"""All that has been learnt per series, and when it is learnt anew.
+
+Fits and calibration depend on the ring alone, so learning is one replay of the recent past.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from forecasting.calibration import Calibration, calibrate
+from forecasting.grid import Grid, Ints
+from forecasting.judge import Verdict, judge
+from forecasting.members import Fit, Member
+from forecasting.panel import Panel
+from forecasting.replay import replay
+
+_RELEARN_HOURS = 6
+# A young series has more to gain from a second look: after each eighth of its known past.
+_RELEARN_SHARE_OF_PAST = 0.125
+# Replays of many series are cut into pieces of this many, to bound memory.
+_SERIES_AT_ONCE = 32
+
+
+class Knowledge(msgspec.Struct, frozen=True):
+    """Aligned with the store's series; `due` [series] is the bin number of the next learning."""
+
+    fits: tuple[Fit, ...]
+    calibration: Calibration
+    verdict: Verdict
+    due: Ints
+
+
+def refreshed(
+    old: Knowledge | None,
+    source: Ints,
+    panel: Panel,
+    grid: Grid,
+    members: tuple[Member, ...],
+) -> Knowledge:
+    """Knowledge of the panel's series, whose old rows are `source` (-1: never seen).
+
+    Kept where it is not due, learnt from the panel where it is.
+    """
+    end = panel.first + panel.z.shape[1]
+    due = source < 0
+    if old is not None:
+        due |= old.due[source] <= end
+    kept, wanted = np.flatnonzero(~due), np.flatnonzero(due)
+    pieces = [_take(old, source[kept])] if old is not None and kept.size else []
+    for start in range(0, wanted.size, _SERIES_AT_ONCE):
+        rows = wanted[start : start + _SERIES_AT_ONCE]
+        pieces.append(_learn(panel.take(rows), grid, members))
+    back = np.argsort(np.concatenate([kept, wanted]))
+    together: Knowledge = _merged(lambda *parts: np.concatenate(parts)[back], *pieces)
+    return together
+
+
+def _learn(panel: Panel, grid: Grid, members: tuple[Member, ...]) -> Knowledge:
+    past = replay(panel, grid, members)
+    end = panel.z.shape[1]
+    wait = np.clip(
+        panel.known.sum(axis=1) * _RELEARN_SHARE_OF_PAST, 1, _RELEARN_HOURS * panel.hour
+    )
+    return Knowledge(
+        tuple(member.fit(panel, end, grid.steps) for member in members),
+        calibrate(past, grid),
+        judge(past, grid),
+        panel.first + end + wait.astype(np.int64),
+    )
+
+
+def _take(knowledge: Knowledge, rows: Ints) -> Knowledge:
+    taken: Knowledge = _merged(lambda array: array[rows], knowledge)
+    return taken
+
+
+def _merged(join: Any, *parts: Any) -> Any:
+    """Apply `join` to the arrays at the same place in values of the same shape."""
+    first = parts[0]
+    if isinstance(first, np.ndarray):
+        return join(*parts)
+    if isinstance(first, tuple):
+        return tuple(_merged(join, *column) for column in zip(*parts, strict=True))
+    fields = (_merged(join, *(getattr(p, name) for p in parts)) for name in first.__struct_fields__)
+    return type(first)(*fields)

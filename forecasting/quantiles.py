@@ -1,0 +1,108 @@
+"""The newest origin: members' points and learnt bands become rates per second.
+
+A series whose newest known bin is some bins old is forecast from there: its bands are those of
+targets that much further ahead, so they widen while the feed is silent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from forecasting.calibration import member_bands, mix
+from forecasting.feedback import Feedback, near_targets, spans
+from forecasting.grid import Floats, Grid, Ints
+from forecasting.judge import judged_quantile, judged_target
+from forecasting.knowledge import Knowledge
+from forecasting.members import Member
+from forecasting.panel import Panel
+from forecasting.scales import scales
+
+# No quantile exceeds this multiple of the largest rate in store, once a day of bins is known.
+_GREATEST_RISE = 2.25
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """Rates `at` [series, horizon, quantile] and `peak` [series, lead, quantile]; `share`
+    [series, member] of each member in the judged target and quantile."""
+
+    at: Floats
+    peak: Floats
+    share: Floats
+
+    @property
+    def roots(self) -> Floats:
+        """Square roots of all targets [series, target, quantile]."""
+        return np.sqrt(np.concatenate([self.at, self.peak], axis=1))
+
+
+def issue(
+    panel: Panel,
+    grid: Grid,
+    members: tuple[Member, ...],
+    knowledge: Knowledge,
+    feedback: Feedback,
+) -> Issued:
+    """Forecast every series from the last column of the panel."""
+    now = np.array([panel.z.shape[1] - 1])
+    said = np.stack(
+        [
+            grid.target_values(member.path(panel, fit, now, grid.steps)[:, 0])
+            for member, fit in zip(members, knowledge.fits, strict=True)
+        ],
+        axis=1,
+    )
+    reached, steps = _reached(panel, grid)
+    learnt = knowledge.calibration
+    scale = scales(panel, grid, now, steps)
+    pick = reached[:, None, :, None]
+    weight = np.take_along_axis(learnt.weight, pick, 2)
+    offset = np.take_along_axis(learnt.offset, pick, 2)
+    trust = np.take_along_axis(learnt.trust, pick[..., 0], 2)
+    bands = member_bands(said[..., None], scale, offset, trust, steps, grid)[:, :, :, 0]
+    roots = mix(bands, weight)
+    roots += np.take_along_axis(learnt.shift, reached[..., None], 1) * scale.unit
+    roots[:, near_targets(grid)] += feedback.drift * spans(scale.unit[..., 0], grid)[..., None]
+    at, peak = _ordered(_bounded(roots, panel), grid)
+    return Issued(at, peak, _share(said, weight, grid))
+
+
+def _reached(panel: Panel, grid: Grid) -> tuple[Ints, Ints]:
+    """For each series and target: the calibrated target that is as far from its newest known
+    bin (or the furthest there is), and that distance in bins; both [series, target]."""
+    age = panel.z.shape[1] - 1 - panel.newest[:, -1:]
+    horizons = np.array(grid.horizon_steps)
+    leads = np.array(grid.lead_steps)
+    at = np.searchsorted(horizons, horizons + age)
+    peak = np.searchsorted(leads, leads + age)
+    index = np.concatenate(
+        [np.minimum(at, horizons.size - 1), np.minimum(peak, leads.size - 1) + horizons.size], 1
+    )
+    return index, np.array(grid.target_steps)[index]
+
+
+def _bounded(roots: Floats, panel: Panel) -> Floats:
+    """Rates from roots: ascending over quantiles, not negative, not absurdly high."""
+    highest = panel.z.max(axis=1, initial=0.0) * np.sqrt(_GREATEST_RISE)
+    young = panel.known.sum(axis=1) < panel.day
+    top = np.where(young, np.inf, highest)[:, None, None]
+    rates: Floats = np.clip(np.sort(np.nan_to_num(roots), axis=-1), 0.0, top) ** 2
+    return rates
+
+
+def _ordered(rates: Floats, grid: Grid) -> tuple[Floats, Floats]:
+    """Split into horizons and leads; a peak holds all bins inside its lead."""
+    count = len(grid.horizon_steps)
+    at, peak = rates[:, :count], np.maximum.accumulate(rates[:, count:], axis=1)
+    inside = np.searchsorted(grid.horizon_steps, grid.lead_steps, side="right")
+    highest = np.maximum.accumulate(at, axis=1)
+    some = inside > 0
+    peak[:, some] = np.maximum(peak[:, some], highest[:, inside[some] - 1])
+    return at, peak
+
+
+def _share(said: Floats, weight: Floats, grid: Grid) -> Floats:
+    target, quantile = judged_target(grid), judged_quantile(grid)
+    share = np.where(np.isfinite(said[..., target]), weight[:, :, target, quantile], 0.0)
+    total = share.sum(axis=1, keepdims=True)
+    return np.divide(share, total, out=np.zeros_like(share), where=total > 0)

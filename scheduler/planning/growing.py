@@ -1,0 +1,111 @@
+"""From shortages to new replicas: places them, recalls the jobs in their way.
+
+After shrinking, before lending. Replicas that already wait for a node are counted before new
+ones are asked for, and none is asked for that has no slot.
+"""
+
+import msgspec
+
+from binpacking.problem import Packing
+from scheduler.planning import placing, recalls, supply
+from scheduler.planning.actions import (
+    Action,
+    NotifyJob,
+    ScaleRole,
+    Sizing,
+    SolverAnswer,
+    StopJob,
+    Unplaced,
+)
+from scheduler.planning.holdings import Holding
+from scheduler.planning.placing import Shortage
+from scheduler.planning.situation import Situation, Tactics
+from scheduler.planning.snapshot import Reservation
+
+
+class Growth(msgspec.Struct, frozen=True):
+    """What packing the online shortages led to."""
+
+    actions: tuple[Action, ...]
+    reservations: tuple[Reservation, ...]
+    unplaced: tuple[Unplaced, ...]
+    answer: SolverAnswer | None
+
+
+def grow(
+    situation: Situation,
+    sizings: tuple[Sizing, ...],
+    shrinking: frozenset[str],
+    tactics: Tactics,
+) -> Growth:
+    """Place what the roles lack; roles in `shrinking` lack nothing."""
+    shortages = tuple(
+        Shortage(holding, wanted.wanted_milli - holding.covered_milli)
+        for holding, wanted in zip(situation.held, sizings, strict=True)
+        if holding.role not in shrinking and wanted.wanted_milli > holding.covered_milli
+    )
+    if not shortages:
+        return Growth(_scale_up(situation, shrinking, Packing()), (), (), None)
+    notice = tactics.notice_seconds(situation)
+    packing, answer = placing.pack_online(
+        supply.online_supplies(situation.snapshot, situation.reserved),
+        shortages,
+        tactics.victims(situation, notice),
+        situation.effort,
+    )
+    reservations = placing.reservations(situation, packing.online, "a replica of")
+    gone = _recall(situation, packing, notice)
+    scaled = _scale_up(situation, shrinking, packing)
+    return Growth((*gone, *scaled), reservations, _lacks(packing), answer)
+
+
+def _scale_up(
+    situation: Situation, shrinking: frozenset[str], packing: Packing
+) -> tuple[ScaleRole, ...]:
+    return tuple(
+        _more(holding, count)
+        for holding in situation.held
+        if holding.role not in shrinking and not holding.target.scaled_by_other
+        for count in (_missing_replicas(holding, packing),)
+        if count > 0
+    )
+
+
+def _missing_replicas(holding: Holding, packing: Packing) -> int:
+    """Return how many replicas must be asked for, so that every slot finds one."""
+    placed = sum(placed.key == holding.role for placed in packing.online)
+    return len(holding.reservations) + placed - len(holding.unbound)
+
+
+def _more(holding: Holding, count: int) -> ScaleRole:
+    current = len(holding.bound) + len(holding.unbound)
+    return ScaleRole(
+        role=holding.role,
+        expected_replicas=holding.target.replicas,
+        replicas=holding.target.replicas + count,
+        code="demand_rises",
+        sentence=f"{holding.role}: {count} more replicas, {current} run or come",
+    )
+
+
+def _recall(
+    situation: Situation, packing: Packing, notice_seconds: float
+) -> tuple[NotifyJob | StopJob, ...]:
+    jobs = {job.id: job for job in situation.snapshot.jobs}
+    takers = {node: placed.key for placed in packing.online for node, _ in placed.parts}
+    return tuple(
+        recalls.recall(
+            jobs[key],
+            next((takers[node] for node, _ in jobs[key].parts if node in takers), ""),
+            situation.now,
+            notice_seconds,
+        )
+        for key in packing.killed
+    )
+
+
+def _lacks(packing: Packing) -> tuple[Unplaced, ...]:
+    return tuple(
+        Unplaced(key, milli, f"{key} lacks {milli / 1000:.1f} replicas: no GPU can be freed")
+        for key, milli in sorted(packing.unserved.items())
+    )

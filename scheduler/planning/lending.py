@@ -1,0 +1,123 @@
+"""Which waiting jobs are worth starting on GPUs that the tide will want back, and until when.
+
+Before packing batch. From the forecast's upper quantile follows how many GPUs online will need
+within each lead time; what is left is the supply that lasts that long. A job that ends before
+its GPUs are wanted keeps all its work; one that does not is worth what it will have saved.
+"""
+
+from math import ceil
+
+import msgspec
+
+from binpacking.problem import BatchRequest, Shape
+from scheduler.planning.beliefs import series_key
+from scheduler.planning.holdings import Holding
+from scheduler.planning.policy import Policy
+from scheduler.planning.situation import Offer, Situation
+from scheduler.planning.sizing import peak_of
+from scheduler.planning.snapshot import Job, Snapshot
+
+
+class Tide(msgspec.Struct, frozen=True):
+    """How many GPUs batch may hold for at least so long."""
+
+    leads_seconds: tuple[float, ...]
+    lasting_gpus: tuple[int, ...]
+    """Per lead: GPUs that the forecast leaves to batch over the whole lead; falls with it."""
+    horizon_seconds: float
+
+
+def tide(snapshot: Snapshot, policy: Policy, held: tuple[Holding, ...]) -> Tide:
+    """Read off the forecast what lasts; without a forecast nothing is promised to last."""
+    total = sum(len(node.devices) for node in snapshot.nodes if node.ready)
+    forecasts = snapshot.forecasts
+    if forecasts is None:
+        return Tide((0.0,), (0,), policy.lending.horizon_seconds)
+    leads = tuple(
+        lead for lead in forecasts.leads_seconds if lead <= policy.lending.horizon_seconds
+    )
+    lasting = tuple(
+        max(0, total - sum(_needed(snapshot, policy, holding, lead) for holding in held))
+        for lead in leads
+    )
+    return Tide(leads, lasting, policy.lending.horizon_seconds)
+
+
+def tidal_offers(situation: Situation) -> tuple[Offer, ...]:
+    """Return terms read off the forecast for the first waiting jobs."""
+    waters = tide(situation.snapshot, situation.policy, situation.held)
+    return offers(situation.snapshot, situation.policy, waters)
+
+
+def offers(snapshot: Snapshot, policy: Policy, waters: Tide) -> tuple[Offer, ...]:
+    """Return terms for the first waiting jobs, by priority and age."""
+    paused = {queue.name for queue in snapshot.queues if queue.paused}
+    waiting = [job for job in snapshot.jobs if job.state == "queued" and job.queue not in paused]
+    waiting.sort(key=lambda job: (-job.priority, job.submitted_seconds, job.id))
+    first = waiting[: policy.lending.candidates]
+    claims = _claims(snapshot, waters)
+    return tuple(_offer(snapshot, policy, job, waters, claims) for job in first)
+
+
+def _needed(snapshot: Snapshot, policy: Policy, holding: Holding, lead: float) -> int:
+    """Return GPUs that a role needs within the lead; what it holds now if nothing is known."""
+    target = holding.target
+    gpus = target.pods_per_replica * target.gpus_per_pod
+    forecasts = snapshot.forecasts
+    found = forecasts.series.get(series_key(policy, holding.role)) if forecasts else None
+    if forecasts is None or found is None or found.status in ("stale", "absent"):
+        return ceil(holding.covered_milli / 1000) * gpus
+    peak = peak_of(
+        found, forecasts.leads_seconds, forecasts.quantiles, lead, policy.lending.quantile
+    )
+    return ceil(peak / next(iter(holding.capacity.values()))) * gpus
+
+
+def _claims(snapshot: Snapshot, waters: Tide) -> tuple[int, ...]:
+    """Return GPUs that running jobs are expected to hold still at the end of each lead."""
+    running = [job for job in snapshot.jobs if job.state in ("starting", "running")]
+    return tuple(
+        sum(job.gpus for job in running if job.expected_remaining_seconds > lead)
+        for lead in waters.leads_seconds
+    )
+
+
+def _offer(
+    snapshot: Snapshot, policy: Policy, job: Job, waters: Tide, claims: tuple[int, ...]
+) -> Offer:
+    lasts = waters.horizon_seconds
+    for lead, lasting, claimed in zip(
+        waters.leads_seconds, waters.lasting_gpus, claims, strict=True
+    ):
+        if lead < job.expected_remaining_seconds and claimed + job.gpus > lasting:
+            lasts = lead
+            break
+    weight = policy.tenants.get(job.tenant, 1)
+    value = job.priority * weight * job.gpus * kept_percent(job, lasts, policy)
+    request = BatchRequest(
+        key=job.id,
+        shape=Shape(job.pods, job.gpus_per_pod),
+        gpu_models=job.gpu_models,
+        value=value,
+    )
+    return Offer(job, snapshot.now_seconds + lasts, request)
+
+
+def kept_percent(job: Job, lasts_seconds: float, policy: Policy) -> int:
+    """Return the share of a run's GPU-time that is kept if it is recalled after `lasts`.
+
+    A run that ends first keeps all. One that writes a checkpoint on notice loses the write and
+    the restart; one with periodic checkpoints half an interval besides; one without, all. The
+    forecast is an upper quantile, so the recall is less than certain: half the loss is charged.
+    """
+    if job.expected_remaining_seconds <= lasts_seconds:
+        return 100
+    write = job.checkpoint_write_seconds
+    if write is not None and write <= policy.preemption.notice_seconds:
+        loss = write + job.restart_seconds
+    elif job.checkpoint_interval_seconds is not None:
+        loss = job.checkpoint_interval_seconds / 2 + job.restart_seconds
+    else:
+        loss = lasts_seconds
+    share = min(1.0, loss / max(lasts_seconds, 1.0))
+    return max(1, round(100 * (1 - share / 2)))

@@ -1,0 +1,65 @@
+"""From offers to loans: starts the waiting jobs that are worth most on what is free.
+
+Last step of a plan. Every started job is a loan with a return-by time.
+"""
+
+import msgspec
+
+from scheduler.planning import placing, supply
+from scheduler.planning.actions import SolverAnswer, StartJob
+from scheduler.planning.situation import Offer, Situation, Tactics
+from scheduler.planning.snapshot import Loan, Reservation, Snapshot
+
+DEFAULT_START_P99_SECONDS = 98.0
+"""Until starts were measured; weights on local disk, `warm-pools.md` section 2."""
+
+
+class Lent(msgspec.Struct, frozen=True):
+    """Jobs started, their slots, and how much there was to lend."""
+
+    actions: tuple[StartJob, ...]
+    reservations: tuple[Reservation, ...]
+    answer: SolverAnswer | None
+    lendable_gpus: int
+
+
+def lend(situation: Situation, tactics: Tactics) -> Lent:
+    """Lend the free GPUs that nothing is reserved on."""
+    keep = situation.policy.lending.reserve_gpus
+    supplies = supply.batch_supplies(situation.snapshot, situation.reserved, keep)
+    lendable = sum(s.free for s in supplies)
+    if not lendable:
+        return Lent((), (), None, 0)
+    offers = {offer.job.id: offer for offer in tactics.offers(situation)}
+    requests = tuple(offer.request for offer in offers.values())
+    packing, answer = placing.pack_batch(supplies, requests, situation.effort)
+    promised = _promised_p99(situation.snapshot)
+    started = tuple(_start(offers[p.key], situation, promised) for p in packing.batch)
+    slots = placing.reservations(situation, packing.batch, "job")
+    return Lent(started, slots, answer, lendable)
+
+
+def _start(offer: Offer, situation: Situation, promised_p99_seconds: float) -> StartJob:
+    job = offer.job
+    lasts = offer.return_by_seconds - situation.now
+    loan = Loan(
+        id=f"loan-{job.id}-{job.attempt + 1}",
+        job=job.id,
+        gpus=job.gpus,
+        granted_seconds=situation.now,
+        return_by_seconds=offer.return_by_seconds,
+        promised_p99_seconds=promised_p99_seconds,
+    )
+    return StartJob(
+        job=job.id,
+        expected_attempt=job.attempt,
+        pods=job.pods,
+        loan=loan,
+        code="resume" if job.attempt else "lend",
+        sentence=f"{job.gpus} GPUs lent to {job.id}; the tide leaves them for {lasts / 60:.0f} min",
+    )
+
+
+def _promised_p99(snapshot: Snapshot) -> float:
+    measured = [start.p99_seconds for start in snapshot.starts if start.samples]
+    return max(measured, default=DEFAULT_START_P99_SECONDS)

@@ -1,0 +1,46 @@
+"""What the planner remembers from tick to tick; small, frozen, lost without harm.
+
+A fresh `Memory` makes the planner hold: windows must fill again before anything shrinks.
+"""
+
+import msgspec
+
+from preemption.values import Stop
+
+
+class Vote(msgspec.Struct, frozen=True):
+    """A count that sizing asked for at some time, for stabilisation windows."""
+
+    at_seconds: float
+    wanted_milli: int
+
+
+class Belief(msgspec.Struct, frozen=True):
+    """Learnt capacity of one replica of (role, GPU model)."""
+
+    role: str
+    gpu_model: str
+    tokens_per_second: float
+    samples: int
+
+
+class Burst(msgspec.Struct, frozen=True):
+    """How far one-minute demand of a role strays from the forecast's median, in logs."""
+
+    role: str
+    variance: float
+    samples: int
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Windows, beliefs and budgets."""
+
+    since_seconds: float | None = None
+    """First tick of this memory."""
+    planned_seconds: float | None = None
+    """Last tick that planned in full."""
+    votes: dict[str, tuple[Vote, ...]] = {}
+    beliefs: tuple[Belief, ...] = ()
+    bursts: tuple[Burst, ...] = ()
+    stops: tuple[Stop, ...] = ()
+    protected_until_seconds: dict[str, float] = {}

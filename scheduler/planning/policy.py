@@ -1,0 +1,215 @@
+"""The policy: one document, carried by a ConfigMap, validated as a whole.
+
+`parse` turns a mapping into a `Policy` or returns every error at once, each with the field's
+path. Unknown keys are refused, so that a misspelt key never silently means its default. Units
+stand in the names. The document that explains each field is `deploy/policy.example.yaml`.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+QUANTILES = (0.5, 0.9, 0.95, 0.99)
+
+
+def _published(quantile: float) -> float:
+    """Refuse a quantile that the forecaster does not publish."""
+    if quantile not in QUANTILES:
+        raise ValueError(f"must be one of {', '.join(map(str, QUANTILES))}")
+    return quantile
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Member = Literal["last", "profile", "harmonic"]
+Quantile = Annotated[float, AfterValidator(_published)]
+
+
+class Section(BaseModel):
+    """Base of every part: frozen, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cadence(Section):
+    """How often what runs."""
+
+    observe_seconds: Annotated[float, Field(gt=0)] = 15.0
+    plan_seconds: Annotated[float, Field(gt=0)] = 60.0
+    forecast_seconds: Annotated[float, Field(gt=0)] = 300.0
+
+    @model_validator(mode="after")
+    def ordered(self) -> Self:
+        """Observation is the fastest of the three."""
+        if not self.observe_seconds <= self.plan_seconds <= self.forecast_seconds:
+            raise ValueError("must hold: observe_seconds <= plan_seconds <= forecast_seconds")
+        return self
+
+
+class Slo(Section):
+    """When a request counts as served in time."""
+
+    ttft_seconds: Rate = 2.0
+    ttft_seconds_per_1k_prompt_tokens: Seconds = 0.25
+    tpot_seconds: Rate = 0.1
+
+
+class ScaleDown(Section):
+    """Brakes on shrinking, with the meaning of the HPA's `behavior.scaleDown`."""
+
+    stabilization_window_seconds: Seconds = 120.0
+    tolerance: Share = 0.0
+
+
+class RolePolicy(Section):
+    """One role of one model."""
+
+    gpus_per_pod: Annotated[int, Field(ge=1)] = 1
+    pods_per_replica: Annotated[int, Field(ge=1)] = 1
+    tokens: Literal["prompt", "generated"]
+    """Which token stream drives the role."""
+    capacity_tokens_per_second: Annotated[dict[str, Rate], Field(min_length=1)]
+    """GPU model -> tokens/s of one replica inside the SLO; order is order of preference."""
+    min_replicas: Count = 1
+    max_replicas: Annotated[int, Field(ge=1)] = 1000
+    quantile: Quantile = 0.95
+    """Which quantile of the peak over the lead time the role is sized for."""
+    headroom: Share = 0.0
+    """Capacity kept above the sized demand, as a share of it."""
+    burst_sigmas: Annotated[float, Field(ge=0)] = 1.3
+    """Capacity kept for one-minute bursts, in learnt standard deviations."""
+    lead_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """How far ahead capacity must be right: recall of a loan plus start of a replica."""
+    scale_down: ScaleDown = ScaleDown()
+
+    @model_validator(mode="after")
+    def bounds(self) -> Self:
+        """Minimum and maximum do not cross."""
+        if self.min_replicas > self.max_replicas:
+            raise ValueError("min_replicas must not exceed max_replicas")
+        return self
+
+
+class Ratio(Section):
+    """Bounds on prefill replicas per decode replica, in reference replicas."""
+
+    min_prefill_per_decode: Annotated[float, Field(ge=0)] = 0.0
+    max_prefill_per_decode: Annotated[float, Field(gt=0)] | None = None
+
+
+class ModelPolicy(Section):
+    """One served model."""
+
+    slo: Slo = Slo()
+    roles: Annotated[dict[str, RolePolicy], Field(min_length=1)]
+    ratio: Ratio = Ratio()
+
+
+class Lending(Section):
+    """Which GPUs batch may borrow, and on what terms."""
+
+    quantile: Quantile = 0.9
+    """Which quantile of coming demand a loan must not stand in the way of."""
+    reserve_gpus: Count = 0
+    """Whole GPUs never lent, kept empty for online."""
+    horizon_seconds: Annotated[float, Field(gt=0)] = 28800.0
+    candidates: Annotated[int, Field(ge=1)] = 96
+    """Waiting jobs looked at per plan, by priority and age."""
+
+
+class Preemption(Section):
+    """The disruption contract's terms."""
+
+    notice_seconds: Seconds = 120.0
+    minimum_runtime_seconds: Seconds = 300.0
+    protected_seconds: Seconds = 900.0
+    """Time after a resumed start in which a former victim is not asked again."""
+    stops_per_hour: Count = 240
+    tenant_stops_per_hour: Count = 120
+
+
+class Packing(Section):
+    """Effort of the placement program, in units that do not depend on the machine."""
+
+    program: bool = True
+    node_limit: Annotated[int, Field(ge=1)] = 2000
+    reservation_seconds: Annotated[float, Field(gt=0)] = 300.0
+
+
+class Forecasting(Section):
+    """Which members may earn weight."""
+
+    members: Annotated[tuple[Member, ...], Field(min_length=1)] = ("last", "profile", "harmonic")
+
+
+class Serving(Section):
+    """When the extender trusts the plan."""
+
+    plan_stale_seconds: Annotated[float, Field(gt=0)] = 300.0
+    heuristic_stale_seconds: Annotated[float, Field(gt=0)] = 900.0
+
+    @model_validator(mode="after")
+    def ordered(self) -> Self:
+        """The heuristic outlives the plan."""
+        if self.plan_stale_seconds > self.heuristic_stale_seconds:
+            raise ValueError("plan_stale_seconds must not exceed heuristic_stale_seconds")
+        return self
+
+
+class Policy(Section):
+    """The whole document."""
+
+    version: Literal[1]
+    mode: Literal["off", "recommend", "act"] = "act"
+    cadence: Cadence = Cadence()
+    forecast: Forecasting = Forecasting()
+    models: Annotated[dict[str, ModelPolicy], Field(min_length=1)]
+    tenants: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Tenant -> weight; tenants not named weigh 1."""
+    lending: Lending = Lending()
+    preemption: Preemption = Preemption()
+    packing: Packing = Packing()
+    extender: Serving = Serving()
+
+    def role(self, key: str) -> RolePolicy | None:
+        """Return the policy of role `model/role`, or None where the policy names none."""
+        model, _, name = key.partition("/")
+        found = self.models.get(model)
+        return found.roles.get(name) if found else None
+
+
+class PolicyError(ValueError):
+    """A policy that was refused; `errors` holds one line per field."""
+
+    def __init__(self, errors: tuple[str, ...]) -> None:
+        """Keep the lines and join them as the message."""
+        super().__init__("; ".join(errors))
+        self.errors = errors
+
+
+def error_lines(error: ValidationError) -> tuple[str, ...]:
+    """Return one line per error: the field's path, what is wrong, what was given."""
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"]) or "(document)"
+        given = "" if item["type"] == "missing" else f" (given: {item['input']!r})"
+        lines.append(f"{path}: {item['msg']}{given}"[:300])
+    return tuple(lines)
+
+
+def parse(document: Mapping[str, Any]) -> Policy:
+    """Return the policy, or raise `PolicyError` with every error at once."""
+    try:
+        return Policy.model_validate(document)
+    except ValidationError as error:
+        raise PolicyError(error_lines(error)) from None

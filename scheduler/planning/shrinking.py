@@ -1,0 +1,101 @@
+"""What is surplus: reservations not needed any more first, then the replicas to retire.
+
+Between sizing and growing. Replicas go in the order that frees most for others: those that
+wait, those that start, then those on the least preferred GPU model and on the node with the
+fewest GPUs of online replicas, so that whole nodes come free. Capacity never falls below what
+was wanted.
+"""
+
+from collections import Counter
+
+import msgspec
+
+from scheduler.planning.actions import ScaleRole, Sizing
+from scheduler.planning.holdings import Holding, milli
+from scheduler.planning.snapshot import Replica
+
+STATE_ORDER = {"pending": 0, "starting": 1, "ready": 2}
+
+
+class Surplus(msgspec.Struct, frozen=True):
+    """Actions that shrink, and the reservations that they release."""
+
+    actions: tuple[ScaleRole, ...]
+    released: frozenset[str]
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Roles that shrink in this plan, and so do not grow in it."""
+        return frozenset(action.role for action in self.actions)
+
+
+def shrink(held: tuple[Holding, ...], sizings: tuple[Sizing, ...]) -> Surplus:
+    """Return the retirements that keep every role at or above its wanted capacity."""
+    online = _online_gpus(held)
+    actions: list[ScaleRole] = []
+    released: set[str] = set()
+    for holding, sizing in zip(held, sizings, strict=True):
+        spare = holding.covered_milli - sizing.wanted_milli
+        if spare <= 0 or holding.target.scaled_by_other:
+            continue
+        dropped, spare = _release(holding, spare)
+        retired = _retire(holding, spare, online)
+        waiting = sorted(holding.unbound, key=lambda r: r.id, reverse=True)[: len(dropped)]
+        if retired or waiting:
+            released.update(dropped)
+            actions.append(_action(holding, sizing, (*waiting, *retired)))
+    return Surplus(tuple(actions), frozenset(released))
+
+
+def _release(holding: Holding, spare: int) -> tuple[tuple[str, ...], int]:
+    """Return reservations to drop, newest first, and the surplus that is left."""
+    dropped = []
+    worth = min(holding.capacity_milli.values())
+    for reservation in reversed(holding.reservations):
+        if spare < worth or len(dropped) >= len(holding.unbound):
+            break
+        spare -= worth
+        dropped.append(reservation.id)
+    return tuple(dropped), spare
+
+
+def _retire(holding: Holding, spare: int, online: Counter[str]) -> tuple[Replica, ...]:
+    preference = {model: place for place, model in enumerate(holding.capacity_milli)}
+    order = sorted(
+        holding.bound,
+        key=lambda r: (
+            STATE_ORDER.get(r.state, 2),
+            -preference.get(r.gpu_model, len(preference)),
+            min((online[node] for node, _ in r.parts), default=0),
+            r.id,
+        ),
+    )
+    retired = []
+    for replica in order:
+        worth = milli(holding.capacity_milli, replica.gpu_model)
+        if worth <= spare:
+            spare -= worth
+            retired.append(replica)
+    return tuple(retired)
+
+
+def _online_gpus(held: tuple[Holding, ...]) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for holding in held:
+        for replica in holding.bound:
+            for node, gpus in replica.parts:
+                counted[node] += gpus
+    return counted
+
+
+def _action(holding: Holding, sizing: Sizing, gone: tuple[Replica, ...]) -> ScaleRole:
+    last = sizing.reasons[-1].sentence if sizing.reasons else "nothing is asked"
+    return ScaleRole(
+        role=holding.role,
+        expected_replicas=holding.target.replicas,
+        replicas=holding.target.replicas - len(gone),
+        retire=tuple(replica.id for replica in gone),
+        code="demand_falls",
+        sentence=f"{holding.role}: {len(gone)} replicas fewer, "
+        f"{sizing.wanted_milli / 1000:.1f} wanted of {holding.covered_milli / 1000:.1f}; {last}",
+    )

@@ -1,0 +1,55 @@
+"""One tick's inputs under one name, and the choices in which planners differ.
+
+`Situation` is what every step of a plan looks at. `Tactics` are the steps that a rival replaces:
+the frame around them (reservations, packing, actions) is the same for all, so that a comparison
+shows the decision and nothing else.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from binpacking.problem import BatchRequest, Effort, Gang
+from scheduler.planning.actions import Sizing
+from scheduler.planning.holdings import Holding
+from scheduler.planning.memory import Memory
+from scheduler.planning.policy import Policy
+from scheduler.planning.snapshot import Job, Reservation, Snapshot
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """A waiting job with the terms on which it would start."""
+
+    job: Job
+    return_by_seconds: float
+    request: BatchRequest
+
+
+class Situation(msgspec.Struct, frozen=True, kw_only=True):
+    """What is, what is believed, and what is asked for."""
+
+    snapshot: Snapshot
+    memory: Memory
+    policy: Policy
+    held: tuple[Holding, ...]
+    reserved: tuple[Reservation, ...]
+    """Open reservations that stay."""
+    effort: Effort
+
+    @property
+    def now(self) -> float:
+        """Seconds on the world's time line."""
+        return self.snapshot.now_seconds
+
+
+class Tactics(msgspec.Struct, frozen=True, kw_only=True):
+    """The decisions that make one planner differ from another."""
+
+    size: Callable[[Situation], tuple[Sizing, ...]]
+    """One sizing per holding, in the same order."""
+    notice_seconds: Callable[[Situation], float]
+    """How long a victim has to write a checkpoint; 0: it is stopped at once."""
+    victims: Callable[[Situation, float], tuple[Gang, ...]]
+    """Running jobs that may give way, with their cost, under that notice."""
+    offers: Callable[[Situation], tuple[Offer, ...]]
+    """Waiting jobs with the terms on which they would start, best first."""

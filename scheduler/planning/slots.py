@@ -1,0 +1,90 @@
+"""Which reserved parts still wait for their pod, and for whose.
+
+A slot is one (node, GPUs) part of a live reservation. A bound pod fills one slot of its owner.
+A group (the pods of one replica or job) keeps to one reservation: the one that holds most of
+its bound pods; the other slots of that reservation are then for this group alone.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from scheduler.planning.snapshot import Reservation
+from scheduler.planning.standing import Bind, Sibling
+
+Filler = Bind | Sibling
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """One reserved part that no pod has taken."""
+
+    owner: str
+    node: str
+    gpus: int
+    group: str
+    """Group that has begun to fill the reservation; empty while any pod of the owner may."""
+    expires_seconds: float
+
+
+def open_slots(
+    reservations: Iterable[Reservation], fillers: Iterable[Filler], now_seconds: float
+) -> Iterator[Slot]:
+    """Yield the unfilled parts of reservations that have not expired, in their order."""
+    by_owner: dict[str, list[Filler]] = {}
+    for filler in fillers:
+        by_owner.setdefault(filler.owner, []).append(filler)
+    live = [one for one in reservations if one.expires_seconds > now_seconds]
+    contested: dict[str, list[Reservation]] = {}
+    for one in live:
+        if one.owner in by_owner:
+            contested.setdefault(one.owner, []).append(one)
+        else:
+            yield from _slots(one, list(one.parts), "")
+    for owner, mine in contested.items():
+        yield from _matched(mine, by_owner[owner])
+
+
+def _slots(reservation: Reservation, parts: list[tuple[str, int]], group: str) -> Iterator[Slot]:
+    for node, gpus in parts:
+        yield Slot(reservation.owner, node, gpus, group, reservation.expires_seconds)
+
+
+def _matched(reservations: list[Reservation], fillers: list[Filler]) -> Iterator[Slot]:
+    """Let each group take the reservation that fits it best, then yield what is left."""
+    parts = [list(one.parts) for one in reservations]
+    groups = [""] * len(parts)
+    for group, pods in _grouped(fillers):
+        best = max(
+            range(len(parts)),
+            key=lambda at: (not groups[at], len(_filled(parts[at], pods)), -at),
+        )
+        taken = _filled(parts[best], pods)
+        if taken and not groups[best]:
+            for part in taken:
+                parts[best].remove(part)
+            groups[best] = group
+    for one, rest, group in zip(reservations, parts, groups, strict=True):
+        yield from _slots(one, rest, group)
+
+
+def _grouped(fillers: list[Filler]) -> Iterator[tuple[str, list[Filler]]]:
+    """Yield the groups in order of name, then each pod without a group by itself."""
+    groups: dict[str, list[Filler]] = {}
+    for filler in sorted(fillers, key=lambda one: (one.group, one.uid)):
+        groups.setdefault(filler.group, []).append(filler)
+    alone = groups.pop("", [])
+    yield from groups.items()
+    yield from (("", [filler]) for filler in alone)
+
+
+def _filled(parts: list[tuple[str, int]], pods: list[Filler]) -> list[tuple[str, int]]:
+    """Return the parts that these pods stand in, each part at most once."""
+    rest = list(parts)
+    taken = []
+    for pod in pods:
+        fitting = [part for part in rest if part[0] == pod.node and part[1] >= pod.gpus]
+        if fitting:
+            part = min(fitting, key=lambda one: one[1])
+            rest.remove(part)
+            taken.append(part)
+    return taken

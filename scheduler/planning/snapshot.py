@@ -1,0 +1,233 @@
+"""The world as one frozen value: all that a plan may depend on.
+
+Adapters build a `Snapshot`, the ledger stores it, a replay reads it back. It carries its own
+`now_seconds`; nothing in `planning` reads a clock. `SCHEMA` is raised when the shape changes.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from binpacking.inventory import Node
+from forecasting import Forecasts
+
+SCHEMA = 1
+
+Parts = tuple[tuple[str, int], ...]
+"""(node, GPUs) per pod of a replica or job, in order of node."""
+
+Tier = Literal["cold", "image", "weights", "asleep", "active"]
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+    """Who owns batch work, and how much of the lent GPUs is its fair part."""
+
+    name: str
+    weight: int = 1
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of waiting jobs of one tenant."""
+
+    name: str
+    tenant: str
+    paused: bool = False
+
+
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """Most GPUs a tenant may hold at once."""
+
+    tenant: str
+    gpus: int
+
+
+class Pod(msgspec.Struct, frozen=True, kw_only=True):
+    """One pod of a replica or job; `node` is empty until it is bound."""
+
+    name: str
+    uid: str
+    gpus: int
+    node: str = ""
+    devices: tuple[int, ...] = ()
+    bound_seconds: float | None = None
+    gated: bool = False
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """One scaling target: the pods of one role of one model, as the cluster states it."""
+
+    key: str
+    """`model/role`, or `model/role/pool` where a model owns several pools."""
+    model: str
+    role: str
+    pool: str = ""
+    kind: str = "Deployment"
+    replicas: int
+    """`spec.replicas` as last read."""
+    pods_per_replica: int = 1
+    gpus_per_pod: int = 1
+    group: str = ""
+    """Set in group mode: roles that share it scale as one fixed group."""
+    scaled_by_other: str = ""
+    """Name of an HPA or ScaledObject on the same target; then Tidal refuses to act."""
+    override_until_seconds: float = 0.0
+    """A human's edit is respected until then."""
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine instance: one or more pods on one or more nodes of one leaf."""
+
+    id: str
+    role: str
+    state: Literal["pending", "starting", "ready", "draining"]
+    pods: tuple[Pod, ...]
+    gpu_model: str = ""
+    tier: Tier = "weights"
+    created_seconds: float = 0.0
+    ready_seconds: float | None = None
+
+    @property
+    def parts(self) -> Parts:
+        """Bound pods only."""
+        return tuple(sorted((pod.node, pod.gpus) for pod in self.pods if pod.node))
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One batch gang, waiting or running."""
+
+    id: str
+    tenant: str
+    queue: str = "default"
+    priority: int
+    state: Literal["queued", "starting", "running", "notified", "acknowledged", "stopping"]
+    pods: int
+    gpus_per_pod: int
+    min_pods: int
+    max_pods: int
+    """Elastic bounds; both equal `pods` for a rigid gang."""
+    gpu_models: tuple[str, ...] = ()
+    submitted_seconds: float
+    started_seconds: float | None = None
+    attempt: int = 0
+    """Raised by the job's controller at each start; a stop names the attempt it means."""
+    expected_remaining_seconds: float
+    """As declared by its owner, restart included; not the truth."""
+    last_checkpoint_seconds: float | None = None
+    checkpoint_interval_seconds: float | None = None
+    checkpoint_write_seconds: float | None = None
+    """None: writes none on notice."""
+    restart_seconds: float = 0.0
+    grace_seconds: float = 30.0
+    preemptible: bool = True
+    notice_deadline_seconds: float | None = None
+    notice_for: str = ""
+    placed: tuple[Pod, ...] = ()
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that the job holds, or asks for while it waits."""
+        if self.placed:
+            return sum(pod.gpus for pod in self.placed)
+        return self.pods * self.gpus_per_pod
+
+    @property
+    def parts(self) -> Parts:
+        """Bound pods only."""
+        return tuple(sorted((pod.node, pod.gpus) for pod in self.placed if pod.node))
+
+
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
+    """A standby engine on exact devices, asleep or on its way."""
+
+    key: str
+    role: str
+    node: str
+    devices: tuple[int, ...]
+    state: Literal["starting", "asleep", "waking", "quarantined"]
+    host_memory_mib: int
+    residual_gpu_memory_mib: int
+    epoch: int = 0
+
+
+class Loan(msgspec.Struct, frozen=True, kw_only=True):
+    """GPUs lent to one run of a job, and when they are expected back."""
+
+    id: str
+    job: str
+    gpus: int
+    granted_seconds: float
+    return_by_seconds: float
+    promised_p99_seconds: float
+    """P99 time to ready of the tier that will serve the GPUs when they are recalled."""
+
+
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+    """GPUs kept for one coming replica or job, node by node, until it is seen or it expires."""
+
+    id: str
+    owner: str
+    """Role key or job id; pods carry it, so the extender can match them."""
+    parts: Parts
+    created_seconds: float
+    """A pod of the owner bound on one of the nodes since then fills that part."""
+    expires_seconds: float
+    reason: str = ""
+    epoch: int = 0
+
+
+class RoleSignal(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engines of one role reported over the last window."""
+
+    role: str
+    status: Literal["live", "idle", "partial", "stale", "absent"] = "live"
+    window_seconds: float
+    arrived_tokens_per_second: float
+    served_tokens_per_second: float
+    queued_tokens: float
+    """Work in the role's tokens that waits for a replica."""
+    utilisation: float
+    """Served over the measured capacity of the ready replicas, 0 to 1."""
+    late_share: float
+    """Share of tokens finished in the window outside the SLO, 0 to 1."""
+
+
+class CapacitySignal(msgspec.Struct, frozen=True, kw_only=True):
+    """Measured tokens/s of one replica inside its SLO, from the engines' own timers."""
+
+    role: str
+    gpu_model: str
+    tokens_per_second: float
+    samples: int
+    """Replica-windows behind the number; 0 means unknown."""
+
+
+class StartSignal(msgspec.Struct, frozen=True, kw_only=True):
+    """Measured time to ready of one tier."""
+
+    role: str
+    tier: Tier
+    p50_seconds: float
+    p99_seconds: float
+    samples: int
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything observed at one instant."""
+
+    schema: int = SCHEMA
+    now_seconds: float
+    epoch: int = 0
+    nodes: tuple[Node, ...]
+    roles: tuple[Role, ...] = ()
+    replicas: tuple[Replica, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    tenants: tuple[Tenant, ...] = ()
+    queues: tuple[Queue, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    units: tuple[Unit, ...] = ()
+    loans: tuple[Loan, ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    signals: tuple[RoleSignal, ...] = ()
+    capacities: tuple[CapacitySignal, ...] = ()
+    starts: tuple[StartSignal, ...] = ()
+    forecasts: Forecasts | None = None

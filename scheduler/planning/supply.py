@@ -1,0 +1,118 @@
+"""Whole GPUs a new pod may count on, node by node, after reservations.
+
+Before packing. Online requests may count on GPUs that are being released (a draining replica,
+a job under notice); batch only on GPUs that are free now. Reservations that are neither filled
+nor expired are taken off both.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from binpacking.problem import Supply
+from scheduler.planning.snapshot import Job, Parts, Pod, Replica, Reservation, Snapshot
+
+RELEASING_JOB_STATES = ("notified", "acknowledged", "stopping")
+
+
+def open_reservations(snapshot: Snapshot) -> tuple[Reservation, ...]:
+    """Return reservations still waiting for a pod, oldest first.
+
+    A reservation is filled when each part has a pod of its owner, bound on that node since the
+    reservation was made and not counted for an older one. It is void when it expired or when a
+    node of it is gone or takes no pods.
+    """
+    usable = {node.name for node in snapshot.nodes if node.schedulable}
+    pods = _bound_pods(snapshot)
+    found = []
+    for reservation in sorted(snapshot.reservations, key=lambda r: (r.created_seconds, r.id)):
+        if _fill(reservation, pods.get(reservation.owner, [])):
+            continue
+        if reservation.expires_seconds > snapshot.now_seconds and all(
+            node in usable for node, _ in reservation.parts
+        ):
+            found.append(reservation)
+    return tuple(found)
+
+
+def online_supplies(snapshot: Snapshot, reserved: Iterable[Reservation]) -> tuple[Supply, ...]:
+    """Return GPUs free or being released, less what is reserved."""
+    releasing = _gpus(_releasing(snapshot))
+    taken = _reserved(reserved)
+    return tuple(
+        Supply(
+            node.name,
+            node.gpu_model,
+            node.leaf,
+            max(0, node.free_gpus + releasing[node.name] - taken[node.name])
+            if node.schedulable
+            else 0,
+            len(node.devices),
+        )
+        for node in snapshot.nodes
+    )
+
+
+def batch_supplies(
+    snapshot: Snapshot, reserved: Iterable[Reservation], keep_gpus: int
+) -> tuple[Supply, ...]:
+    """Return GPUs free now, less what is reserved, less `keep_gpus` kept empty for online."""
+    taken = _reserved(reserved)
+    supplies = []
+    for node in snapshot.nodes:
+        free = max(0, node.free_gpus - taken[node.name])
+        kept = min(free, keep_gpus)
+        keep_gpus -= kept
+        supplies.append(
+            Supply(node.name, node.gpu_model, node.leaf, free - kept, len(node.devices))
+        )
+    return tuple(supplies)
+
+
+def _reserved(reservations: Iterable[Reservation]) -> Counter[str]:
+    return _gpus(reservation.parts for reservation in reservations)
+
+
+def _gpus(many: Iterable[Parts]) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for parts in many:
+        for node, gpus in parts:
+            counted[node] += gpus
+    return counted
+
+
+def _releasing(snapshot: Snapshot) -> Iterable[Parts]:
+    for replica in snapshot.replicas:
+        if replica.state == "draining":
+            yield replica.parts
+    for job in snapshot.jobs:
+        if job.state in RELEASING_JOB_STATES:
+            yield job.parts
+
+
+def _bound_pods(snapshot: Snapshot) -> dict[str, list[Pod]]:
+    pods: dict[str, list[Pod]] = {}
+    for replica in snapshot.replicas:
+        _collect(pods, replica.role, replica)
+    for job in snapshot.jobs:
+        if job.placed:
+            _collect(pods, job.id, job)
+    return pods
+
+
+def _collect(pods: dict[str, list[Pod]], owner: str, holder: Replica | Job) -> None:
+    members = holder.pods if isinstance(holder, Replica) else holder.placed
+    pods.setdefault(owner, []).extend(pod for pod in members if pod.node)
+
+
+def _fill(reservation: Reservation, pods: list[Pod]) -> bool:
+    """Take the pods that fill the reservation out of `pods`; True when every part has one."""
+    filled = 0
+    for node, gpus in reservation.parts:
+        for pod in pods:
+            since = -1.0 if pod.bound_seconds is None else pod.bound_seconds
+            fits = pod.node == node and pod.gpus == gpus
+            if fits and since >= reservation.created_seconds:
+                pods.remove(pod)
+                filled += 1
+                break
+    return filled == len(reservation.parts)

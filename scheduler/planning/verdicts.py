@@ -1,0 +1,270 @@
+"""Answers to kube-scheduler: which nodes a pod may take, which is best, whom it may push out.
+
+Pure and idempotent: the same standing, binds, ask and time give the same answer, and asking
+changes nothing. The names offered are nodes where kube-scheduler's own accounting has found
+room (filter, prioritise) or would find it without the offered victims (preempt).
+
+How far the plan is believed depends on its age:
+  plan       up to `plan_stale_seconds`: a pod with open slots gets its slots' nodes and no
+             other; any other pod gets GPUs that are free and that nobody else's slots claim.
+             A node missing from the standing is refused: the next observation, seconds away,
+             will know it.
+  heuristic  up to `heuristic_stale_seconds`: slots bind nobody to a node, but still keep others
+             out until they expire. An unknown node passes, nothing is reserved there.
+  open       after that: every name passes, as without Tidal.
+
+Sentences of refusals hold no relative time and no count that moves: kube-scheduler writes them
+into the pod's condition, and each change of a condition makes it try the pod again at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from scheduler.planning.slots import Slot, open_slots
+from scheduler.planning.standing import Bind, Place, PodAsk, Standing
+
+Mode = Literal["plan", "heuristic", "open"]
+BEST_SCORE = 10
+
+UNKNOWN = "not observed by Tidal yet; the next observation adds it"
+CLOSED = "cordoned or not ready when last observed"
+FULL = "fewer free GPUs than the pod asks for"
+RELEASING = "reserved for this pod; its GPUs are not released yet"
+OTHER_LEAF = "not under the leaf switch of the pod's group"
+
+
+class FilterVerdict(msgspec.Struct, frozen=True):
+    """The names that pass, in the order given, and for each other name the reason."""
+
+    passed: tuple[str, ...]
+    refused: dict[str, str] = {}
+
+
+class Index(msgspec.Struct, frozen=True):
+    """A standing with its look-up tables, made once per publication."""
+
+    standing: Standing
+    places: dict[str, Place]
+    seen: frozenset[str]
+    victims: dict[str, dict[str, int]]
+    """Node -> uid -> GPUs."""
+
+
+def index_of(standing: Standing) -> Index:
+    """Return the standing with its look-up tables."""
+    victims: dict[str, dict[str, int]] = {}
+    for victim in standing.victims:
+        victims.setdefault(victim.node, {})[victim.uid] = victim.gpus
+    return Index(
+        standing=standing,
+        places={place.name: place for place in standing.nodes},
+        seen=frozenset(standing.seen),
+        victims=victims,
+    )
+
+
+def mode_at(standing: Standing, now_seconds: float) -> Mode:
+    """Return how far the plan is believed at this time."""
+    age = now_seconds - standing.planned_at_seconds
+    if age <= standing.plan_stale_seconds:
+        return "plan"
+    return "heuristic" if age <= standing.heuristic_stale_seconds else "open"
+
+
+def filter_nodes(
+    index: Index, binds: Sequence[Bind], ask: PodAsk, names: Sequence[str], now_seconds: float
+) -> FilterVerdict:
+    """Say which of `names` the pod may take; `binds` are those newer than the standing."""
+    mode = mode_at(index.standing, now_seconds)
+    if mode == "open" or ask.gpus == 0:
+        return FilterVerdict(tuple(names))
+    bench = _bench(index, binds, ask, now_seconds)
+    reasons = ((name, _refusal(bench, name)) for name in names)
+    refused = {name: reason for name, reason in reasons if reason}
+    return FilterVerdict(tuple(name for name in names if name not in refused), refused)
+
+
+def prioritise(
+    index: Index, binds: Sequence[Bind], ask: PodAsk, names: Sequence[str], now_seconds: float
+) -> tuple[tuple[str, int], ...]:
+    """Score names 0 to 10 by best fit: fewest GPUs left for others; one winner, ties by name."""
+    bench = _bench(index, binds, ask, now_seconds)
+    left = {name: _left(bench, name) for name in names}
+    known = [(gpus, name) for name, gpus in left.items() if gpus is not None]
+    winner = min(known)[1] if known else ""
+    return tuple((name, BEST_SCORE if name == winner else _score(left[name])) for name in names)
+
+
+def preempt(
+    index: Index,
+    binds: Sequence[Bind],
+    ask: PodAsk,
+    candidates: Mapping[str, Sequence[str]],
+    now_seconds: float,
+) -> dict[str, tuple[str, ...]]:
+    """Return node -> uids to evict, in the order offered, for nodes that filter then accepts.
+
+    Only pods that the plan itself sends away may go, so a node is kept where the offered ones
+    among them suffice. A node offered without victims is dropped: the daemon evicts by its own
+    plan, and an answer with no victim would be an error. Without a fresh plan nothing is
+    evicted; once the answers are open, candidates pass as offered.
+    """
+    match mode_at(index.standing, now_seconds):
+        case "open":
+            return {node: tuple(uids) for node, uids in candidates.items() if uids}
+        case "heuristic":
+            return {}
+        case "plan":
+            bench = _bench(index, binds, ask, now_seconds)
+            chosen = {node: _allowed(index, node, uids) for node, uids in candidates.items()}
+            return {
+                node: uids
+                for node, uids in chosen.items()
+                if uids and not _refusal(bench, node, _freed(index, node, uids))
+            }
+
+
+class _Bench(msgspec.Struct, frozen=True):
+    """One ask against the standing and the newer binds."""
+
+    index: Index
+    mode: Mode
+    ask: PodAsk
+    taken: dict[str, int]
+    """Node -> GPUs of binds that the standing does not show."""
+    mine: frozenset[str]
+    """Nodes of slots that are open to this pod; empty where it has none."""
+    held: dict[str, list[Slot]]
+    """Node -> slots that are kept for others."""
+    leaf: tuple[str, ...] | None
+    """Leaf of the group's bound pods, for a pod without slots."""
+
+
+def _bench(index: Index, binds: Sequence[Bind], ask: PodAsk, now_seconds: float) -> _Bench:
+    standing = index.standing
+    mode = mode_at(standing, now_seconds)
+    others = [bind for bind in binds if bind.uid != ask.uid]
+    newer = {bind.uid for bind in others}
+    known = [one for one in standing.bound if one.uid not in newer and one.uid != ask.uid]
+    fillers = [*(one for one in known if one.fills), *others]
+    slots = list(open_slots(standing.reservations, fillers, now_seconds))
+    mine = _open_to(ask, slots)
+    held: dict[str, list[Slot]] = {}
+    for slot in slots:
+        if slot not in mine:
+            held.setdefault(slot.node, []).append(slot)
+    siblings = [one.node for one in (*known, *others) if ask.group and one.group == ask.group]
+    return _Bench(
+        index=index,
+        mode=mode,
+        ask=ask,
+        taken=_taken(index, others),
+        mine=frozenset(slot.node for slot in mine) if mode == "plan" else frozenset(),
+        held=held,
+        leaf=_leaf(index, siblings),
+    )
+
+
+def _open_to(ask: PodAsk, slots: list[Slot]) -> list[Slot]:
+    """Return the slots that this pod may fill: its group's, else those no group has begun."""
+    if not ask.owner:
+        return []
+    own = [slot for slot in slots if slot.owner == ask.owner and slot.gpus >= ask.gpus]
+    begun = [slot for slot in own if ask.group and slot.group == ask.group]
+    return begun or [slot for slot in own if not slot.group]
+
+
+def _taken(index: Index, binds: Sequence[Bind]) -> dict[str, int]:
+    taken: dict[str, int] = {}
+    for bind in binds:
+        if bind.uid not in index.seen:
+            taken[bind.node] = taken.get(bind.node, 0) + bind.gpus
+    return taken
+
+
+def _leaf(index: Index, siblings: Sequence[str]) -> tuple[str, ...] | None:
+    leaves = (index.places[node].leaf for node in siblings if node in index.places)
+    return min(leaves, default=None)
+
+
+def _refusal(bench: _Bench, name: str, freed: int | None = None) -> str:
+    """Return why the pod may not take the node, or nothing.
+
+    `freed` are GPUs of victims that preempt would evict. Without it, GPUs of pods on their way
+    out count as free where kube-scheduler vouches for them: on the pod's own slots, and on the
+    node that was emptied for it.
+    """
+    place, ask = bench.index.places.get(name), bench.ask
+    if place is None:
+        return UNKNOWN if bench.mode == "plan" else ""
+    if not place.schedulable:
+        return CLOSED
+    if place.resource != ask.resource:
+        return f"offers {place.resource}, the pod asks for {ask.resource}"
+    free = place.free - bench.taken.get(name, 0)
+    if bench.mine:
+        coming = place.releasing if freed is None else freed
+        return _slot_refusal(bench, name, free + coming)
+    if freed is None:
+        freed = _vouched(bench, name)
+    return _common_refusal(bench, place, free + freed)
+
+
+def _slot_refusal(bench: _Bench, name: str, free: int) -> str:
+    if name not in bench.mine:
+        return f"other nodes are reserved for {bench.ask.owner}, and this pod waits for those"
+    return "" if free >= bench.ask.gpus else RELEASING
+
+
+def _common_refusal(bench: _Bench, place: Place, free: int) -> str:
+    if free < bench.ask.gpus:
+        return FULL
+    if bench.leaf is not None and place.leaf != bench.leaf:
+        return OTHER_LEAF
+    held = bench.held.get(place.name, ())
+    if free - sum(slot.gpus for slot in held) < bench.ask.gpus:
+        first = min(held, key=lambda slot: (slot.owner, slot.expires_seconds))
+        until = _clock_face(first.expires_seconds)
+        return f"reserved for {first.owner} until {until}; this pod waits for a plan"
+    return ""
+
+
+def _vouched(bench: _Bench, name: str) -> int:
+    """GPUs of allowed victims on the node that kube-scheduler has emptied for this pod."""
+    if bench.mode != "plan" or bench.ask.nominated != name:
+        return 0
+    return sum(bench.index.victims.get(name, {}).values())
+
+
+def _allowed(index: Index, node: str, offered: Sequence[str]) -> tuple[str, ...]:
+    allowed = index.victims.get(node, {})
+    return tuple(uid for uid in offered if uid in allowed)
+
+
+def _freed(index: Index, node: str, uids: Sequence[str]) -> int:
+    allowed = index.victims[node]
+    return sum(allowed[uid] for uid in uids)
+
+
+def _left(bench: _Bench, name: str) -> int | None:
+    """GPUs of the node left for others after the pod; None where the pod has no known room."""
+    place = bench.index.places.get(name)
+    if place is None:
+        return None
+    held = sum(slot.gpus for slot in bench.held.get(name, ()))
+    free = place.free + place.releasing - bench.taken.get(name, 0)
+    left = free - held - bench.ask.gpus
+    return left if left >= 0 else None
+
+
+def _score(left: int | None) -> int:
+    """One below the winner at best, so that kube-scheduler has no tie to break by chance."""
+    return 0 if left is None else max(0, min(BEST_SCORE - 1, BEST_SCORE - left))
+
+
+def _clock_face(seconds: float) -> str:
+    """Time of day in UTC; the observer's time line starts at a midnight."""
+    whole = int(seconds) % 86400
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}"

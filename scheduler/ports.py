@@ -1,0 +1,116 @@
+"""Protocols of everything outside, owned by those who use them.
+
+The daemon knows the world only through these. Production adapters, the virtual cluster in the
+same process and the virtual cluster behind HTTP all satisfy them.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from forecasting import Forecasts, Sample
+from scheduler.planning.actions import Action, Plan
+from scheduler.planning.memory import Memory
+from scheduler.planning.policy import Policy
+from scheduler.planning.snapshot import Reservation, Snapshot
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one action: applied, or why it was dropped."""
+
+    action: Action
+    applied: bool
+    detail: str = ""
+
+
+class WorldEndedError(Exception):
+    """The world has come to its end and takes no more ticks; only virtual ones do."""
+
+
+class Observer(Protocol):
+    """Reads the world."""
+
+    def observe(self) -> Snapshot:
+        """Return the newest state, without forecasts."""
+        ...
+
+    def history(self) -> Sequence[Sample]:
+        """Return the demand known before the first tick."""
+        ...
+
+    def samples(self) -> Sequence[Sample]:
+        """Return demand bins that closed since the last call; missing bins as invalid."""
+        ...
+
+
+class Actuator(Protocol):
+    """Changes the world; checks each precondition again before it acts."""
+
+    def reserve(self, reservations: tuple[Reservation, ...], epoch: int) -> None:
+        """Replace the held reservations by these."""
+        ...
+
+    def apply(self, actions: tuple[Action, ...], epoch: int) -> tuple[Outcome, ...]:
+        """Apply in order; an action whose precondition fails is dropped and said so."""
+        ...
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one tick saw, decided and did; enough to compute it again."""
+
+    number: int
+    snapshot: Snapshot
+    memory_before: Memory
+    memory_after: Memory
+    policy: bytes
+    """JSON of the policy in force."""
+    effort: str
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    violations: tuple[str, ...] = ()
+
+
+class Ledger(Protocol):
+    """Evidence of every tick; correctness never reads it."""
+
+    def record(self, tick: Tick) -> None:
+        """Store one tick."""
+        ...
+
+    def next_number(self) -> int:
+        """Return the number that the next tick carries."""
+        ...
+
+
+class Clock(Protocol):
+    """Time as the world counts it."""
+
+    def wait_until(self, seconds: float) -> None:
+        """Return once the world's time is at least `seconds`.
+
+        Raises `WorldEndedError` when the world ends before.
+        """
+        ...
+
+    def charge_planning(self, effort: str) -> None:
+        """Let the time pass that a plan of this effort takes, where that is simulated."""
+        ...
+
+
+class Planner(Protocol):
+    """Computes plans, in this process or in one of its own."""
+
+    def __call__(
+        self, snapshot: Snapshot, memory: Memory, policy: Policy, effort: str
+    ) -> tuple[Plan, Memory]:
+        """Return the plan and the memory after it."""
+        ...
+
+
+class Forecaster(Protocol):
+    """Holds the series state between calls."""
+
+    def update(self, samples: Sequence[Sample], now_seconds: float) -> Forecasts:
+        """Take new samples in and return the forecasts issued now."""
+        ...
