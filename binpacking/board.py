@@ -7,6 +7,10 @@ The only mutable value of this package; it never leaves a rung. Both rungs seat 
 from typing import NamedTuple
 
 from binpacking.layout import Layout
+from binpacking.problem import Problem
+
+_MOST_GANGS_PER_NODE = 16
+"""As many as a node has GPUs; with more stops than these left, a limit binds no single node."""
 
 
 class KillOption(NamedTuple):
@@ -21,16 +25,26 @@ class KillOption(NamedTuple):
 class Board:
     """The state of all nodes, with a log for undoing."""
 
-    __slots__ = ("_costs", "_log", "_options", "alive", "free", "layout", "leaf_free")
+    __slots__ = (
+        "_costs",
+        "_log",
+        "_options",
+        "_stops_left",
+        "alive",
+        "free",
+        "layout",
+        "leaf_free",
+    )
 
-    def __init__(self, layout: Layout, costs: tuple[int, ...]) -> None:
+    def __init__(self, layout: Layout, problem: Problem) -> None:
         self.layout = layout
         self.free = list(layout.free)
         self.leaf_free = [sum(layout.free[node] for node in nodes) for nodes in layout.leaves]
-        self.alive = [True] * len(costs)
-        self._costs = costs
+        self.alive = [True] * len(problem.gangs)
+        self._costs = [gang.cost for gang in problem.gangs]
+        self._stops_left = [limit.most for limit in problem.stop_limits]
         self._log: list[tuple[int, int]] = []
-        self._options: dict[int, list[KillOption | None | bool]] = {}
+        self._options: dict[int, list[KillOption | bool | None]] = {}
 
     def mark(self) -> int:
         """A point to return to with `undo`."""
@@ -41,7 +55,7 @@ class Board:
         while len(self._log) > mark:
             index, gpus = self._log.pop()
             if index < 0:
-                self.alive[~index] = not self.alive[~index]
+                self._set_alive(~index, alive=not self.alive[~index])
             else:
                 self._change(index, -gpus)
 
@@ -52,14 +66,14 @@ class Board:
 
     def stop(self, gang: int) -> None:
         """Stop a gang: its GPUs come free on all its nodes."""
-        self.alive[gang] = False
+        self._set_alive(gang, alive=False)
         self._log.append((~gang, 0))
         for node, gpus in self.layout.parts[gang]:
             self.take(node, -gpus)
 
     def revive(self, gang: int) -> None:
         """Let a stopped gang run on; nodes may go below zero, the caller looks."""
-        self.alive[gang] = True
+        self._set_alive(gang, alive=True)
         self._log.append((~gang, 0))
         for node, gpus in self.layout.parts[gang]:
             self.take(node, gpus)
@@ -98,14 +112,25 @@ class Board:
         for options in self._options.values():
             options[node] = False
 
+    def _set_alive(self, gang: int, *, alive: bool) -> None:
+        self.alive[gang] = alive
+        for limit in self.layout.limits_of[gang]:
+            self._stops_left[limit] += 1 if alive else -1
+            if self._stops_left[limit] <= _MOST_GANGS_PER_NODE:
+                self._options.clear()
+
     def _kill_option(self, node: int, gpus: int) -> KillOption | None:
         """Gangs of the node by rising cost until the piece fits, less those not needed."""
         room = self.free[node]
         chosen: list[tuple[int, int]] = []
+        left = list(self._stops_left)
         for gang, held in self.layout.gangs_on[node]:
             if room >= gpus:
                 break
-            if self.alive[gang]:
+            limits = self.layout.limits_of[gang]
+            if self.alive[gang] and all(left[limit] > 0 for limit in limits):
+                for limit in limits:
+                    left[limit] -= 1
                 chosen.append((gang, held))
                 room += held
         if room < gpus:

@@ -74,8 +74,6 @@ def _best_capacity(
     )
 
 
-def _fits_alone(
-    layout: Layout, free: list[int] | tuple[int, ...], leaf: int, shape: Shape
-) -> bool:
+def _fits_alone(layout: Layout, free: list[int] | tuple[int, ...], leaf: int, shape: Shape) -> bool:
     slots = sum(free[node] // shape.gpus for node in layout.leaves[leaf])
     return slots >= shape.pieces

@@ -35,7 +35,7 @@ class Draft(NamedTuple):
 
 def nothing(problem: Problem, layout: Layout) -> Draft:
     """The draft that seats and stops nothing."""
-    return Draft(Board(layout, tuple(gang.cost for gang in problem.gangs)), (), ())
+    return Draft(Board(layout, problem), (), ())
 
 
 def packing(problem: Problem, draft: Draft, rung: Rung) -> Packing:
@@ -65,9 +65,7 @@ def unserved_milli(problem: Problem, draft: Draft) -> dict[str, int]:
     for seat in draft.online:
         left[seat.request] -= capacity(problem, draft.board, seat)
     return {
-        request.key: milli
-        for request, milli in zip(problem.online, left, strict=True)
-        if milli > 0
+        request.key: milli for request, milli in zip(problem.online, left, strict=True) if milli > 0
     }
 
 
@@ -79,13 +77,12 @@ def capacity(problem: Problem, board: Board, seat: Seat) -> int:
 
 
 def _placed(
-    requests: Sequence[OnlineRequest | BatchRequest], seats: tuple[Seat, ...], board: Board) -> tuple[Placed, ...]:
+    requests: Sequence[OnlineRequest | BatchRequest], seats: tuple[Seat, ...], board: Board
+) -> tuple[Placed, ...]:
     """Seats with names, in order of request and of nodes."""
     placed = []
     for request, nodes in sorted((seat.request, tuple(sorted(seat.nodes))) for seat in seats):
         gpus = requests[request].shape.gpus
         names = board.layout.names
-        placed.append(
-            Placed(requests[request].key, tuple((names[node], gpus) for node in nodes))
-        )
+        placed.append(Placed(requests[request].key, tuple((names[node], gpus) for node in nodes)))
     return tuple(placed)

@@ -28,7 +28,7 @@ class _Trial(NamedTuple):
 
 def greedy(problem: Problem, layout: Layout) -> Draft:
     """Seat what can be seated, stopping gangs only for online requests."""
-    board = Board(layout, tuple(gang.cost for gang in problem.gangs))
+    board = Board(layout, problem)
     seats: list[Seat] = []
     for index, request in enumerate(problem.online):
         seats += _serve(board, index, request)
@@ -37,9 +37,7 @@ def greedy(problem: Problem, layout: Layout) -> Draft:
     return Draft(board, tuple(seats), fill_batch(problem, board))
 
 
-def fill_batch(
-    problem: Problem, board: Board, seated: tuple[Seat, ...] = ()
-) -> tuple[Seat, ...]:
+def fill_batch(problem: Problem, board: Board, seated: tuple[Seat, ...] = ()) -> tuple[Seat, ...]:
     """Add batch jobs to those seated: most value per GPU first, then larger, then by key."""
     taken = {seat.request for seat in seated}
     seats = list(seated)
@@ -123,7 +121,9 @@ def _try(board: Board, leaf: int, shape: Shape, *, may_kill: bool) -> _Trial | N
     if not may_kill and board.leaf_free[leaf] < shape.size:
         return None
     mark = board.mark()
-    cost, nodes, gangs = 0, [], []
+    cost = 0
+    nodes: list[int] = []
+    gangs: list[int] = []
     for _ in range(shape.pieces):
         node = board.best_fit(leaf, shape.gpus)
         if node < 0:
@@ -150,8 +150,13 @@ def _commit(board: Board, trial: _Trial, shape: Shape) -> None:
 
 
 def _forget(board: Board, trial: _Trial, trials: dict[bool, dict[int, _Trial | None]]) -> None:
-    """Drop the trials of every leaf that the committed one changed."""
+    """Drop the trials of every leaf that the committed one changed.
+
+    A stop may use up a limit, so that trials with stops end everywhere.
+    """
     layout = board.layout
+    if any(layout.limits_of[gang] for gang in trial.gangs):
+        trials[True].clear()
     changed = {trial.leaf}
     for gang in trial.gangs:
         changed.update(layout.leaf_of[node] for node, _ in layout.parts[gang])

@@ -12,7 +12,7 @@ import msgspec
 from binpacking.bounds import most_batch_value, settled
 from binpacking.draft import Draft, nothing, packing
 from binpacking.greedy import greedy
-from binpacking.layout import Layout, compile_layout
+from binpacking.layout import compile_layout
 from binpacking.problem import Effort, Packing, Problem, Rung, Tiers
 from binpacking.program import Bounds, program
 from binpacking.verify import verify
@@ -68,9 +68,7 @@ def _order(tiers: Tiers) -> tuple[int, int, int, int]:
     )
 
 
-def _checked(
-    problem: Problem, draft: Draft, rung: Rung
-) -> tuple[Packing | None, tuple[str, ...]]:
+def _checked(problem: Problem, draft: Draft, rung: Rung) -> tuple[Packing | None, tuple[str, ...]]:
     """The draft as a packing if it passes the checker, else None and the checker's sentences."""
     answer = packing(problem, draft, rung)
     wrong = verify(problem, answer)

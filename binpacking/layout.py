@@ -4,6 +4,8 @@ Read once per question by every rung. Nodes are numbered leaf by leaf and inside
 so "smallest number" is "smallest name" and a leaf is a range.
 """
 
+from itertools import pairwise
+
 import msgspec
 
 from binpacking.problem import Gang, Problem, Shape
@@ -29,6 +31,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """(node number, GPUs) by gang number; parts on nodes that are no supply are left out."""
     gangs_on: tuple[tuple[tuple[int, int], ...], ...]
     """(gang number, GPUs) by node number, cheapest gang first, then by key."""
+    limits_of: tuple[tuple[int, ...], ...]
+    """Indices into the problem's `stop_limits` by gang number."""
 
     def allowed(self, gpu_models: tuple[str, ...]) -> tuple[int, ...]:
         """Leaf numbers of these models in their order; all leaves where the tuple is empty."""
@@ -55,12 +59,22 @@ def compile_layout(problem: Problem) -> Layout:
         names=tuple(supply.node for supply in ordered),
         free=tuple(supply.free for supply in ordered),
         leaf_of=tuple(leaf for leaf, (_, group) in enumerate(groups) for _ in group),
-        leaves=tuple(range(a, b) for a, b in zip(starts, starts[1:], strict=False)),
+        leaves=tuple(range(a, b) for a, b in pairwise(starts)),
         models=models,
         leaves_of=_leaves_of(models),
         parts=parts,
         gangs_on=_gangs_on(problem.gangs, parts, len(ordered)),
+        limits_of=_limits_of(problem),
     )
+
+
+def _limits_of(problem: Problem) -> tuple[tuple[int, ...], ...]:
+    found: dict[str, list[int]] = {gang.key: [] for gang in problem.gangs}
+    for index, limit in enumerate(problem.stop_limits):
+        for key in limit.gangs:
+            if key in found:
+                found[key].append(index)
+    return tuple(tuple(found[gang.key]) for gang in problem.gangs)
 
 
 def _leaves_of(models: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
@@ -96,27 +110,31 @@ def _check(problem: Problem) -> None:
     _distinct("batch", "key", [request.key for request in problem.batch])
     _distinct("gangs", "key", [gang.key for gang in problem.gangs])
     for supply in problem.supplies:
-        if supply.free < 0:
-            raise ValueError(f"supplies: node {supply.node} has free={supply.free}; give 0 or more")
-    for request in (*problem.online, *problem.batch):
-        _check_shape(request.key, request.shape)
-    for demand in problem.online:
-        if any(capacity < 1 for capacity in demand.capacity_milli.values()):
-            raise ValueError(
-                f"online: {demand.key} has a model of capacity_milli below 1; leave the model out"
-            )
-    for gang in problem.gangs:
-        if gang.cost < 1:
-            raise ValueError(
-                f"gangs: {gang.key} has cost={gang.cost}; give 1 or more, a stop is never free"
-            )
+        _at_least(0, f"supplies: free of {supply.node}", supply.free)
+    for request in problem.online:
+        _check_shape("online", request.key, request.shape)
+        for model, milli in request.capacity_milli.items():
+            _at_least(1, f"online: capacity_milli[{model}] of {request.key}", milli)
+    for job in problem.batch:
+        _check_shape("batch", job.key, job.shape)
+    _check_stops(problem)
 
 
-def _check_shape(key: str, shape: Shape) -> None:
-    if shape.pieces < 1 or shape.gpus < 1:
-        raise ValueError(
-            f"shape: {key} asks {shape.pieces} x {shape.gpus} GPUs; give 1 or more of each"
-        )
+def _check_stops(problem: Problem) -> None:
+    for limit in problem.stop_limits:
+        _at_least(0, f"stop_limits: most of {limit.name}", limit.most)
+    for gang in problem.gangs:  # a free stop would be taken for nothing
+        _at_least(1, f"gangs: cost of {gang.key}", gang.cost)
+
+
+def _check_shape(field: str, key: str, shape: Shape) -> None:
+    _at_least(1, f"{field}: shape.pieces of {key}", shape.pieces)
+    _at_least(1, f"{field}: shape.gpus of {key}", shape.gpus)
+
+
+def _at_least(least: int, what: str, value: int) -> None:
+    if value < least:
+        raise ValueError(f"{what} is {value}; give {least} or more")
 
 
 def _distinct(field: str, name: str, keys: list[str]) -> None:

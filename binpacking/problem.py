@@ -72,6 +72,15 @@ class Gang(msgspec.Struct, frozen=True, kw_only=True):
     """Priority-weighted GPU-seconds that stopping it throws away, restart included."""
 
 
+class StopLimit(msgspec.Struct, frozen=True):
+    """At most `most` of these gangs may be stopped by one packing."""
+
+    name: str
+    """Whose budget it is, for sentences."""
+    gangs: tuple[str, ...]
+    most: int
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """One packing question. Tuples are in order of importance, then of key."""
 
@@ -79,6 +88,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     online: tuple[OnlineRequest, ...] = ()
     batch: tuple[BatchRequest, ...] = ()
     gangs: tuple[Gang, ...] = ()
+    stop_limits: tuple[StopLimit, ...] = ()
     mix: tuple[tuple[int, int], ...] = ((1, 35), (2, 20), (4, 20), (8, 25))
     """Shapes to come: (GPUs on one node, weight in percent), for the fragmentation tier."""
 

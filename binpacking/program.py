@@ -63,7 +63,8 @@ def _decide_stops(problem: Problem, layout: Layout, effort: Effort, known: Tiers
     served = known.unserved_milli_gpus == least
     if served and known.loss == 0:
         return _Stops(least, None, Bounds(least, 0))
-    rows = build(Capacity(layout, layout.free, layout.gangs_on), problem.online, ())
+    capacity = Capacity(layout, layout.free, layout.gangs_on)
+    rows = build(capacity, problem.online, (), problem.stop_limits)
     weights = _unserved_weights(problem, rows)
     first = None if served else minimise(rows, weights, effort)
     if not served and first is None:
@@ -87,10 +88,8 @@ def _fill(problem: Problem, layout: Layout, effort: Effort, stops: _Stops) -> Dr
     gangs = tuple(stops.draft.board.stopped()) if stops.draft else ()
     waiting = crews(problem.batch)
     capacity = _after(layout, gangs)
-    rows = build(capacity, problem.online, waiting)
-    rows = _capped(
-        rows, "unserved", _unserved_weights(problem, rows), stops.unserved_milli_gpus
-    )
+    rows = build(capacity, problem.online, waiting, ())
+    rows = _capped(rows, "unserved", _unserved_weights(problem, rows), stops.unserved_milli_gpus)
     answer = _batch_then_fragmentation(problem, effort, rows, capacity, waiting)
     whole = _seated(problem, layout, rows, waiting, answer, gangs) if answer else None
     draft = whole or stops.draft
@@ -177,9 +176,7 @@ def _refilled(problem: Problem, draft: Draft) -> Draft:
 
 def _unserved_weights(problem: Problem, rows: Rows) -> dict[int, int]:
     """Tier 1: GPUs of a reference replica per milli-replica of shortage."""
-    return {
-        column: problem.online[request].shape.size for request, column in rows.unserved.items()
-    }
+    return {column: problem.online[request].shape.size for request, column in rows.unserved.items()}
 
 
 def _capped(rows: Rows, name: str, weights: Mapping[int, int], most: int) -> Rows:

@@ -29,22 +29,31 @@ def drop_superfluous(problem: Problem, board: Board, seats: list[Seat]) -> list[
 def drop_needless_kills(problem: Problem, board: Board, seats: list[Seat]) -> list[Seat]:
     """Revive gangs, dearest first, as long as every seat still finds room in its leaf."""
     gangs = problem.gangs
-    for gang in sorted(board.stopped(), key=lambda g: (-gangs[g].cost, gangs[g].key)):
-        parts = board.layout.parts[gang]
-        if all(board.free[node] >= gpus for node, gpus in parts):
-            board.revive(gang)
-            continue
-        leaves = sorted({board.layout.leaf_of[node] for node, _ in parts})
-        if any(board.leaf_free[leaf] < _held(board, gang, leaf) for leaf in leaves):
-            continue
-        mark = board.mark()
-        board.revive(gang)
-        moved = _seat_anew(problem, board, seats, leaves)
-        if moved is None:
-            board.undo(mark)
-        else:
-            seats = moved
+    revived = True
+    while revived:  # for odd sizes, seats that moved may have made room for a gang refused before
+        revived = False
+        for gang in sorted(board.stopped(), key=lambda g: (-gangs[g].cost, gangs[g].key)):
+            kept = _revived(problem, board, seats, gang)
+            if kept is not None:
+                seats, revived = kept, True
     return seats
+
+
+def _revived(problem: Problem, board: Board, seats: list[Seat], gang: int) -> list[Seat] | None:
+    """The seats with the gang running on; None, and the board as before, where they need it."""
+    parts = board.layout.parts[gang]
+    if all(board.free[node] >= gpus for node, gpus in parts):
+        board.revive(gang)
+        return seats
+    leaves = sorted({board.layout.leaf_of[node] for node, _ in parts})
+    if any(board.leaf_free[leaf] < _held(board, gang, leaf) for leaf in leaves):
+        return None
+    mark = board.mark()
+    board.revive(gang)
+    moved = _seat_anew(problem, board, seats, leaves)
+    if moved is None:
+        board.undo(mark)
+    return moved
 
 
 def _held(board: Board, gang: int, leaf: int) -> int:

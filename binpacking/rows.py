@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from binpacking.layout import Layout
-from binpacking.problem import BatchRequest, OnlineRequest, Shape
+from binpacking.problem import BatchRequest, OnlineRequest, Shape, StopLimit
 from binpacking.slots import power_of_two
 
 Term = tuple[int, int]
@@ -81,7 +81,10 @@ def crews(batch: Sequence[BatchRequest]) -> tuple[Crew, ...]:
 
 
 def build(
-    capacity: Capacity, online: Sequence[OnlineRequest], waiting: Sequence[Crew]
+    capacity: Capacity,
+    online: Sequence[OnlineRequest],
+    waiting: Sequence[Crew],
+    limits: Sequence[StopLimit],
 ) -> Rows:
     """All columns and rows but those of the objectives."""
     made = _Maker(capacity)
@@ -91,6 +94,7 @@ def build(
         made.add_crew(index, crew)
     for leaf in range(len(capacity.layout.leaves)):
         made.add_leaf(leaf)
+    made.add_limits([limit.most for limit in limits])
     return made.finished()
 
 
@@ -197,12 +201,10 @@ class _Maker:
                 self.online[index, leaf] = column
                 terms.append((column, gain))
         surplus = max(request.capacity_milli.values(), default=1) - 1
-        self.rows.append(
-            Row(f"demand_{index:04d}", tuple(terms), shortage, shortage + surplus)
-        )
+        self.rows.append(Row(f"demand_{index:04d}", tuple(terms), shortage, shortage + surplus))
         replicas = tuple((column, 1) for column, _ in terms[1:])
         if replicas and request.limit * min(request.capacity_milli.values()) < shortage + surplus:
-            self.rows.append(Row(f"limit_{index:04d}", replicas, None, request.limit))
+            self.rows.append(Row(f"most_{index:04d}", replicas, None, request.limit))
 
     def add_crew(self, index: int, crew: Crew) -> None:
         """At most as many jobs as wait."""
@@ -227,6 +229,17 @@ class _Maker:
             terms = (*_used(loads, size), *sorted(gains.items()))
             slots = _slots(self.capacity, leaf, size)
             self.rows.append(Row(f"slots_{leaf:04d}_{size:02d}", terms, None, slots))
+
+    def add_limits(self, most: Sequence[int]) -> None:
+        """At most so many stops of the gangs that a limit names."""
+        for index, limit in enumerate(most):
+            stops = tuple(
+                (column, 1)
+                for gang, column in self.stopped.items()
+                if index in self.capacity.layout.limits_of[gang]
+            )
+            if len(stops) > limit:
+                self.rows.append(Row(f"stops_{index:04d}", stops, None, limit))
 
     def _gains(self, node: int, size: int) -> list[Term]:
         """k-slots gained on the node by stopping its gangs, as terms."""

@@ -40,15 +40,17 @@ def minimise(rows: Rows, weights: Mapping[int, int], effort: Effort) -> Answer |
         return Answer((), 0.0)
     scale = _scale(weights)
     problem, columns = _stated(rows, weights, scale)
-    problem.solve(
-        _Highs(
-            msg=False,
-            threads=1,
-            gapRel=effort.gap,
-            mip_max_nodes=effort.node_limit,
-            mip_heuristic_run_feasibility_jump=False,
-        )
+    solver = _Highs(
+        msg=False,
+        threads=1,
+        gapRel=effort.gap,
+        mip_max_nodes=effort.node_limit,
+        mip_heuristic_run_feasibility_jump=False,
     )
+    try:
+        problem.solve(solver)
+    except pulp.PulpError:
+        return None
     if problem.sol_status not in {pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible}:
         return None
     bound = problem.solverModel.getInfo().mip_dual_bound

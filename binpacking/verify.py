@@ -17,6 +17,7 @@ def verify(problem: Problem, packing: Packing) -> tuple[str, ...]:
     wrong += _seats(problem, packing)
     wrong += _capacity(problem, packing)
     wrong += _kills(problem, packing)
+    wrong += _limits(problem, packing)
     wrong += _replicas(problem, packing)
     wrong += _claims(problem, packing)
     return tuple(wrong)
@@ -66,15 +67,15 @@ def _seat(
     supplies = [supply for supply in problem.supplies if supply.node in used]
     if len({supply.leaf for supply in supplies}) > 1:
         wrong.append(f"{placed.key}: pieces stand under more than one leaf")
-    for supply in supplies:
-        if supply.gpu_model not in models:
-            wrong.append(f"{placed.key}: GPU model {supply.gpu_model} is not allowed")
+    wrong += [
+        f"{placed.key}: GPU model {supply.gpu_model} is not allowed"
+        for supply in supplies
+        if supply.gpu_model not in models
+    ]
     return wrong
 
 
-def _left(
-    problem: Problem, packing: Packing, placements: tuple[Placed, ...]
-) -> dict[str, int]:
+def _left(problem: Problem, packing: Packing, placements: tuple[Placed, ...]) -> dict[str, int]:
     """Free GPUs per supplied node after the kills and these placements."""
     left = {supply.node: supply.free for supply in problem.supplies}
     stopped = set(packing.killed)
@@ -102,6 +103,15 @@ def _kills(problem: Problem, packing: Packing) -> list[str]:
         f"{gang.key}: stopped without need"
         for gang in problem.gangs
         if gang.key in stopped and all(left.get(node, gpus) >= gpus for node, gpus in gang.parts)
+    ]
+
+
+def _limits(problem: Problem, packing: Packing) -> list[str]:
+    stopped = set(packing.killed)
+    return [
+        f"{limit.name}: {len(stopped & set(limit.gangs))} stops, at most {limit.most} allowed"
+        for limit in problem.stop_limits
+        if len(stopped & set(limit.gangs)) > limit.most
     ]
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.grid import Floats, Grid, Ints
+from forecasting.grid import Bools, Floats, Grid, Ints
 from forecasting.replay import ORIGINS_PER_HOUR, Replay
-from forecasting.scales import Scales, assumed_band, near
+from forecasting.scales import MEDIAN, Scales, assumed_band, near
 
 # Memory and sharpness of near targets (up to an hour) and of far ones.
 _ERROR_HALF_LIFE_DAYS = (2.0, 1e6)
@@ -24,6 +24,7 @@ _PRIOR_LOSS_DAYS = 1.0
 _LEAST_WEIGHT = 0.02
 # Independent errors that outweigh the assumed band: spans as long as the target is ahead.
 _PRIOR_ERRORS = 1.0
+_CAUTIOUS_ERRORS = 3.0
 
 
 class Calibration(msgspec.Struct, frozen=True):
@@ -45,21 +46,13 @@ def calibrate(past: Replay, grid: Grid) -> Calibration:
     error = (past.seen[:, None] - past.said) / np.maximum(past.scales.unit, 1e-12)[:, None]
     recency = _recency(past, grid, _ERROR_HALF_LIFE_DAYS)
     offset = weighted_quantiles(error, recency, grid.quantiles)
-    trust = _trust(np.isfinite(error).sum(axis=-1), past.steps, grid)
+    independent = _independent(np.isfinite(error), past.steps, grid)
+    trust = independent / (independent + _PRIOR_ERRORS)
     offset = np.where(trust[..., None] > 0, offset, 0.0)
     bands = member_bands(past.said, past.scales, offset, trust, past.steps, grid)
     weight = _weights(bands, past, trust, grid)
-    import os
-    C=float(os.environ.get("CC","0"))
-    n = np.isfinite(past.seen).sum(-1) * 3 / np.maximum(past.steps, 3)
-    cautious = n / (n + C + 1e-9)
-    shift = np.zeros(past.seen.shape[:2] + (len(grid.quantiles),))
-    for index, tau in enumerate(grid.quantiles):
-        mixed = mix(bands[..., index], weight[..., None, index])
-        left = (past.seen - mixed) / np.maximum(past.scales.unit, 1e-12)
-        goal = np.where(tau > 0.5, 1 - (1 - tau) * cautious, tau)[..., None]
-        shift[..., index] = weighted_quantiles(left, recency, goal)[..., 0]
-    return Calibration(offset, trust, weight, np.nan_to_num(shift) * trust[:, 0, :, None])
+    shift = _shift(mix(bands, weight[:, :, :, None, :]), past, recency, grid)
+    return Calibration(offset, trust, weight, shift * trust[:, 0, :, None])
 
 
 def member_bands(
@@ -82,13 +75,18 @@ def mix(band: Floats, weight: Floats) -> Floats:
     share = np.where(there, weight, 0.0)
     total = share.sum(axis=1)
     mixed = (share * np.where(there, band, 0.0)).sum(axis=1)
-    return np.divide(mixed, total, out=np.full_like(mixed, np.nan), where=total > 0)
+    unknown = np.full_like(mixed, np.nan)
+    mean: Floats = np.divide(mixed, total, out=unknown, where=total > 0)
+    return mean
 
 
-def weighted_quantiles(values: Floats, weight: Floats, quantiles: tuple[float, ...] | Floats) -> Floats:
+def weighted_quantiles(
+    values: Floats, weight: Floats, quantiles: tuple[float, ...] | Floats
+) -> Floats:
     """Smallest value with at least the quantile's share of weight at or below it.
 
-    `values` [..., n] with NaN left out, `weight` broadcast to it; [..., quantile], NaN if empty.
+    `values` [..., n] with NaN left out, `weight` and `quantiles` [..., quantile] broadcast to
+    them; the result is [..., quantile], NaN where there is no value.
     """
     weight = np.where(np.isfinite(values), weight, 0.0)
     order = np.argsort(values, axis=-1)
@@ -105,17 +103,34 @@ def pinball(seen: Floats, quantile: Floats, tau: float) -> Floats:
     return np.maximum(tau * miss, (tau - 1) * miss)
 
 
+def _shift(mixed: Floats, past: Replay, recency: Floats, grid: Grid) -> Floats:
+    """What the mixture lacks to cover, in units [series, target, quantile]; 0.0 if unknown.
+
+    `mixed` [series, target, origin, quantile]. The upper quantiles aim a little higher where
+    few independent errors are known, because the sample's own quantile is exceeded more often.
+    """
+    independent = _independent(np.isfinite(past.seen), past.steps, grid)
+    spared = independent / (independent + _CAUTIOUS_ERRORS)
+    out = np.zeros((*mixed.shape[:2], len(grid.quantiles)))
+    for index, tau in enumerate(grid.quantiles):
+        left = (past.seen - mixed[..., index]) / np.maximum(past.scales.unit, 1e-12)
+        goal = 1 - (1 - tau) * spared if tau > MEDIAN else np.full_like(spared, tau)
+        out[..., index] = weighted_quantiles(left, recency, goal[..., None])[..., 0]
+    return np.nan_to_num(out)
+
+
 def _recency(past: Replay, grid: Grid, half_life_days: tuple[float, float]) -> Floats:
     """Weight of each origin per target [target, origin]."""
     half_life = np.where(near(past.steps, grid), *half_life_days) * grid.day
-    return 0.5 ** (past.age / half_life[:, None])
+    recency: Floats = 0.5 ** (past.age / half_life[:, None])
+    return recency
 
 
-def _trust(count: Floats, steps: Ints, grid: Grid) -> Floats:
-    """Share of the learnt band: errors of overlapping spans are one observation, not many."""
+def _independent(known: Bools, steps: Ints, grid: Grid) -> Floats:
+    """How many errors `known` [..., target, origin] is worth: overlapping spans count once."""
     every = max(1, grid.hour // ORIGINS_PER_HOUR)
-    independent = count * every / np.maximum(steps, every)
-    return independent / (independent + _PRIOR_ERRORS)
+    count: Floats = known.sum(axis=-1) * every / np.maximum(steps, every)
+    return count
 
 
 def _weights(bands: Floats, past: Replay, trust: Floats, grid: Grid) -> Floats:
@@ -128,7 +143,7 @@ def _weights(bands: Floats, past: Replay, trust: Floats, grid: Grid) -> Floats:
     sharpness = np.where(near(past.steps, grid), *_LOSS_SHARPNESS)
     seen = past.seen[:, None] ** 2
     prior = _PRIOR_LOSS_DAYS * 24 * ORIGINS_PER_HOUR
-    out = np.zeros(bands.shape[:3] + (len(grid.quantiles),))
+    out = np.zeros((*bands.shape[:3], len(grid.quantiles)))
     for index, tau in enumerate(grid.quantiles):
         loss = pinball(seen, np.maximum(bands[..., index], 0.0) ** 2, tau)
         both = np.isfinite(loss) & np.isfinite(loss[:, :1])
@@ -149,5 +164,7 @@ def _softmin(ratio: Floats, sharpness: Floats) -> Floats:
     excess = np.where(np.isfinite(ratio), ratio, 0) / np.where(best > 0, best, 1) - 1
     excess = np.where(np.isfinite(best), excess, 0.0)
     raw = np.where(usable, np.exp(-sharpness * excess), 0.0)
-    floored = np.where(usable, np.maximum(raw / raw.sum(axis=1, keepdims=True), _LEAST_WEIGHT), 0)
-    return floored / floored.sum(axis=1, keepdims=True)
+    floor = np.where(usable, _LEAST_WEIGHT, 0.0)
+    weight: Floats = np.maximum(raw / raw.sum(axis=1, keepdims=True), floor)
+    weight /= weight.sum(axis=1, keepdims=True)
+    return weight

@@ -23,8 +23,11 @@ _KNOWN_SHARE = 0.75
 
 
 class Feedback(msgspec.Struct, frozen=True):
-    """`drift` [series, near target, quantile] in spans; `said` [series, bin, near target,
-    quantile] the roots issued at the newest bins, newest last, NaN where none were."""
+    """What was said lately, and how far that has moved the quantiles.
+
+    `drift` [series, near target, quantile] in spans; `said` [series, bin, near target, quantile]
+    the roots issued at the newest bins, newest last, NaN where none were.
+    """
 
     drift: Floats
     said: Floats

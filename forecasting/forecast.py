@@ -8,6 +8,7 @@ The caller's old state stays valid: arrays that have been published are never wr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 import msgspec
 import numpy as np
@@ -62,9 +63,7 @@ def initial_state(
     return State(grid, tuple(members), empty_store(grid), None, None)
 
 
-def forecast(
-    state: State, new: Sequence[Sample], now_seconds: float
-) -> tuple[Forecasts, State]:
+def forecast(state: State, new: Sequence[Sample], now_seconds: float) -> tuple[Forecasts, State]:
     """Take in what was observed since the last call and forecast every known series.
 
     The first call may bring days of history; later ones a bin or two. Bins nobody reported are
@@ -136,4 +135,4 @@ def _series(
 
 
 def _optional(values: Floats) -> list[float | None]:
-    return [None if value != value else value for value in values.tolist()]
+    return [None if isnan(value) else value for value in values.tolist()]

@@ -7,7 +7,6 @@ leads after them; "steps" are bins ahead of the newest closed bin, so step 1 end
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 
 from forecasting.values import DAY, HOUR
 
-Floats = NDArray[np.floating[Any]]
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 

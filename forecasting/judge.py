@@ -47,9 +47,9 @@ def judge(past: Replay, grid: Grid) -> Verdict:
     older = past.age >= past.age[min(cut, count - 1)] + past.steps[target]
     learnt = calibrate(_part(past, target, older), grid)
     newer = _part(past, target, np.arange(count) >= cut)
-    bands = member_bands(
-        newer.said, newer.scales, learnt.offset, learnt.trust, newer.steps, grid
-    )[..., index]
+    bands = member_bands(newer.said, newer.scales, learnt.offset, learnt.trust, newer.steps, grid)[
+        ..., index
+    ]
     unit = newer.scales.unit[:, 0]
     said = mix(bands, learnt.weight[..., None, index])[:, 0] + learnt.shift[:, :, index] * unit
     seen = newer.seen[:, 0]
@@ -90,9 +90,11 @@ def _verdict(seen: Floats, said: Floats, naive: Floats, tau: float) -> Verdict:
 
 def _mean(total: Floats, count: Floats) -> Floats:
     out = np.full(count.shape, np.nan)
-    return np.divide(total, count, out=out, where=count >= _LEAST_TARGETS)
+    mean: Floats = np.divide(total, count, out=out, where=count >= _LEAST_TARGETS)
+    return mean
 
 
 def _loss(seen: Floats, said: Floats, tau: float, where: Bools) -> Floats:
     loss = pinball(seen**2, np.maximum(said, 0) ** 2, tau)
-    return np.where(where, loss, 0.0).sum(axis=1)
+    total: Floats = np.where(where, loss, 0.0).sum(axis=1)
+    return total

@@ -5,13 +5,14 @@ Fits and calibration depend on the ring alone, so learning is one replay of the 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 
 from forecasting.calibration import Calibration, calibrate
-from forecasting.grid import Grid, Ints
+from forecasting.grid import Floats, Grid, Ints
 from forecasting.judge import Verdict, judge
 from forecasting.members import Fit, Member
 from forecasting.panel import Panel
@@ -48,22 +49,21 @@ def refreshed(
     due = source < 0
     if old is not None:
         due |= old.due[source] <= end
+    if old is not None and not due.any() and np.array_equal(source, np.arange(old.due.size)):
+        return old
     kept, wanted = np.flatnonzero(~due), np.flatnonzero(due)
     pieces = [_take(old, source[kept])] if old is not None and kept.size else []
     for start in range(0, wanted.size, _SERIES_AT_ONCE):
         rows = wanted[start : start + _SERIES_AT_ONCE]
         pieces.append(_learn(panel.take(rows), grid, members))
     back = np.argsort(np.concatenate([kept, wanted]))
-    together: Knowledge = _merged(lambda *parts: np.concatenate(parts)[back], *pieces)
-    return together
+    return cast("Knowledge", _merged(lambda *parts: np.concatenate(parts)[back], *pieces))
 
 
 def _learn(panel: Panel, grid: Grid, members: tuple[Member, ...]) -> Knowledge:
     past = replay(panel, grid, members)
     end = panel.z.shape[1]
-    wait = np.clip(
-        panel.known.sum(axis=1) * _RELEARN_SHARE_OF_PAST, 1, _RELEARN_HOURS * panel.hour
-    )
+    wait = np.clip(panel.known.sum(axis=1) * _RELEARN_SHARE_OF_PAST, 1, _RELEARN_HOURS * panel.hour)
     return Knowledge(
         tuple(member.fit(panel, end, grid.steps) for member in members),
         calibrate(past, grid),
@@ -73,16 +73,15 @@ def _learn(panel: Panel, grid: Grid, members: tuple[Member, ...]) -> Knowledge:
 
 
 def _take(knowledge: Knowledge, rows: Ints) -> Knowledge:
-    taken: Knowledge = _merged(lambda array: array[rows], knowledge)
-    return taken
+    return cast("Knowledge", _merged(lambda array: array[rows], knowledge))
 
 
-def _merged(join: Any, *parts: Any) -> Any:
+def _merged(join: Callable[..., Floats], *parts: Any) -> Any:  # noqa: ANN401 -- any nesting
     """Apply `join` to the arrays at the same place in values of the same shape."""
     first = parts[0]
     if isinstance(first, np.ndarray):
         return join(*parts)
     if isinstance(first, tuple):
         return tuple(_merged(join, *column) for column in zip(*parts, strict=True))
-    fields = (_merged(join, *(getattr(p, name) for p in parts)) for name in first.__struct_fields__)
-    return type(first)(*fields)
+    columns = zip(*(msgspec.structs.astuple(part) for part in parts), strict=True)
+    return type(first)(*(_merged(join, *column) for column in columns))

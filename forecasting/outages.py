@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forecasting.grid import Bools, Floats, Grid
+from forecasting.grid import Bools, Floats, Grid, Singles
 
 # The fleet was clearly busy if the bin before the silence carried this share of its daily mean.
 _BUSY_SHARE = 0.2
@@ -18,13 +18,13 @@ _RARE_PER_DAY = 0.5
 _RARE_AT_LEAST = 2
 
 
-def outage_bins(rate: Floats, known: Bools, grid: Grid) -> Bools:
+def outage_bins(rate: Singles, known: Bools, grid: Grid) -> Bools:
     """The bins [bin] in which every known series is exactly 0 although the fleet was busy.
 
     `rate`, `known`: [series, bin]. Of a run of silent bins the first six hours are an outage,
     unless silences are common in this history.
     """
-    seen = known.any(axis=0)
+    seen: Bools = np.asarray(known.any(axis=0))
     silent = seen & ~((rate > 0) & known).any(axis=0)
     out = np.zeros(silent.size, dtype=np.bool_)
     starts = np.flatnonzero(silent & ~np.append(False, silent[:-1]))

@@ -34,10 +34,15 @@ class Panel(msgspec.Struct, frozen=True):
 
     def take(self, rows: Ints) -> Panel:
         """The same panel with only these series."""
-        z, known, newest, closes = (
-            array[rows] for array in (self.z, self.known, self.newest, self.closes)
+        return Panel(
+            self.z[rows],
+            self.known[rows],
+            self.newest[rows],
+            self.closes[rows],
+            self.first,
+            self.day,
+            self.hour,
         )
-        return Panel(z, known, newest, closes, self.first, self.day, self.hour)
 
 
 def make_panel(store: Store, grid: Grid) -> Panel:

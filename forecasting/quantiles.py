@@ -23,8 +23,10 @@ _GREATEST_RISE = 2.25
 
 
 class Issued(msgspec.Struct, frozen=True):
-    """Rates `at` [series, horizon, quantile] and `peak` [series, lead, quantile]; `share`
-    [series, member] of each member in the judged target and quantile."""
+    """Rates `at` [series, horizon, quantile] and `peak` [series, lead, quantile].
+
+    `share` [series, member] is each member's part in the judged target and quantile.
+    """
 
     at: Floats
     peak: Floats
@@ -33,7 +35,8 @@ class Issued(msgspec.Struct, frozen=True):
     @property
     def roots(self) -> Floats:
         """Square roots of all targets [series, target, quantile]."""
-        return np.sqrt(np.concatenate([self.at, self.peak], axis=1))
+        roots: Floats = np.sqrt(np.concatenate([self.at, self.peak], axis=1))
+        return roots
 
 
 def issue(
@@ -68,8 +71,10 @@ def issue(
 
 
 def _reached(panel: Panel, grid: Grid) -> tuple[Ints, Ints]:
-    """For each series and target: the calibrated target that is as far from its newest known
-    bin (or the furthest there is), and that distance in bins; both [series, target]."""
+    """The calibrated target as far from a series' newest known bin as the asked one should be.
+
+    Its number, and its distance in bins; both [series, target]; the furthest if none is.
+    """
     age = panel.z.shape[1] - 1 - panel.newest[:, -1:]
     horizons = np.array(grid.horizon_steps)
     leads = np.array(grid.lead_steps)
@@ -105,4 +110,5 @@ def _share(said: Floats, weight: Floats, grid: Grid) -> Floats:
     target, quantile = judged_target(grid), judged_quantile(grid)
     share = np.where(np.isfinite(said[..., target]), weight[:, :, target, quantile], 0.0)
     total = share.sum(axis=1, keepdims=True)
-    return np.divide(share, total, out=np.zeros_like(share), where=total > 0)
+    part: Floats = np.divide(share, total, out=np.zeros_like(share), where=total > 0)
+    return part

@@ -47,7 +47,7 @@ def resample(
     start, stop = np.maximum(start, first), np.minimum(stop, end)
     row, bins, share, rate = _pieces(rows, start, stop, rates)
     cells, where = np.unique(row * (end - first) + bins - first, return_inverse=True)
-    cover = np.bincount(where, share, cells.size)
+    cover = np.bincount(where, share, cells.size).astype(np.float64)
     mean = np.bincount(where, share * rate, cells.size) / cover
     return Binned(
         cells // (end - first),

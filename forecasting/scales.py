@@ -18,10 +18,11 @@ from forecasting.panel import Panel, level, spread
 _SHARE_AT_TEN_MINUTES = 0.045
 _GREATEST_SHARE = 0.28
 _TEN_MINUTES = 600.0
+MEDIAN = 0.5
 
 
 class Scales(msgspec.Struct, frozen=True):
-    """`unit` of an error [series, target, origin], in roots; `level` of the root [series, origin]."""
+    """`unit` of an error in roots [series, target, origin]; `level` of roots [series, origin]."""
 
     unit: Floats
     level: Floats
@@ -40,10 +41,13 @@ def scales(panel: Panel, grid: Grid, origins: Ints, steps: Ints | None = None) -
 
 
 def assumed_band(steps: Ints, grid: Grid) -> Floats:
-    """Quantiles of the error as a share of the level [target, quantile]: a Laplace law whose
-    spread grows with the square root of the time ahead, up to a bound."""
+    """Quantiles of the error as a share of the level [target, quantile].
+
+    A Laplace law whose spread grows with the square root of the time ahead, up to a bound.
+    """
     seconds = steps * grid.bin_seconds
     share = np.minimum(_SHARE_AT_TEN_MINUTES * np.sqrt(seconds / _TEN_MINUTES), _GREATEST_SHARE)
     tau = np.array(grid.quantiles)
-    laplace = np.where(tau < 0.5, np.log(2 * tau), -np.log(2 * (1 - tau)))
-    return share[..., None] * laplace
+    laplace = np.where(tau < MEDIAN, np.log(2 * tau), -np.log(2 * (1 - tau)))
+    band: Floats = share[..., None] * laplace
+    return band

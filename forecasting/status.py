@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forecasting.grid import Grid
+from forecasting.grid import Bools, Grid
 from forecasting.panel import Panel
 from forecasting.values import MINUTE, Status
 
@@ -25,16 +25,13 @@ def statuses(panel: Panel, grid: Grid) -> list[Status]:
     past = np.minimum((panel.newest >= 0).sum(axis=1), recent)
     holes = missing - (recent - past)
     idle = round(_IDLE_HOURS * grid.hour)
-    active = (panel.z[:, -idle:] > 0).any(axis=1)
-    checks = zip(newest < 0, age > _STALE_SECONDS, holes >= _MISSING_BINS, ~active, strict=True)
-    return [_first(*check) for check in checks]
-
-
-def _first(absent: bool, stale: bool, partial: bool, idle: bool) -> Status:
-    if absent:
-        return "absent"
-    if stale:
-        return "stale"
-    if partial:
-        return "partial"
-    return "idle" if idle else "live"
+    highest = panel.z[:, -idle:].max(axis=1)
+    by_rule: list[tuple[Status, Bools]] = [
+        ("absent", newest < 0),
+        ("stale", age > _STALE_SECONDS),
+        ("partial", holes >= _MISSING_BINS),
+        ("idle", highest <= 0),
+    ]
+    return [
+        next((name for name, holds in by_rule if holds[row]), "live") for row in range(newest.size)
+    ]

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.grid import Bools, Floats, Grid
+from forecasting.grid import Bools, Grid, Singles
 from forecasting.resample import SLACK_BINS, Binned, resample
 from forecasting.values import Sample
 
@@ -37,8 +37,8 @@ class Store(msgspec.Struct, frozen=True):
 
     keys: tuple[str, ...]
     end: int
-    rate: Floats
-    cover: Floats
+    rate: Singles
+    cover: Singles
     closes: Bools
     pending: tuple[Sample, ...]
 
@@ -49,8 +49,8 @@ class Store(msgspec.Struct, frozen=True):
 
 def empty_store(grid: Grid) -> Store:
     """A store that knows no series."""
-    floats = np.zeros((0, grid.kept), np.float32)
-    return Store((), 0, floats, floats, np.zeros((0, grid.kept), np.bool_), ())
+    nothing = np.zeros((0, grid.kept), np.float32)
+    return Store((), 0, nothing, nothing, np.zeros((0, grid.kept), np.bool_), ())
 
 
 def absorb(store: Store, grid: Grid, new: Iterable[Sample], now_seconds: float) -> Store:
@@ -121,13 +121,14 @@ def _write(fresh: Store, first: int, binned: Binned) -> None:
 
 def _without_forgotten(store: Store) -> Store:
     recent = {sample.key for sample in store.pending}
-    alive = store.known.any(axis=1)
+    alive: Bools = np.asarray(store.known.any(axis=1))
     stays = [bool(alive[row]) or key in recent for row, key in enumerate(store.keys)]
     if all(stays):
         return store
     keys = tuple(key for key, stay in zip(store.keys, stays, strict=True) if stay)
-    rate, cover, closes = (array[stays] for array in (store.rate, store.cover, store.closes))
-    return Store(keys, store.end, rate, cover, closes, store.pending)
+    return Store(
+        keys, store.end, store.rate[stays], store.cover[stays], store.closes[stays], store.pending
+    )
 
 
 def _sealed(store: Store) -> Store:

@@ -19,7 +19,7 @@ from scheduler.planning.verdicts import (
 )
 
 
-class NoStanding(LookupError):
+class NoStandingError(LookupError):
     """Nothing has been published yet, so nothing can be answered."""
 
     def __init__(self) -> None:
@@ -48,21 +48,21 @@ class View:
             self._state = (index, kept)
 
     def filter(self, ask: PodAsk, names: Sequence[str], now_seconds: float) -> FilterVerdict:
-        """Say which of `names` the pod may take. Raises `NoStanding` before the first."""
+        """Say which of `names` the pod may take. Raises `NoStandingError` before the first."""
         index, binds = self._known()
         return filter_nodes(index, binds, ask, names, now_seconds)
 
     def prioritise(
         self, ask: PodAsk, names: Sequence[str], now_seconds: float
     ) -> tuple[tuple[str, int], ...]:
-        """Score `names` 0 to 10, in the order given. Raises `NoStanding` before the first."""
+        """Score `names` 0 to 10, in the order given. Raises `NoStandingError` before the first."""
         index, binds = self._known()
         return prioritise(index, binds, ask, names, now_seconds)
 
     def preempt(
         self, ask: PodAsk, candidates: Mapping[str, Sequence[str]], now_seconds: float
     ) -> dict[str, tuple[str, ...]]:
-        """Return node -> uids to evict. Raises `NoStanding` before the first."""
+        """Return node -> uids to evict. Raises `NoStandingError` before the first."""
         index, binds = self._known()
         return preempt(index, binds, ask, candidates, now_seconds)
 
@@ -80,7 +80,7 @@ class View:
         with self._lock:
             index, binds = self._state
             if index is None:
-                raise NoStanding
+                raise NoStandingError
             refused = filter_nodes(index, binds, ask, (node,), now_seconds).refused
             if node not in refused:
                 self._state = (index, _with(binds, ask, node, now_seconds))
@@ -95,7 +95,7 @@ class View:
     def _known(self) -> tuple[Index, tuple[Bind, ...]]:
         index, binds = self._state
         if index is None:
-            raise NoStanding
+            raise NoStandingError
         return index, binds
 
 
@@ -107,15 +107,6 @@ def _still_news(bind: Bind, index: Index) -> bool:
     return young and not (bind.uid in index.seen and planned)
 
 
-def _with(
-    binds: tuple[Bind, ...], ask: PodAsk, node: str, now_seconds: float
-) -> tuple[Bind, ...]:
-    entry = Bind(
-        uid=ask.uid,
-        owner=ask.owner,
-        group=ask.group,
-        node=node,
-        gpus=ask.gpus,
-        at_seconds=now_seconds,
-    )
+def _with(binds: tuple[Bind, ...], ask: PodAsk, node: str, now_seconds: float) -> tuple[Bind, ...]:
+    entry = Bind(ask.uid, ask.owner, ask.group, node, ask.gpus, now_seconds)
     return (*(bind for bind in binds if bind.uid != ask.uid), entry)

@@ -53,9 +53,7 @@ class Harmonic(msgspec.Struct, frozen=True):
         beta[short] = np.nan
         return beta, response
 
-    def path(
-        self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints
-    ) -> Floats:
+    def path(self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN for unfitted series."""
         beta, response = fit
         terms = _week_of_terms(panel.day, self.daily_terms, self.weekly_terms)
@@ -78,9 +76,7 @@ class Harmonic(msgspec.Struct, frozen=True):
         return ridge
 
 
-def fit_terms(
-    terms: Floats, weight: Floats, z: Floats, slot: int, ridge: Floats
-) -> Floats:
+def fit_terms(terms: Floats, weight: Floats, z: Floats, slot: int, ridge: Floats) -> Floats:
     """Weighted least squares of `z` [series, bin] on periodic regressors `terms` [slot, term].
 
     Bin 0 falls on `slot`; `ridge` [series, term] is relative to the total weight. Bins of the
@@ -89,12 +85,11 @@ def fit_terms(
     """
     week, count = terms.shape
     folded = _fold(weight, slot, week)
-    outer = (terms[:, :, None] * terms[:, None, :]).reshape(week, count * count)
-    gram = (folded @ outer).reshape(-1, count, count)
+    gram = (folded[:, :, None] * terms).transpose(0, 2, 1) @ terms
     total = np.maximum(folded.sum(axis=1), 1e-12)
     gram += np.eye(count) * (ridge * total[:, None] + 1e-9 * total[:, None])[:, None, :]
     right = _fold(weight * z, slot, week) @ terms
-    return np.linalg.solve(gram, right[:, :, None])[:, :, 0]
+    return np.linalg.solve(gram, right[:, :, None])[:, :, 0].astype(np.float64)
 
 
 def fit_autoregression(residual: Floats, known: Bools, lags: int) -> Floats:
@@ -106,15 +101,16 @@ def fit_autoregression(residual: Floats, known: Bools, lags: int) -> Floats:
     if residual.shape[1] <= lags:
         return np.zeros((residual.shape[0], lags))
     rows = np.lib.stride_tricks.sliding_window_view(residual, lags + 1, axis=1)[:, :, ::-1]
-    whole = np.lib.stride_tricks.sliding_window_view(known, lags + 1, axis=1).all(axis=2)
-    rows = np.where(whole[:, :, None], rows, 0.0)
+    whole = np.lib.stride_tricks.sliding_window_view(known, lags + 1, axis=1)
+    rows = np.where(whole.all(axis=2, keepdims=True), rows, 0.0)
     products = rows.transpose(0, 2, 1) @ rows
     gram, right = products[:, 1:, 1:], products[:, 1:, :1]
     size = np.trace(gram, axis1=1, axis2=2)[:, None, None] / lags
-    phi = np.linalg.solve(gram + np.eye(lags) * (1e-6 * size + 1e-12), right)[:, :, 0]
+    phi = np.linalg.solve(gram + np.eye(lags) * (1e-9 * size + 1e-12), right)[:, :, 0]
     roots = np.abs(np.linalg.eigvals(_companion(phi))).max(axis=1)
     shrink = np.minimum(1.0, _GREATEST_ROOT / np.maximum(roots, 1e-9))
-    return phi * shrink[:, None] ** np.arange(1, lags + 1)
+    stable: Floats = phi * shrink[:, None] ** np.arange(1, lags + 1)
+    return stable
 
 
 def residual_map(phi: Floats, steps: int) -> Floats:
@@ -144,7 +140,8 @@ def _fold(values: Floats, slot: int, week: int) -> Floats:
     rows, width = values.shape
     padded = np.zeros((rows, -(-(slot + width) // week) * week))
     padded[:, slot : slot + width] = values
-    return padded.reshape(rows, -1, week).sum(axis=1)
+    folded: Floats = padded.reshape(rows, -1, week).sum(axis=1)
+    return folded
 
 
 @lru_cache(maxsize=8)

@@ -16,9 +16,7 @@ class Last(msgspec.Struct, frozen=True):
         """Nothing to learn."""
         return ()
 
-    def path(
-        self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints
-    ) -> Floats:
+    def path(self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN before the first known bin."""
         value, _ = at_newest(panel, panel.z, origins)
         return np.repeat(value[:, :, None], steps.size, axis=2)

@@ -29,9 +29,7 @@ class Profile(msgspec.Struct, frozen=True):
         """Nothing to keep: the profile is read off the ring at every origin."""
         return ()
 
-    def path(
-        self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints
-    ) -> Floats:
+    def path(self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN where no past day knows the slot."""
         low = max(0, int(origins.min()) - panel.day)
         high = int(origins.max()) + int(steps.max()) + 1

@@ -115,7 +115,10 @@ def _act(
     """Publish and apply the plan where the mode says so; otherwise say why not."""
     shell.clock.charge_planning(effort)
     if policy.mode != "act":
-        return tuple(Outcome(action, False, f"mode {policy.mode}") for action in planned.actions)
+        return tuple(
+            Outcome(action, applied=False, detail=f"mode {policy.mode}")
+            for action in planned.actions
+        )
     shell.publish(snapshot, planned)
     shell.actuator.reserve(planned.reservations, snapshot.epoch)
     return shell.actuator.apply(planned.actions, snapshot.epoch)

@@ -7,12 +7,15 @@ time line are its `now_seconds` plus that span at the rate at which the world ru
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from aiohttp import web
 
 from scheduler.extender import wire
 from scheduler.planning.standing import PodAsk, Standing
-from scheduler.view import NoStanding, View
+from scheduler.view import NoStandingError, View
+
+_T = TypeVar("_T")
 
 Binder = Callable[[wire.BindArgs], Awaitable[None]]
 """Creates the Binding; returns when the pod is on that node, also if it was before."""
@@ -23,7 +26,7 @@ BODY_LIMIT = 64 * 1024 * 1024
 """5,000 whole nodes are 10 MB."""
 
 
-class BindFailed(Exception):
+class BindError(Exception):
     """The Binding was not made; the message is for kube-scheduler's event."""
 
 
@@ -76,7 +79,7 @@ class Extender:
         ask = self._remember(args.pod)
         try:
             verdict = self._view.filter(ask, tuple(offered), self.now_seconds)
-        except NoStanding as error:
+        except NoStandingError as error:
             return _json(wire.error_answer(str(error)))
         return _json(wire.filter_answer(verdict, offered))
 
@@ -86,7 +89,7 @@ class Extender:
         ask = self._remember(args.pod)
         try:
             scores = self._view.prioritise(ask, tuple(offered), self.now_seconds)
-        except NoStanding:
+        except NoStandingError:
             scores = ()
         return _json(wire.scores_answer(scores))
 
@@ -97,7 +100,7 @@ class Extender:
         candidates = {node: offer.uids for node, offer in given.items()}
         try:
             kept = self._view.preempt(ask, candidates, self.now_seconds)
-        except NoStanding:
+        except NoStandingError:
             kept = {}
         return _json(wire.preempt_answer(kept, given))
 
@@ -120,17 +123,27 @@ class Extender:
         """Claim the node, bind, and return nothing, or the reason why not."""
         if self._binder is None:
             return "this extender binds no pods; remove bindVerb from its configuration"
-        ask = self._asks.get(args.uid)
+        refused = self._claim(args)
+        if refused:
+            return refused
         try:
-            refused = self._view.claim(ask, args.node, self.now_seconds) if ask else ""
-            if refused:
-                return f"{args.node}: {refused}"
             await self._binder(args)
-        except (BindFailed, NoStanding) as error:
+        except BindError as error:
             self._view.release(args.uid)
             return str(error)
         _put(self._nodes, args.uid, args.node)
         return ""
+
+    def _claim(self, args: wire.BindArgs) -> str:
+        """Claim the node; without a claim where another replica of Tidal answered filter."""
+        ask = self._asks.get(args.uid)
+        if ask is None:
+            return ""
+        try:
+            refused = self._view.claim(ask, args.node, self.now_seconds)
+        except NoStandingError as error:
+            return str(error)
+        return f"{args.node}: {refused}" if refused else ""
 
     async def _ready(self, _: web.Request) -> web.Response:
         if self._view.standing is None:
@@ -144,7 +157,7 @@ class Extender:
         return ask
 
 
-def _put[T](memory: dict[str, T], key: str, value: T) -> None:
+def _put(memory: dict[str, _T], key: str, value: _T) -> None:
     memory[key] = value
     if len(memory) > REMEMBERED:
         del memory[next(iter(memory))]
@@ -164,5 +177,5 @@ async def _refuse_bad_bodies(
 ) -> web.StreamResponse:
     try:
         return await handler(request)
-    except wire.BadBody as error:
+    except wire.BodyError as error:
         return web.json_response({"Error": str(error)}, status=400)

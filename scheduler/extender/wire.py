@@ -2,7 +2,7 @@
 
 Envelope keys are CapCase and absent parts are explicit nulls (Go types without JSON tags);
 inside pods and nodes the usual camelCase holds. Bytes in, bytes out; a body that cannot be
-understood raises `BadBody`, which names the field.
+understood raises `BodyError`, which names the field.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -16,7 +16,7 @@ from scheduler.planning.verdicts import FilterVerdict
 _T = TypeVar("_T")
 
 
-class BadBody(ValueError):
+class BodyError(ValueError):
     """A request body that was refused; the message names the field."""
 
 
@@ -144,17 +144,17 @@ _NAMED = msgspec.json.Decoder(NamedPod)
 
 
 def decode_args(body: bytes) -> ExtenderArgs:
-    """Decode the body of filter or prioritize, or raise `BadBody`."""
+    """Decode the body of filter or prioritize, or raise `BodyError`."""
     return _decoded(_ARGS, body)
 
 
 def decode_preempt(body: bytes) -> PreemptArgs:
-    """Decode the body of preempt, or raise `BadBody`."""
+    """Decode the body of preempt, or raise `BodyError`."""
     return _decoded(_PREEMPT, body)
 
 
 def decode_bind(body: bytes) -> BindArgs:
-    """Decode the body of bind, or raise `BadBody`."""
+    """Decode the body of bind, or raise `BodyError`."""
     return _decoded(_BIND, body)
 
 
@@ -162,7 +162,7 @@ def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw) -> _T
     try:
         return decoder.decode(body)
     except msgspec.DecodeError as error:
-        raise BadBody(f"request body: {error}") from None
+        raise BodyError(f"request body: {error}") from None
 
 
 def offered_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw] | tuple[str, ...]:
@@ -170,7 +170,7 @@ def offered_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw] | tuple[str, ...
     if args.node_names is not None:
         return args.node_names
     if args.nodes is None:
-        raise BadBody("request body: NodeNames and Nodes are both null; one of them is needed")
+        raise BodyError("request body: NodeNames and Nodes are both null; one of them is needed")
     items = args.nodes.items or ()
     return {_decoded(_NAMED, item).metadata.name: item for item in items}
 
@@ -183,7 +183,7 @@ def offers(args: PreemptArgs) -> dict[str, Offer]:
             for node, each in args.meta_victims.items()
         }
     if args.victims is None:
-        raise BadBody("request body: NodeNameToMetaVictims and NodeNameToVictims are both null")
+        raise BodyError("request body: NodeNameToMetaVictims and NodeNameToVictims are both null")
     return {
         node: Offer(tuple(pod.metadata.uid for pod in each.pods or ()), each.violations)
         for node, each in args.victims.items()
@@ -240,7 +240,7 @@ def _wants(container: Container, resource: str, path: str) -> int:
         given = (container.resources.limits or {}).get(resource, 0)
     text = str(given)
     if not text.isdecimal():
-        raise BadBody(
+        raise BodyError(
             f"request body: Pod.spec.{path}.resources: {resource} is {text!r}, not a whole number"
         )
     return int(text)
@@ -254,18 +254,16 @@ def filter_answer(
     Refusals stand under FailedAndUnresolvableNodes: under FailedNodes kube-scheduler would try
     preemption there, find nothing to evict, and ask again without pause.
     """
+    answer: dict[str, object] = {
+        "FailedNodes": {},
+        "FailedAndUnresolvableNodes": verdict.refused,
+        "Error": "",
+    }
     if isinstance(offered, Mapping):
-        nodes = {"Nodes": {"items": [offered[name] for name in verdict.passed]}}
+        answer["Nodes"] = {"items": [offered[name] for name in verdict.passed]}
     else:
-        nodes = {"NodeNames": verdict.passed}
-    return msgspec.json.encode(
-        {
-            **nodes,
-            "FailedNodes": {},
-            "FailedAndUnresolvableNodes": verdict.refused,
-            "Error": "",
-        }
-    )
+        answer["NodeNames"] = verdict.passed
+    return msgspec.json.encode(answer)
 
 
 def scores_answer(scores: Iterable[tuple[str, int]]) -> bytes:

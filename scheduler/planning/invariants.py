@@ -57,8 +57,6 @@ def gangs_under_one_leaf(snapshot: Snapshot) -> Iterator[str]:
     holders: list[Replica | Job] = [*snapshot.replicas, *snapshot.jobs]
     for holder in holders:
         pods = holder.pods if isinstance(holder, Replica) else holder.placed
-        if len(pods) < 2:
-            continue
         found = {leaves[pod.node] for pod in pods if pod.node in leaves}
         if len(found) > 1:
             yield f"{holder.id} is spread over {len(found)} leaf switches"

@@ -8,14 +8,11 @@ keeps both small.
 from math import ceil
 
 import msgspec
-from preemption.candidates import candidates
-from preemption.victims import gangs
 
 from binpacking.ladder import solve
 from binpacking.problem import (
     BatchRequest,
     Effort,
-    Gang,
     OnlineRequest,
     Packing,
     Placed,
@@ -23,12 +20,15 @@ from binpacking.problem import (
     Shape,
     Supply,
 )
+from preemption.budgets import limits
+from preemption.candidates import candidates
 from preemption.values import Claimant, Refusal, Rules
+from preemption.victims import gangs
 from scheduler.planning.actions import SolverAnswer
 from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
-from scheduler.planning.situation import Situation
+from scheduler.planning.situation import Situation, Victims
 from scheduler.planning.snapshot import Job, Reservation, Snapshot
 
 
@@ -51,14 +51,17 @@ def effort_of(name: str, policy: Policy) -> Effort:
 def pack_online(
     supplies: tuple[Supply, ...],
     shortages: tuple[Shortage, ...],
-    victims: tuple[Gang, ...],
+    victims: Victims,
     effort: Effort,
 ) -> tuple[Packing, SolverAnswer | None]:
     """Place the shortages, stopping the jobs that lose least."""
     online = tuple(_request(shortage) for shortage in shortages if shortage.milli > 0)
     if not online:
         return Packing(), None
-    return _answer(Problem(supplies=supplies, online=online, gangs=victims), effort)
+    problem = Problem(
+        supplies=supplies, online=online, gangs=victims.gangs, stop_limits=victims.limits
+    )
+    return _answer(problem, effort)
 
 
 def pack_batch(
@@ -70,10 +73,14 @@ def pack_batch(
     return _answer(Problem(supplies=supplies, batch=requests), effort)
 
 
-def least_loss_victims(situation: Situation, notice_seconds: float) -> tuple[Gang, ...]:
+def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:
     """Return the running jobs that may give way, each at the work that stopping it loses."""
-    willing, _ = claimants(situation.snapshot, situation.memory, situation.policy)
-    return gangs(willing, situation.now, notice_seconds=notice_seconds)
+    memory, now = situation.memory, situation.now
+    willing, _ = claimants(situation.snapshot, memory, situation.policy)
+    return Victims(
+        gangs(willing, now, notice_seconds=notice_seconds),
+        limits(willing, _rules(situation.policy), memory.stops, now),
+    )
 
 
 def claimants(
@@ -83,14 +90,7 @@ def claimants(
     running = tuple(
         _claimant(job, memory) for job in snapshot.jobs if job.state in ("starting", "running")
     )
-    terms = policy.preemption
-    rules = Rules(
-        minimum_runtime_seconds=terms.minimum_runtime_seconds,
-        notice_seconds=terms.notice_seconds,
-        stops_per_hour=terms.stops_per_hour,
-        tenant_stops_per_hour=terms.tenant_stops_per_hour,
-    )
-    return candidates(running, rules, memory.stops, snapshot.now_seconds)
+    return candidates(running, _rules(policy), memory.stops, snapshot.now_seconds)
 
 
 def reservations(
@@ -109,6 +109,16 @@ def reservations(
             epoch=situation.snapshot.epoch,
         )
         for number, one in enumerate(placed)
+    )
+
+
+def _rules(policy: Policy) -> Rules:
+    terms = policy.preemption
+    return Rules(
+        minimum_runtime_seconds=terms.minimum_runtime_seconds,
+        notice_seconds=terms.notice_seconds,
+        stops_per_hour=terms.stops_per_hour,
+        tenant_stops_per_hour=terms.tenant_stops_per_hour,
     )
 
 

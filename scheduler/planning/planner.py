@@ -9,7 +9,15 @@ import msgspec
 
 from preemption.values import Stop
 from scheduler.planning import beliefs, lending, placing, recalls, sizing, supply
-from scheduler.planning.actions import Action, NotifyJob, Plan, StartJob, StopJob, Unplaced
+from scheduler.planning.actions import (
+    Action,
+    NotifyJob,
+    Plan,
+    Sizing,
+    StartJob,
+    StopJob,
+    Unplaced,
+)
 from scheduler.planning.growing import grow
 from scheduler.planning.holdings import holdings
 from scheduler.planning.lendout import lend
@@ -17,12 +25,12 @@ from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
 from scheduler.planning.shrinking import shrink
 from scheduler.planning.situation import Situation, Tactics
-from scheduler.planning.snapshot import Snapshot
+from scheduler.planning.snapshot import Reservation, Snapshot
 
 BUDGET_WINDOW_SECONDS = 3600.0
 
 
-def tidal_sizes(situation: Situation) -> tuple[sizing.Sizing, ...]:
+def tidal_sizes(situation: Situation) -> tuple[Sizing, ...]:
     """Size every role by the chain of estimators, then bound the ratios."""
     sized = (
         sizing.size(situation.snapshot, situation.memory, situation.policy, holding)
@@ -96,7 +104,7 @@ def _situation(snapshot: Snapshot, memory: Memory, policy: Policy, effort: str) 
 def _keep(
     situation: Situation,
     released: frozenset[str],
-    added: tuple[placing.Reservation, ...] = (),
+    added: tuple[Reservation, ...] = (),
 ) -> Situation:
     kept = tuple(r for r in situation.reserved if r.id not in released)
     return msgspec.structs.replace(situation, reserved=(*kept, *added))

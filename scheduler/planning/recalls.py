@@ -1,9 +1,20 @@
-"""Jobs under notice: carries each one step along the disruption contract.
+"""Jobs that give way: each is carried along the disruption contract by what was observed of it.
 
-Uses `preemption.contract` for what comes next. A job that acknowledged, or whose deadline
-passed, is told to stop, once per attempt.
+The contract itself is `preemption.contract`; this module reads a job's state off the snapshot and
+turns the contract's instructions into actions. A job already told to stop is Stopping in the
+snapshot, so nothing is told twice.
 """
 
+from preemption.contract import (
+    Acknowledgement,
+    Alive,
+    Notified,
+    Notify,
+    Running,
+    StopNow,
+    Wanted,
+    step,
+)
 from scheduler.planning.actions import NotifyJob, StopJob
 from scheduler.planning.snapshot import Job, Snapshot
 
@@ -12,28 +23,32 @@ def due_stops(snapshot: Snapshot) -> tuple[StopJob, ...]:
     """Return a stop for every job that acknowledged its notice or let the deadline pass."""
     stops = []
     for job in snapshot.jobs:
-        if job.state == "acknowledged":
-            stops.append(_stop(job, "acknowledged", f"{job.id} wrote its checkpoint"))
-        elif job.state == "notified" and _overdue(job, snapshot.now_seconds):
-            stops.append(_stop(job, "deadline", f"{job.id} let its notice pass"))
+        if job.state not in ("notified", "acknowledged") or job.notice_deadline_seconds is None:
+            continue
+        done = job.state == "acknowledged"
+        seen = Acknowledgement() if done else Alive()
+        _, told = step(Notified(job.notice_deadline_seconds), seen, snapshot.now_seconds)
+        if isinstance(told, StopNow):
+            stops.append(_settle(job, acknowledged=done))
     return tuple(stops)
 
 
 def recall(
     job: Job, for_role: str, now_seconds: float, notice_seconds: float
 ) -> NotifyJob | StopJob:
-    """Return a notice where there is time and the job can use it, else a stop."""
-    write = job.checkpoint_write_seconds
-    if write is not None and 0 < write <= notice_seconds and job.state == "running":
+    """Return what a running job is told whose GPUs are wanted."""
+    _, told = step(Running(), Wanted(_useful_notice(job, notice_seconds)), now_seconds)
+    if isinstance(told, Notify):
         return NotifyJob(
             job=job.id,
             expected_attempt=job.attempt,
-            deadline_seconds=now_seconds + notice_seconds,
+            deadline_seconds=told.deadline_seconds,
             for_role=for_role,
             code="recall",
             sentence=f"{for_role} needs {job.gpus} GPUs of {job.id}: "
             f"{notice_seconds:.0f} s to write a checkpoint",
         )
+    write = job.checkpoint_write_seconds
     why = "writes none on notice" if write is None else f"needs {write:.0f} s for a checkpoint"
     return StopJob(
         job=job.id,
@@ -44,15 +59,19 @@ def recall(
     )
 
 
-def _overdue(job: Job, now_seconds: float) -> bool:
-    return job.notice_deadline_seconds is not None and job.notice_deadline_seconds <= now_seconds
+def _useful_notice(job: Job, notice_seconds: float) -> float:
+    """Return the notice, or 0 where the job could not save its work within it."""
+    write = job.checkpoint_write_seconds
+    useful = write is not None and write <= notice_seconds and job.state == "running"
+    return notice_seconds if useful else 0.0
 
 
-def _stop(job: Job, code: str, sentence: str) -> StopJob:
+def _settle(job: Job, *, acknowledged: bool) -> StopJob:
+    what = "wrote its checkpoint" if acknowledged else "let its notice pass"
     return StopJob(
         job=job.id,
         expected_attempt=job.attempt,
         for_role=job.notice_for,
-        code="acknowledged" if code == "acknowledged" else "deadline",
-        sentence=f"{sentence}; its GPUs go to {job.notice_for or 'online'}",
+        code="acknowledged" if acknowledged else "deadline",
+        sentence=f"{job.id} {what}; its GPUs go to {job.notice_for or 'online'}",
     )

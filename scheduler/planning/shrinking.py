@@ -49,7 +49,7 @@ def shrink(held: tuple[Holding, ...], sizings: tuple[Sizing, ...]) -> Surplus:
 
 def _release(holding: Holding, spare: int) -> tuple[tuple[str, ...], int]:
     """Return reservations to drop, newest first, and the surplus that is left."""
-    dropped = []
+    dropped: list[str] = []
     worth = min(holding.capacity_milli.values())
     for reservation in reversed(holding.reservations):
         if spare < worth or len(dropped) >= len(holding.unbound):

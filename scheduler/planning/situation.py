@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from binpacking.problem import BatchRequest, Effort, Gang
+from binpacking.problem import BatchRequest, Effort, Gang, StopLimit
 from scheduler.planning.actions import Sizing
 from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory
@@ -23,6 +23,13 @@ class Offer(msgspec.Struct, frozen=True):
     job: Job
     return_by_seconds: float
     request: BatchRequest
+
+
+class Victims(msgspec.Struct, frozen=True):
+    """Jobs that may give way, and how many of them one plan may stop."""
+
+    gangs: tuple[Gang, ...]
+    limits: tuple[StopLimit, ...] = ()
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +56,7 @@ class Tactics(msgspec.Struct, frozen=True, kw_only=True):
     """One sizing per holding, in the same order."""
     notice_seconds: Callable[[Situation], float]
     """How long a victim has to write a checkpoint; 0: it is stopped at once."""
-    victims: Callable[[Situation, float], tuple[Gang, ...]]
+    victims: Callable[[Situation, float], Victims]
     """Running jobs that may give way, with their cost, under that notice."""
     offers: Callable[[Situation], tuple[Offer, ...]]
     """Waiting jobs with the terms on which they would start, best first."""

@@ -1,6 +1,7 @@
 """Which reserved parts still wait for their pod, and for whose.
 
-A slot is one (node, GPUs) part of a live reservation. A bound pod fills one slot of its owner.
+A slot is one (node, GPUs) part of a live reservation. A pod of the owner that was bound there
+since the reservation was made fills one slot.
 A group (the pods of one replica or job) keeps to one reservation: the one that holds most of
 its bound pods; the other slots of that reservation are then for this group alone.
 """
@@ -10,9 +11,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from scheduler.planning.snapshot import Reservation
-from scheduler.planning.standing import Bind, Sibling
-
-Filler = Bind | Sibling
+from scheduler.planning.standing import Bind
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -27,12 +26,12 @@ class Slot(msgspec.Struct, frozen=True):
 
 
 def open_slots(
-    reservations: Iterable[Reservation], fillers: Iterable[Filler], now_seconds: float
+    reservations: Iterable[Reservation], binds: Iterable[Bind], now_seconds: float
 ) -> Iterator[Slot]:
     """Yield the unfilled parts of reservations that have not expired, in their order."""
-    by_owner: dict[str, list[Filler]] = {}
-    for filler in fillers:
-        by_owner.setdefault(filler.owner, []).append(filler)
+    by_owner: dict[str, list[Bind]] = {}
+    for bind in binds:
+        by_owner.setdefault(bind.owner, []).append(bind)
     live = [one for one in reservations if one.expires_seconds > now_seconds]
     contested: dict[str, list[Reservation]] = {}
     for one in live:
@@ -49,16 +48,16 @@ def _slots(reservation: Reservation, parts: list[tuple[str, int]], group: str) -
         yield Slot(reservation.owner, node, gpus, group, reservation.expires_seconds)
 
 
-def _matched(reservations: list[Reservation], fillers: list[Filler]) -> Iterator[Slot]:
+def _matched(reservations: list[Reservation], binds: list[Bind]) -> Iterator[Slot]:
     """Let each group take the reservation that fits it best, then yield what is left."""
     parts = [list(one.parts) for one in reservations]
     groups = [""] * len(parts)
-    for group, pods in _grouped(fillers):
+    for group, pods in _grouped(binds):
         best = max(
             range(len(parts)),
-            key=lambda at: (not groups[at], len(_filled(parts[at], pods)), -at),
+            key=lambda at: (not groups[at], len(_filled(reservations[at], parts[at], pods)), -at),
         )
-        taken = _filled(parts[best], pods)
+        taken = _filled(reservations[best], parts[best], pods)
         if taken and not groups[best]:
             for part in taken:
                 parts[best].remove(part)
@@ -67,23 +66,25 @@ def _matched(reservations: list[Reservation], fillers: list[Filler]) -> Iterator
         yield from _slots(one, rest, group)
 
 
-def _grouped(fillers: list[Filler]) -> Iterator[tuple[str, list[Filler]]]:
+def _grouped(binds: list[Bind]) -> Iterator[tuple[str, list[Bind]]]:
     """Yield the groups in order of name, then each pod without a group by itself."""
-    groups: dict[str, list[Filler]] = {}
-    for filler in sorted(fillers, key=lambda one: (one.group, one.uid)):
-        groups.setdefault(filler.group, []).append(filler)
+    groups: dict[str, list[Bind]] = {}
+    for bind in sorted(binds, key=lambda one: (one.group, one.uid)):
+        groups.setdefault(bind.group, []).append(bind)
     alone = groups.pop("", [])
     yield from groups.items()
-    yield from (("", [filler]) for filler in alone)
+    yield from (("", [bind]) for bind in alone)
 
 
-def _filled(parts: list[tuple[str, int]], pods: list[Filler]) -> list[tuple[str, int]]:
-    """Return the parts that these pods stand in, each part at most once."""
+def _filled(
+    reservation: Reservation, parts: list[tuple[str, int]], pods: list[Bind]
+) -> list[tuple[str, int]]:
+    """Return which of the parts left these pods stand in, each part at most once."""
     rest = list(parts)
     taken = []
     for pod in pods:
         fitting = [part for part in rest if part[0] == pod.node and part[1] >= pod.gpus]
-        if fitting:
+        if fitting and pod.at_seconds >= reservation.created_seconds:
             part = min(fitting, key=lambda one: one[1])
             rest.remove(part)
             taken.append(part)

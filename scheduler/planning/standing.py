@@ -4,8 +4,9 @@ The daemon makes a `Standing` after each observation and sends it to every proce
 kube-scheduler; `verdicts` reads it. It is small, carries its own times, and is complete: nothing
 in an answer comes from anywhere else, except binds that are newer than it.
 
-The contract with the planner: a reservation in the plan means that its replica or job is not
-wholly bound in the snapshot. Where some of its pods are bound, `bound` names them.
+The planner drops a reservation once all its parts are filled in the snapshot. So a pod of a
+wholly bound replica or job fills none that is left, and `bound` names only pods of groups of
+which others still wait.
 """
 
 from collections.abc import Iterator
@@ -41,8 +42,8 @@ class PodAsk(msgspec.Struct, frozen=True, kw_only=True):
     """Node that kube-scheduler freed for this pod by preemption."""
 
 
-class Bind(msgspec.Struct, frozen=True, kw_only=True):
-    """A pod on its node; `at_seconds` says since when, as far as the extender knows."""
+class Bind(msgspec.Struct, frozen=True, array_like=True):
+    """A pod on its node, bound at `at_seconds`."""
 
     uid: str
     owner: str
@@ -50,18 +51,6 @@ class Bind(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     gpus: int
     at_seconds: float
-
-
-class Sibling(msgspec.Struct, frozen=True, array_like=True):
-    """A bound pod of a group of which other pods still wait."""
-
-    uid: str
-    owner: str
-    group: str
-    node: str
-    gpus: int
-    fills: bool
-    """Whether it stands in a reserved part; pods of a running job that grows do not."""
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -72,7 +61,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     resource: str
     free: int
     releasing: int
-    """Held by pods that the plan sends away; kube-scheduler knows first when they are gone."""
+    """Held by pods on their way out; kube-scheduler knows first when they are gone."""
     total: int
     schedulable: bool
 
@@ -95,7 +84,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     heuristic_stale_seconds: float
     nodes: tuple[Place, ...]
     reservations: tuple[Reservation, ...] = ()
-    bound: tuple[Sibling, ...] = ()
+    bound: tuple[Bind, ...] = ()
+    """Pods of groups that are bound in part."""
     victims: tuple[Victim, ...] = ()
     seen: tuple[str, ...] = ()
     """Uids of bound pods that an extender may still remember as its own bind."""
@@ -103,22 +93,22 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
     """Return what the extender answers from until the next observation."""
-    leaving = tuple(_leaving(snapshot, plan))
+    victims = tuple(_victims(snapshot, plan))
     return Standing(
         now_seconds=snapshot.now_seconds,
         planned_at_seconds=plan.at_seconds,
         epoch=snapshot.epoch,
         plan_stale_seconds=policy.extender.plan_stale_seconds,
         heuristic_stale_seconds=policy.extender.heuristic_stale_seconds,
-        nodes=_places(snapshot, (*leaving, *_retiring(snapshot, plan))),
+        nodes=_places(snapshot, _releasing(snapshot, plan, victims)),
         reservations=plan.reservations,
         bound=(*_replica_siblings(snapshot), *_job_siblings(snapshot)),
-        victims=tuple(Victim(pod.uid, pod.node, pod.gpus) for pod in leaving),
+        victims=victims,
         seen=tuple(_seen(snapshot)),
     )
 
 
-def _leaving(snapshot: Snapshot, plan: Plan) -> Iterator[Pod]:
+def _victims(snapshot: Snapshot, plan: Plan) -> Iterator[Victim]:
     """Bound pods of jobs that stop, and pods that a shrinking job releases."""
     stopped = {action.job for action in plan.actions if isinstance(action, StopJob)}
     resized = (action for action in plan.actions if isinstance(action, ResizeJob))
@@ -127,22 +117,25 @@ def _leaving(snapshot: Snapshot, plan: Plan) -> Iterator[Pod]:
         whole = job.state == "stopping" or job.id in stopped
         for pod in job.placed:
             if pod.node and (whole or (job.id, pod.name) in released):
-                yield pod
+                yield Victim(pod.uid, pod.node, pod.gpus)
 
 
-def _retiring(snapshot: Snapshot, plan: Plan) -> Iterator[Pod]:
-    """Bound pods of replicas that drain, or that the plan retires."""
+def _releasing(snapshot: Snapshot, plan: Plan, victims: tuple[Victim, ...]) -> dict[str, int]:
+    """GPUs per node of victims, of jobs under notice, and of replicas that drain or retire."""
     scaled = (action for action in plan.actions if isinstance(action, ScaleRole))
     retired = {replica for action in scaled for replica in action.retire}
-    for replica in snapshot.replicas:
-        if replica.state == "draining" or replica.id in retired:
-            yield from (pod for pod in replica.pods if pod.node)
+    drained = (r for r in snapshot.replicas if r.state == "draining" or r.id in retired)
+    noticed = (job for job in snapshot.jobs if job.state in {"notified", "acknowledged"})
+    going = {victim.uid: (victim.node, victim.gpus) for victim in victims}
+    for pods in (*(one.pods for one in drained), *(job.placed for job in noticed)):
+        going |= {pod.uid: (pod.node, pod.gpus) for pod in pods if pod.node}
+    total: dict[str, int] = {}
+    for node, gpus in going.values():
+        total[node] = total.get(node, 0) + gpus
+    return total
 
 
-def _places(snapshot: Snapshot, going: tuple[Pod, ...]) -> tuple[Place, ...]:
-    releasing: dict[str, int] = {}
-    for pod in going:
-        releasing[pod.node] = releasing.get(pod.node, 0) + pod.gpus
+def _places(snapshot: Snapshot, releasing: dict[str, int]) -> tuple[Place, ...]:
     return tuple(
         Place(
             name=node.name,
@@ -157,21 +150,25 @@ def _places(snapshot: Snapshot, going: tuple[Pod, ...]) -> tuple[Place, ...]:
     )
 
 
-def _replica_siblings(snapshot: Snapshot) -> Iterator[Sibling]:
+def _replica_siblings(snapshot: Snapshot) -> Iterator[Bind]:
     for replica in snapshot.replicas:
         if any(not pod.node for pod in replica.pods):
-            for pod in replica.pods:
-                if pod.node:
-                    yield Sibling(pod.uid, replica.role, replica.id, pod.node, pod.gpus, fills=True)
+            yield from _binds(replica.role, replica.id, replica.pods)
 
 
-def _job_siblings(snapshot: Snapshot) -> Iterator[Sibling]:
+def _job_siblings(snapshot: Snapshot) -> Iterator[Bind]:
     for job in snapshot.jobs:
-        bound = tuple(pod for pod in job.placed if pod.node)
-        if len(bound) < max(job.pods, len(job.placed)):
-            starts = job.state in {"queued", "starting"}
-            for pod in bound:
-                yield Sibling(pod.uid, job.id, job.id, pod.node, pod.gpus, fills=starts)
+        bound = sum(1 for pod in job.placed if pod.node)
+        if bound < max(job.pods, len(job.placed)):
+            yield from _binds(job.id, job.id, job.placed)
+
+
+def _binds(owner: str, group: str, pods: tuple[Pod, ...]) -> Iterator[Bind]:
+    """A pod of unknown age counts as old: it then fills no reservation."""
+    for pod in pods:
+        if pod.node:
+            at = 0.0 if pod.bound_seconds is None else pod.bound_seconds
+            yield Bind(pod.uid, owner, group, pod.node, pod.gpus, at)
 
 
 def _seen(snapshot: Snapshot) -> Iterator[str]:

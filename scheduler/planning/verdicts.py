@@ -146,16 +146,14 @@ def _bench(index: Index, binds: Sequence[Bind], ask: PodAsk, now_seconds: float)
     standing = index.standing
     mode = mode_at(standing, now_seconds)
     others = [bind for bind in binds if bind.uid != ask.uid]
-    newer = {bind.uid for bind in others}
-    known = [one for one in standing.bound if one.uid not in newer and one.uid != ask.uid]
-    fillers = [*(one for one in known if one.fills), *others]
-    slots = list(open_slots(standing.reservations, fillers, now_seconds))
-    mine = _open_to(ask, slots)
+    newer = {bind.uid for bind in others} | {ask.uid}
+    bound = [*(bind for bind in standing.bound if bind.uid not in newer), *others]
+    slots = list(open_slots(standing.reservations, bound, now_seconds))
+    mine, others_slots = _split(ask, slots)
     held: dict[str, list[Slot]] = {}
-    for slot in slots:
-        if slot not in mine:
-            held.setdefault(slot.node, []).append(slot)
-    siblings = [one.node for one in (*known, *others) if ask.group and one.group == ask.group]
+    for slot in others_slots:
+        held.setdefault(slot.node, []).append(slot)
+    siblings = [bind.node for bind in bound if ask.group and bind.group == ask.group]
     return _Bench(
         index=index,
         mode=mode,
@@ -167,13 +165,21 @@ def _bench(index: Index, binds: Sequence[Bind], ask: PodAsk, now_seconds: float)
     )
 
 
-def _open_to(ask: PodAsk, slots: list[Slot]) -> list[Slot]:
-    """Return the slots that this pod may fill: its group's, else those no group has begun."""
-    if not ask.owner:
-        return []
-    own = [slot for slot in slots if slot.owner == ask.owner and slot.gpus >= ask.gpus]
-    begun = [slot for slot in own if ask.group and slot.group == ask.group]
-    return begun or [slot for slot in own if not slot.group]
+def _split(ask: PodAsk, slots: list[Slot]) -> tuple[list[Slot], list[Slot]]:
+    """Return the slots that this pod may fill, and those kept for others.
+
+    A group that has begun a reservation stays with it; any other pod of the owner may fill the
+    reservations that no group has begun.
+    """
+    own = [slot for slot in slots if ask.owner and slot.owner == ask.owner]
+    begun = bool(ask.group) and any(slot.group == ask.group for slot in own)
+    group = ask.group if begun else ""
+    mine: list[Slot] = []
+    kept: list[Slot] = []
+    for slot in slots:
+        fits = slot.owner == ask.owner and slot.group == group and slot.gpus >= ask.gpus
+        (mine if fits and ask.owner else kept).append(slot)
+    return mine, kept
 
 
 def _taken(index: Index, binds: Sequence[Bind]) -> dict[str, int]:

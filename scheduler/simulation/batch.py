@@ -94,6 +94,8 @@ class Run:
     def terminate(self, now_seconds: float) -> None:
         """Send SIGTERM; the pods are gone when the phase is idle again."""
         self.advance(now_seconds)
+        if self.phase == "idle":
+            self._forget_notice()
         if self.phase in ("exiting", "idle", "done"):
             return
         write = self._write_left(now_seconds)
@@ -105,10 +107,11 @@ class Run:
     def tear_away(self, now_seconds: float) -> None:
         """The pods are gone at once, with all that was not saved."""
         self.advance(now_seconds)
-        if self.phase in ("idle", "done"):
-            return
-        self._settle(now_seconds)
-        self._go(saved=False)
+        if self.phase == "idle":
+            self._forget_notice()
+        elif self.phase != "done":
+            self._settle(now_seconds)
+            self._go(saved=False)
 
     def advance(self, now_seconds: float) -> None:
         """Pass through every change of phase up to and including `now_seconds`."""
@@ -207,7 +210,10 @@ class Run:
             self._progress = self._saved
         self._saved = self._progress
         self._pods = 0
-        self.noticed = False
-        self.deadline_seconds = None
+        self._forget_notice()
         self.phase = "idle"
         self.wakes_seconds = inf
+
+    def _forget_notice(self) -> None:
+        self.noticed = False
+        self.deadline_seconds = None

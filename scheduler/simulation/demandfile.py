@@ -10,6 +10,7 @@ missing inside are filled as invalid bins.
 import csv
 import math
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -77,7 +78,7 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[_Row]:
     missing = [name for name in NEEDED if name not in header]
     if missing:
         raise DemandError(
-            f"{path}: line 1: column {missing[0]}: missing; the header must name {', '.join(NEEDED)}"
+            f"{path}: line 1: column {missing[0]}: missing; name {', '.join(NEEDED)} in the header"
         )
     for cells in reader:
         yield _row(f"{path}: line {reader.line_num}", reader.line_num, cells)
@@ -133,7 +134,9 @@ def _trace(path: Path, rows: list[_Row]) -> Trace:
     iat_cv = np.ones(bins)
     iat_cv[at] = [row.iat_cv for row in rows]
     if not (counts[0] * valid).any():
-        raise DemandError(f"{path}: column requests: no valid bin has any; demand must not be all 0")
+        raise DemandError(
+            f"{path}: column requests: no valid bin has any; demand must not be all 0"
+        )
     return Trace(
         start_seconds=start,
         bin_seconds=width,
@@ -147,7 +150,7 @@ def _trace(path: Path, rows: list[_Row]) -> Trace:
 
 def _width(path: Path, rows: list[_Row]) -> float:
     """Return the smallest distance between rows; every other must be a whole multiple of it."""
-    steps = [later.timestamp - row.timestamp for row, later in zip(rows, rows[1:], strict=False)]
+    steps = [later.timestamp - row.timestamp for row, later in pairwise(rows)]
     for row, step in zip(rows[1:], steps, strict=True):
         if step <= 0:
             raise DemandError(

@@ -6,7 +6,7 @@ most one holder. `Pod` is the mutable pod; the frozen one of the snapshot is mad
 
 from binpacking.inventory import Device, Holder, Node
 from scheduler.planning import snapshot
-from scheduler.simulation.clusterfile import NodeSpec
+from scheduler.simulation.clusterfile import ClusterSpec, NodeSpec
 
 
 class Pod:
@@ -44,12 +44,14 @@ class Pod:
 class NodeState:
     """One node: its devices, their holders and health, and whether it takes pods."""
 
-    def __init__(self, spec: NodeSpec) -> None:
-        """Start Ready and empty."""
+    def __init__(self, spec: NodeSpec, inventory: "Inventory") -> None:
+        """Start Ready and empty; every change is counted in `inventory`."""
         self.spec = spec
         self.name = spec.name
         self.gpu_model = spec.gpu_model
         self.ready = True
+        self.cordoned = False
+        self._inventory = inventory
         self.pods: list[Pod] = []
         self.free_gpus = spec.gpus
         self._pod_on: list[Pod | None] = [None] * spec.gpus
@@ -59,12 +61,12 @@ class NodeState:
     @property
     def takes(self) -> int:
         """GPUs a new pod may take here now."""
-        return self.free_gpus if self.ready else 0
+        return self.free_gpus if self.ready and not self.cordoned else 0
 
     def bind(self, pod: Pod, now_seconds: float) -> None:
         """Give `pod` the lowest free devices; raise ValueError where there are too few."""
         free = self.free_indices()
-        if len(free) < pod.gpus or not self.ready:
+        if len(free) < pod.gpus or not self.takes:
             raise ValueError(f"{self.name} has no {pod.gpus} free GPUs for pod {pod.name}")
         pod.node, pod.devices, pod.bound_seconds = self, free[: pod.gpus], now_seconds
         for index in pod.devices:
@@ -83,6 +85,11 @@ class NodeState:
     def set_ready(self, *, ready: bool) -> None:
         """Mark the node Ready or lost."""
         self.ready = ready
+        self._changed()
+
+    def set_cordoned(self, *, cordoned: bool) -> None:
+        """Keep new pods off, or let them in again."""
+        self.cordoned = cordoned
         self._changed()
 
     def set_healthy(self, index: int, *, healthy: bool) -> None:
@@ -107,6 +114,7 @@ class NodeState:
     def _changed(self) -> None:
         self._seen = None
         self.free_gpus = len(self.free_indices())
+        self._inventory.version += 1
 
     def _node(self) -> Node:
         spec = self.spec
@@ -116,6 +124,7 @@ class NodeState:
             switch_path=spec.switch_path,
             devices=tuple(self._device(index) for index in range(spec.gpus)),
             ready=self.ready,
+            cordoned=self.cordoned,
             spot=spec.spot,
             cpu_milli=spec.cpu_milli,
             memory_mib=spec.memory_mib,
@@ -131,3 +140,16 @@ class NodeState:
             healthy=self._healthy[index],
             holders=(Holder(pod.holder),) if pod else (),
         )
+
+
+class Inventory:
+    """All nodes by name; `version` rises with every change to any of them."""
+
+    def __init__(self, cluster: ClusterSpec) -> None:
+        """Start with every node Ready and empty."""
+        self.version = 0
+        self.nodes = {spec.name: NodeState(spec, self) for spec in cluster.nodes}
+
+    def seen(self) -> tuple[Node, ...]:
+        """Return all nodes as a snapshot shows them."""
+        return tuple([node.seen() for node in self.nodes.values()])

@@ -95,7 +95,7 @@ def generate(model: str, days: float, seed: int, bin_seconds: float = 600.0) -> 
     tide = _TIDES.get(model, _GENERIC)
     rng = np.random.default_rng([seed, crc32(model.encode())])
     bins = max(2, math.ceil(days * DAY_SECONDS / bin_seconds))
-    seconds = (np.arange(bins) + 0.5) * bin_seconds
+    seconds = (np.arange(bins, dtype=np.float64) + 0.5) * bin_seconds
     noise = _ornstein_uhlenbeck(rng, bins, bin_seconds, tide.noise_sd)
     mean = tide.requests_per_second * bin_seconds * _profile(tide, seconds) * np.exp(noise)
     requests = rng.poisson(mean).astype(np.float64)

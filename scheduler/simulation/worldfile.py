@@ -6,16 +6,15 @@ whole. Seeds are arguments of a run and stand elsewhere.
 """
 
 import math
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from statistics import NormalDist
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from scheduler.planning.policy import Section, Slo, error_lines
+from scheduler.planning.policy import Section, Slo
+from scheduler.simulation.documents import DocumentError, checked, parse_yaml, read_text
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -79,6 +78,8 @@ class Noise(Section):
     prompt_length_sigma: NotNegative
     """Of the logarithm of prompt tokens per request."""
     generated_length_sigma: NotNegative
+    iat_cv_max: Positive
+    """Larger coefficients of variation of arrival gaps count as this."""
 
 
 class Speed(Section):
@@ -240,13 +241,8 @@ class World(Section):
         return self.engines[self.served(model).engine]
 
 
-class WorldError(ValueError):
+class WorldError(DocumentError):
     """A world that was refused; `errors` holds one line per field."""
-
-    def __init__(self, errors: tuple[str, ...]) -> None:
-        """Keep the lines and join them as the message."""
-        super().__init__("; ".join(errors))
-        self.errors = errors
 
 
 def load_world(path: Path | None = None) -> World:
@@ -255,24 +251,43 @@ def load_world(path: Path | None = None) -> World:
     Raises:
         WorldError: with every error at once, each "field.path: message".
     """
-    document = _mapping(
-        files("scheduler.simulation").joinpath("worlds", "default.yaml").read_text(encoding="utf-8")
-    )
+    default = files("scheduler.simulation").joinpath("worlds", "default.yaml")
+    document = _mapping(default.read_text(encoding="utf-8"), "default.yaml")
     if path is not None:
-        document = _overlay(document, _own(path))
+        own = _mapping(read_text(path, WorldError), str(path))
+        if "version" not in own:  # so that a file for another version is never misread
+            raise WorldError(("version: Field required; write `version: 1`",))
+        document = _overlay(document, own)
     errors = _naming_errors(document)
     try:
-        world = World.model_validate(document)
-    except ValidationError as error:
-        raise WorldError((*error_lines(error), *errors)) from None
+        world = checked(World, document, WorldError)
+    except WorldError as error:
+        raise WorldError((*error.errors, *errors)) from None
     if errors:
         raise WorldError(errors)
     return world
 
 
-def _naming_errors(document: Mapping[str, Any]) -> tuple[str, ...]:
+def _mapping(text: str, name: str) -> dict[str, Any]:
+    document = parse_yaml(text, name, WorldError)
+    if not isinstance(document, dict):
+        raise WorldError((f"(document): {name} must be a mapping of fields to values",))
+    return document
+
+
+def _overlay(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with the values of `own`; mappings on both sides are joined key by key."""
+    joined = {
+        key: _overlay(base[key], value)
+        for key, value in own.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return {**base, **own, **joined}
+
+
+def _naming_errors(document: dict[str, Any]) -> tuple[str, ...]:
     """Return a line for each model that names an engine which is not there."""
-    engines, models = document.get("engines"), document.get("models")
+    engines, models = document["engines"], document["models"]
     if not isinstance(engines, dict) or not isinstance(models, dict):
         return ()
     return tuple(
@@ -281,36 +296,3 @@ def _naming_errors(document: Mapping[str, Any]) -> tuple[str, ...]:
         if isinstance(served, dict) and isinstance(served.get("engine"), str)
         if served["engine"] not in engines
     )
-
-
-def _own(path: Path) -> Mapping[str, Any]:
-    """Read a user's file; it states its version, so that an old one is never misread."""
-    try:
-        document = _mapping(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise WorldError((f"(document): cannot read {path}: {error}",)) from None
-    except WorldError as error:
-        raise WorldError(tuple(f"{line} in {path}" for line in error.errors)) from None
-    if "version" not in document:
-        raise WorldError(("version: Field required; write `version: 1`",))
-    return document
-
-
-def _mapping(text: str) -> Mapping[str, Any]:
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise WorldError((f"(document): not YAML: {' '.join(str(error).split())}",)) from None
-    if not isinstance(document, dict):
-        raise WorldError(("(document): must be a mapping of fields to values",))
-    return document
-
-
-def _overlay(base: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return `base` with the values of `own`; mappings on both sides are joined key by key."""
-    return {
-        key: _overlay(base[key], own[key])
-        if isinstance(base.get(key), dict) and isinstance(own.get(key), dict)
-        else own.get(key, base.get(key))
-        for key in (*base, *(key for key in own if key not in base))
-    }

@@ -1,0 +1,146 @@
+"""Rivals as tactics: what a cluster without Tidal would decide, in the same frame.
+
+A rival sizes in its own way, ranks victims as kube-scheduler does (lowest priority, then the
+newest), gives no notice, and lends without looking at the forecast. Reservations, packing and
+actions are the shared frame, so a comparison shows these decisions and nothing else.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from math import ceil
+
+from binpacking.problem import BatchRequest, Gang, Shape
+from scheduler.planning.actions import Plan, Reason, Sizing
+from scheduler.planning.holdings import Holding
+from scheduler.planning.memory import Memory
+from scheduler.planning.planner import plan_with
+from scheduler.planning.policy import Policy
+from scheduler.planning.situation import Offer, Situation, Tactics, Victims
+from scheduler.planning.sizing import votes_within
+from scheduler.planning.snapshot import RoleSignal, Snapshot
+from scheduler.ports import Planner
+
+STATIC_SHARES = (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
+HPA_TARGETS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+HPA_TOLERANCE = 0.1
+HPA_STABILIZATION_SECONDS = 300.0
+HPA_MAX_GROWTH = 2.0
+"""Default `scaleUp`: at most double, or 4 pods more, in 15 s."""
+HPA_MAX_PODS_MILLI = 4000
+PRIORITY_WEIGHT = 10**7
+"""Above any age in seconds, so that priority decides first."""
+
+
+def static(counts_milli: Mapping[str, int]) -> Planner:
+    """Return a planner that holds the same count per role for ever."""
+    return _planner(partial(_static_sizes, dict(counts_milli)))
+
+
+def hpa(target_utilisation: float) -> Planner:
+    """Return the HPA's algorithm with default behaviour on utilisation of capacity."""
+    return _planner(partial(_hpa_sizes, target_utilisation))
+
+
+def _planner(size: partial[tuple[Sizing, ...]]) -> Planner:
+    tactics = Tactics(
+        size=size,
+        notice_seconds=lambda _: 0.0,
+        victims=priority_victims,
+        offers=offers_by_priority,
+    )
+
+    def planner(
+        snapshot: Snapshot, memory: Memory, policy: Policy, effort: str
+    ) -> tuple[Plan, Memory]:
+        return plan_with(tactics, snapshot, memory, policy, "quick")
+
+    return planner
+
+
+def _static_sizes(counts_milli: dict[str, int], situation: Situation) -> tuple[Sizing, ...]:
+    return tuple(
+        _sizing(holding, counts_milli.get(holding.role, 0), "static", "a fixed count")
+        for holding in situation.held
+    )
+
+
+def _hpa_sizes(target: float, situation: Situation) -> tuple[Sizing, ...]:
+    return tuple(_hpa_size(target, situation, holding) for holding in situation.held)
+
+
+def _hpa_size(target: float, situation: Situation, holding: Holding) -> Sizing:
+    """Apply the documented rule: ceil(ready x utilisation / target), tolerance, windows."""
+    signal = next((s for s in situation.snapshot.signals if s.role == holding.role), None)
+    profile = situation.policy.role(holding.role)
+    least = 1000 * (profile.min_replicas if profile else 1)
+    current = holding.covered_milli
+    wanted = _hpa_wanted(target, holding, signal)
+    wanted = min(wanted, max(HPA_MAX_GROWTH * current, current + HPA_MAX_PODS_MILLI, least))
+    if wanted < current:
+        since = situation.now - HPA_STABILIZATION_SECONDS
+        votes = votes_within(situation.memory, holding.role, since)
+        wanted = min(current, max([wanted, *(vote.wanted_milli for vote in votes)]))
+    return _sizing(holding, max(least, ceil(wanted)), "hpa", f"utilisation target {target:.0%}")
+
+
+def _hpa_wanted(target: float, holding: Holding, signal: RoleSignal | None) -> float:
+    current = holding.covered_milli
+    if signal is None or signal.status in ("stale", "absent"):
+        return current
+    reference = next(iter(holding.capacity.values()))
+    load_milli = 1000 * signal.arrived_tokens_per_second / reference
+    if holding.ready_milli and abs(load_milli / holding.ready_milli / target - 1) <= HPA_TOLERANCE:
+        return max(current, holding.ready_milli)
+    return load_milli / target
+
+
+def _sizing(holding: Holding, wanted_milli: int, step: str, sentence: str) -> Sizing:
+    reference = next(iter(holding.capacity.values()))
+    return Sizing(
+        role=holding.role,
+        tokens_per_second=wanted_milli * reference / 1000,
+        replica_tokens_per_second=reference,
+        held_milli=holding.covered_milli,
+        wanted_milli=wanted_milli,
+        reasons=(Reason("replicas", holding.covered_milli, wanted_milli, f"{step}: {sentence}"),),
+    )
+
+
+def priority_victims(situation: Situation, notice_seconds: float) -> Victims:
+    """Return every preemptible job, dearer the higher its priority and the longer it runs."""
+    gangs = (
+        Gang(
+            key=job.id,
+            parts=job.parts,
+            cost=job.gpus * (job.priority * PRIORITY_WEIGHT + _age(job.started_seconds, situation)),
+        )
+        for job in situation.snapshot.jobs
+        if job.state in ("starting", "running") and job.preemptible and job.parts
+    )
+    return Victims(tuple(gangs))
+
+
+def offers_by_priority(situation: Situation) -> tuple[Offer, ...]:
+    """Return the first waiting jobs by priority and age, each worth priority x GPUs."""
+    waiting = sorted(
+        (job for job in situation.snapshot.jobs if job.state == "queued"),
+        key=lambda job: (-job.priority, job.submitted_seconds, job.id),
+    )
+    horizon = situation.policy.lending.horizon_seconds
+    return tuple(
+        Offer(
+            job,
+            situation.now + horizon,
+            BatchRequest(
+                key=job.id,
+                shape=Shape(job.pods, job.gpus_per_pod),
+                gpu_models=job.gpu_models,
+                value=job.priority * job.gpus,
+            ),
+        )
+        for job in waiting[: situation.policy.lending.candidates]
+    )
+
+
+def _age(started_seconds: float | None, situation: Situation) -> int:
+    return int(situation.now - (situation.now if started_seconds is None else started_seconds))

@@ -1,0 +1,164 @@
+"""The exact rung against the heuristic, against exhaustive search, and at its limits."""
+
+from functools import lru_cache
+from itertools import chain, combinations, product
+from random import Random
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from binpacking import ladder
+from binpacking.ladder import better, solve
+from binpacking.problem import Problem, StopLimit, Tiers
+from binpacking.verify import verify
+from tests.binpacking.problems import FULL, QUICK, batch, gang, online, random_problem, supply
+
+randoms = st.randoms(use_true_random=False)
+
+
+def least(problem: Problem) -> tuple[int, int]:
+    """Tiers 1 and 2 by trying every set of stops and every seat."""
+    nodes = problem.supplies
+
+    @lru_cache(maxsize=None)
+    def unserved(free: tuple[int, ...], missing: tuple[int, ...], left: tuple[int, ...]) -> int:
+        best = sum(
+            max(0, milli) * request.shape.size
+            for milli, request in zip(missing, problem.online, strict=True)
+        )
+        for index, request in enumerate(problem.online):
+            if missing[index] <= 0 or not left[index]:
+                continue
+            for seats in product(range(len(nodes)), repeat=request.shape.pieces):
+                room = list(free)
+                for node in seats:
+                    room[node] -= request.shape.gpus
+                leaves = {nodes[node].leaf for node in seats}
+                gain = request.capacity_milli.get(nodes[seats[0]].gpu_model, 0)
+                if len(leaves) > 1 or not gain or min(room) < 0:
+                    continue
+                fewer = (*missing[:index], missing[index] - gain, *missing[index + 1 :])
+                spent = (*left[:index], left[index] - 1, *left[index + 1 :])
+                best = min(best, unserved(tuple(room), fewer, spent))
+        return best
+
+    found = []
+    gangs = problem.gangs
+    for stops in chain.from_iterable(combinations(gangs, n) for n in range(len(gangs) + 1)):
+        keys = {stop.key for stop in stops}
+        if any(len(keys & set(limit.gangs)) > limit.most for limit in problem.stop_limits):
+            continue
+        free = tuple(
+            node.free
+            + sum(gpus for stop in stops for name, gpus in stop.parts if name == node.node)
+            for node in nodes
+        )
+        missing = tuple(request.shortage_milli for request in problem.online)
+        left = tuple(request.limit for request in problem.online)
+        found.append((unserved(free, missing, left), sum(stop.cost for stop in stops)))
+    return min(found)
+
+
+@settings(max_examples=100)
+@given(randoms)
+def test_tiers_one_and_two_equal_exhaustive_search(chance: Random) -> None:
+    problem = random_problem(
+        chance, sizes=(1, 2, 4), leaves=2, nodes=2, gangs=4, requests=2, jobs=2
+    )
+    answer = solve(problem, FULL)
+    assert (answer.tiers.unserved_milli_gpus, answer.tiers.loss) == least(problem)
+    assert answer.gap == 0.0
+
+
+@settings(max_examples=60)
+@given(randoms, st.sampled_from([(1, 2, 4, 8), (1, 2, 3, 5, 8)]))
+def test_more_effort_is_never_worse_and_always_verified(
+    chance: Random, sizes: tuple[int, ...]
+) -> None:
+    problem = random_problem(chance, sizes=sizes)
+    quick, full = solve(problem, QUICK), solve(problem, FULL)
+    assert not better(quick.tiers, full.tiers)
+    for answer in (quick, full):
+        assert answer.rejected == ()
+        assert verify(problem, answer) == ()
+    assert solve(problem, FULL) == full
+
+
+def test_the_program_finds_the_loss_that_the_heuristic_misses() -> None:
+    problem = Problem(
+        supplies=(supply("a", 0), supply("b", 0)),
+        online=(online("small", 4, 1000), online("large", 8, 1000)),
+        gangs=(
+            gang("a1", 3, ("a", 4)),
+            gang("a2", 3, ("a", 4)),
+            gang("b1", 4, ("b", 4)),
+            gang("b2", 9, ("b", 4)),
+        ),
+    )
+    quick, full = solve(problem, QUICK), solve(problem, FULL)
+    assert (quick.tiers.loss, quick.gap) == (16, None)
+    assert (full.tiers.loss, full.rung, full.gap) == (10, "program", 0.0)
+
+
+def test_the_program_starts_the_batch_that_is_worth_most() -> None:
+    jobs = (batch("dense", 3, 34), batch("two", 2, 20), batch("other", 2, 20))
+    problem = Problem(supplies=(supply("a", 4),), batch=jobs)
+    assert solve(problem, QUICK).tiers.batch_value == 34
+    assert solve(problem, FULL).tiers.batch_value == 40
+
+
+def test_a_stop_limit_binds_the_program() -> None:
+    gangs = (gang("a", 1, ("n", 4)), gang("b", 1, ("n", 4)), gang("c", 50, ("m", 8)))
+    problem = Problem(
+        supplies=(supply("m", 0), supply("n", 0)), online=(online("o", 8, 1000),), gangs=gangs
+    )
+    assert solve(problem, FULL).killed == ("a", "b")
+    limited = msgspec.structs.replace(problem, stop_limits=(StopLimit("t", ("a", "b"), 1),))
+    assert solve(limited, FULL).killed == ("c",)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Problem(supplies=(supply("a", 3),)),
+        Problem(supplies=(supply("a", 3),), online=(online("m", 2, 900),)),
+        Problem(supplies=(supply("a", 3),), batch=(batch("j", 2, 7), batch("k", 8, 9))),
+        Problem(supplies=(supply("a", 2),), online=(online("m", 1, 5000, limit=2),)),
+        Problem(supplies=(supply("a", 2),), batch=(batch("j", 2, 7), batch("k", 2, 7))),
+    ],
+    ids=["nothing asked", "served", "all that can start", "served to the limit", "full"],
+)
+def test_what_is_proven_cheaply_asks_no_solver(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unexpected(*_: object) -> None:
+        pytest.fail("the solver was asked")
+
+    monkeypatch.setattr(ladder, "program", unexpected)
+    answer = solve(problem, FULL)
+    assert (answer.rung, answer.gap) == ("greedy", 0.0)
+
+
+def test_without_an_answer_from_the_solver_the_heuristic_stands() -> None:
+    problem = random_problem(Random(3), leaves=8, nodes=8, gangs=60, requests=6, jobs=20)
+    nothing = msgspec.structs.replace(FULL, node_limit=0)
+    answer = solve(problem, nothing)
+    assert verify(problem, answer) == ()
+    assert not better(solve(problem, QUICK).tiers, answer.tiers)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "wins"),
+    [
+        (Tiers(0, 9, 0, 9), Tiers(1, 0, 9, 0), True),
+        (Tiers(1, 2, 0, 9), Tiers(1, 3, 9, 0), True),
+        (Tiers(1, 2, 5, 9), Tiers(1, 2, 4, 0), True),
+        (Tiers(1, 2, 5, 8), Tiers(1, 2, 5, 9), True),
+        (Tiers(1, 2, 5, 9), Tiers(1, 2, 5, 9), False),
+    ],
+)
+def test_tiers_are_compared_in_order(left: Tiers, right: Tiers, wins: bool) -> None:
+    assert better(left, right) is wins
+    assert not better(right, left)

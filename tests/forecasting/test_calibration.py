@@ -1,0 +1,134 @@
+"""Bands that cover, a season that has to earn its weight, and the arithmetic under both."""
+
+import numpy as np
+import pytest
+
+from forecasting import Forecasts, Sample, State, forecast, initial_state
+from forecasting.calibration import mix, pinball, weighted_quantiles
+from forecasting.grid import Floats
+
+DAY, BIN, BINS = 86400.0, 300.0, 288
+SIX_HOURS, HALF_HOUR, P90 = 5, 2, 1
+
+
+def samples(rates: Floats, start: int = 0) -> list[Sample]:
+    return [Sample("x", BIN * (start + i), BIN, rate) for i, rate in enumerate(rates.tolist())]
+
+
+def walk(rates: Floats, known: int, members: tuple[str, ...]) -> tuple[list[Forecasts], State]:
+    """A forecast at every bin from `known` on; element i was issued after bin known + i - 1."""
+    first, state = forecast(initial_state(members=members), samples(rates[:known]), BIN * known)
+    out = [first]
+    for bin_number in range(known, rates.size):
+        new = samples(rates[bin_number : bin_number + 1], bin_number)
+        issued, state = forecast(state, new, BIN * (bin_number + 1))
+        out.append(issued)
+    return out, state
+
+
+def said(issued: list[Forecasts], horizon: int, quantile: int) -> Floats:
+    return np.array([one.series["x"].at[horizon][quantile] for one in issued])
+
+
+@pytest.fixture(scope="module")
+def tide() -> Floats:
+    """Eight days with a strong daily season, noise that lasts a while, and noise that does not."""
+    rng = np.random.default_rng(5)
+    slow = np.zeros(8 * BINS)
+    for t in range(1, slow.size):
+        slow[t] = 0.97 * slow[t - 1] + 0.02 * rng.normal()
+    season = 1 + 0.8 * np.sin(2 * np.pi * np.arange(slow.size) / BINS)
+    noise = 1 + 0.03 * rng.normal(size=slow.size)
+    rates: Floats = 1000 * season * np.exp(slow) * noise
+    return rates
+
+
+@pytest.fixture(scope="module")
+def both(tide: Floats) -> tuple[tuple[list[Forecasts], State], tuple[list[Forecasts], State]]:
+    known = 6 * BINS
+    return walk(tide, known, ("last", "profile", "harmonic")), walk(tide, known, ("last",))
+
+
+Walks = tuple[tuple[list[Forecasts], State], tuple[list[Forecasts], State]]
+
+
+def losses(walks: Walks, tide: Floats, horizon: int, steps: int) -> list[float]:
+    seen = tide[6 * BINS + steps - 1 :]
+    return [
+        float(pinball(seen, said(issued, horizon, P90)[: seen.size], 0.9).mean())
+        for issued, _ in walks
+    ]
+
+
+def test_a_strong_season_earns_the_weight_and_pays_for_it(both: Walks, tide: Floats) -> None:
+    mixture, last = losses(both, tide, SIX_HOURS, 72)
+    assert mixture < 0.5 * last
+    knowledge = both[0][1].knowledge
+    assert knowledge is not None
+    weight = knowledge.calibration.weight[0, :, SIX_HOURS, P90]
+    assert weight[1] > weight[0]
+    assert weight[2] > weight[0]
+
+
+def test_the_mixture_is_no_worse_than_the_last_value_half_an_hour_ahead(
+    both: Walks, tide: Floats
+) -> None:
+    mixture, last = losses(both, tide, HALF_HOUR, 6)
+    assert mixture < last
+
+
+def test_the_band_covers_what_it_says(both: Walks, tide: Floats) -> None:
+    seen = tide[6 * BINS + 5 :]
+    for quantile, share in ((P90, 0.9), (2, 0.95)):
+        covered = seen <= said(both[0][0], HALF_HOUR, quantile)[: seen.size]
+        assert covered.mean() == pytest.approx(share, abs=0.03)
+
+
+def test_the_peak_over_a_lead_is_covered_too(both: Walks, tide: Floats) -> None:
+    lead, steps = 3, 6
+    windows = np.lib.stride_tricks.sliding_window_view(tide[6 * BINS :], steps).max(axis=1)
+    issued = [one.series["x"].peak[lead][P90] for one in both[0][0]]
+    covered = windows <= np.array(issued)[: windows.size]
+    assert covered.mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_it_knows_how_good_it_is(both: Walks) -> None:
+    one = both[0][0][-1].series["x"]
+    assert one.coverage == pytest.approx(0.9, abs=0.07)
+    assert one.skill is not None
+    assert 0.1 < one.skill < 1
+
+
+def test_a_level_shift_is_followed(tide: Floats) -> None:
+    shifted = tide[: 7 * BINS].copy()
+    shifted[6 * BINS :] *= 2.2
+    issued, _ = walk(shifted, 6 * BINS, ("last", "profile", "harmonic"))
+    seen = shifted[6 * BINS + 5 :]
+    covered = seen <= said(issued, HALF_HOUR, P90)[: seen.size]
+    assert covered[12:72].mean() > 0.75
+
+
+@pytest.mark.parametrize(
+    ("weights", "quantile", "expected"),
+    [
+        pytest.param([1, 1, 1, 1], 0.5, 2, id="equal weights"),
+        pytest.param([1, 1, 1, 1], 0.75, 3, id="at a boundary"),
+        pytest.param([1, 1, 1, 1], 0.76, 4, id="past a boundary"),
+        pytest.param([0, 0, 0, 1], 0.1, 4, id="all weight on one"),
+        pytest.param([5, 1, 1, 1], 0.6, 1, id="heavy first"),
+    ],
+)
+def test_weighted_quantile(weights: list[float], quantile: float, expected: float) -> None:
+    values = np.array([4.0, np.nan, 1.0, 3.0, 2.0])
+    order = np.array([weights[3], 100.0, weights[0], weights[2], weights[1]])
+    assert weighted_quantiles(values, order, (quantile,))[0] == expected
+
+
+def test_no_value_has_no_quantile() -> None:
+    assert np.isnan(weighted_quantiles(np.full(3, np.nan), np.ones(3), (0.5,)))[0]
+
+
+def test_a_member_without_a_forecast_leaves_its_weight_to_the_others() -> None:
+    band, weight = np.array([[10.0, np.nan, 30.0]]), np.array([[0.25, 0.5, 0.25]])
+    assert mix(band, weight)[0] == 20.0
+    assert np.isnan(mix(np.full((1, 3), np.nan), weight)[0])

@@ -1,0 +1,58 @@
+"""Loans: what lasts, until when, and what a job is worth that will be recalled."""
+
+import pytest
+
+from scheduler.planning.holdings import holdings
+from scheduler.planning.lending import Tide, kept_percent, offers, tide
+from scheduler.planning.memory import Memory
+from scheduler.planning.snapshot import Queue
+from tests.fixtures.worlds import forecasts, job, node, policy, role, world
+
+HOUR = 3600.0
+
+
+def test_what_lasts_falls_with_the_tide() -> None:
+    snapshot = world(node("n0"), roles=(role(0),), forecasts=forecasts(500.0, 1500.0, 2500.0))
+    held = holdings(snapshot, Memory(), policy(), ())
+    waters = tide(snapshot, policy(), held)
+    assert waters.leads_seconds == (300.0, 900.0, 3600.0, 28800.0)
+    assert waters.lasting_gpus == (6, 4, 2, 2)
+
+
+def test_without_a_forecast_nothing_is_promised() -> None:
+    waters = tide(world(node("n0"), roles=(role(0),)), policy(), ())
+    assert waters.lasting_gpus == (0,)
+
+
+@pytest.mark.parametrize(
+    ("remaining", "expected"),
+    [(600.0, 28_800.0), (2 * HOUR, 900.0)],
+)
+def test_a_loan_returns_when_the_tide_comes(remaining: float, expected: float) -> None:
+    waters = Tide((300.0, 900.0, 3600.0), (8, 1, 1), 28_800.0)
+    waiting = job("a", expected_remaining_seconds=remaining)
+    (offer,) = offers(world(node("n0"), jobs=(waiting,)), policy(), waters)
+    assert offer.return_by_seconds - 10_000.0 == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "lasts", "percent"),
+    [
+        ({"expected_remaining_seconds": 900.0}, 900.0, 100),
+        ({"checkpoint_write_seconds": 60.0, "restart_seconds": 40.0}, 1000.0, 95),
+        ({"checkpoint_interval_seconds": 600.0, "restart_seconds": 100.0}, 1000.0, 80),
+        ({}, 1000.0, 50),
+    ],
+)
+def test_a_recalled_run_is_worth_what_it_saves(
+    changes: dict[str, object], lasts: float, percent: int
+) -> None:
+    assert kept_percent(job("a", **changes), lasts, policy()) == percent
+
+
+def test_paused_queues_wait_and_priority_goes_first() -> None:
+    jobs = (job("low"), job("high", priority=4), job("held", queue="frozen"))
+    frozen = Queue(name="frozen", tenant="research", paused=True)
+    snapshot = world(node("n0"), jobs=jobs, queues=(frozen,))
+    found = offers(snapshot, policy(), Tide((300.0,), (8,), 28_800.0))
+    assert [offer.job.id for offer in found] == ["high", "low"]

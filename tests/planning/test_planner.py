@@ -1,0 +1,211 @@
+"""State in, plan out: one world a test, and what the plan does in it."""
+
+import msgspec
+import pytest
+
+from scheduler.planning.actions import NotifyJob, Plan, ScaleRole, StartJob, StopJob
+from scheduler.planning.invariants import broken, broken_by
+from scheduler.planning.memory import Memory
+from scheduler.planning.planner import plan
+from scheduler.planning.snapshot import Reservation, Snapshot
+from tests.fixtures.worlds import forecasts, job, node, policy, replica, role, signal, world
+
+SEEN = Memory(since_seconds=0.0)
+
+
+def actions(made: Plan, kind: type) -> list[object]:
+    return [action for action in made.actions if isinstance(action, kind)]
+
+
+def planned(snapshot: Snapshot, effort: str = "full", **changes: object) -> Plan:
+    made, _ = plan(snapshot, SEEN, policy(**changes), effort)
+    assert broken(snapshot) == ()
+    assert broken_by(snapshot, made) == ()
+    return made
+
+
+def test_demand_ahead_grows_the_role_and_reserves_its_slots() -> None:
+    snapshot = world(
+        node("n0"), roles=(role(0),), signals=(signal(100.0),), forecasts=forecasts(2500.0)
+    )
+    made = planned(snapshot)
+    (scaled,) = actions(made, ScaleRole)
+    assert isinstance(scaled, ScaleRole)
+    assert (scaled.expected_replicas, scaled.replicas) == (0, 3)
+    assert [r.parts for r in made.reservations] == [(("n0", 2),)] * 3
+    assert "3 more replicas" in scaled.sentence
+
+
+def test_what_arrives_now_counts_even_if_the_forecast_is_lower() -> None:
+    snapshot = world(
+        node("n0"), roles=(role(0),), signals=(signal(3500.0),), forecasts=forecasts(100.0)
+    )
+    (sizing,) = planned(snapshot).sizings
+    assert sizing.wanted_milli == 3500
+    assert [reason.step for reason in sizing.reasons] == ["lead_peak", "reactive_floor", "replicas"]
+
+
+def test_demand_behind_retires_replicas_but_keeps_what_is_wanted() -> None:
+    replicas = tuple(replica(f"r{n}", "n0") for n in range(4))
+    held = {n: f"r{n // 2}" for n in range(8)}
+    snapshot = world(
+        node("n0", held),
+        roles=(role(4),),
+        replicas=replicas,
+        signals=(signal(1500.0),),
+        forecasts=forecasts(1500.0),
+    )
+    (scaled,) = actions(planned(snapshot), ScaleRole)
+    assert isinstance(scaled, ScaleRole)
+    assert scaled.replicas == 2
+    assert scaled.retire == ("r0", "r1")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("metrics stale", {"signals": (signal(0.0, status="stale"),)}),
+        ("metrics partial", {"signals": (signal(0.0, status="partial"),)}),
+        ("metrics absent", {"signals": ()}),
+        ("forecast stale", {"forecasts": forecasts(10.0, status="stale")}),
+        ("no forecast", {"forecasts": None}),
+        ("scaled by an HPA", {"roles": (role(2, scaled_by_other="hpa/chat"),)}),
+    ],
+)
+def test_nothing_shrinks_on_ignorance(name: str, changes: dict[str, object]) -> None:
+    snapshot = world(
+        node("n0", {0: "r0", 1: "r0", 2: "r1", 3: "r1"}),
+        roles=(role(2),),
+        replicas=(replica("r0", "n0"), replica("r1", "n0")),
+        signals=(signal(10.0),),
+        forecasts=forecasts(10.0),
+    )
+    blind = msgspec.structs.replace(snapshot, **changes)
+    assert actions(planned(blind), ScaleRole) == []
+
+
+def test_a_fresh_memory_holds_until_its_window_is_full() -> None:
+    snapshot = world(
+        node("n0", {0: "r0", 1: "r0", 2: "r1", 3: "r1"}),
+        roles=(role(2),),
+        replicas=(replica("r0", "n0"), replica("r1", "n0")),
+        signals=(signal(10.0),),
+        forecasts=forecasts(10.0),
+    )
+    braked = policy(scale_down={"stabilization_window_seconds": 120})
+    made, memory = plan(snapshot, Memory(), braked, "full")
+    assert actions(made, ScaleRole) == []
+    later = msgspec.structs.replace(snapshot, now_seconds=10_130.0)
+    made, _ = plan(later, memory, braked, "full")
+    assert len(actions(made, ScaleRole)) == 1
+
+
+def test_the_cheapest_job_gives_way_with_notice() -> None:
+    old = job("old", {"n0": 4}, last_checkpoint_seconds=0.0)
+    fresh = job("fresh", {"n0": 4}, last_checkpoint_seconds=9_990.0, checkpoint_write_seconds=30.0)
+    held = {n: "old" if n < 4 else "fresh" for n in range(8)}
+    snapshot = world(
+        node("n0", held),
+        roles=(role(0),),
+        jobs=(old, fresh),
+        signals=(signal(0.0, status="idle"),),
+        forecasts=forecasts(900.0),
+    )
+    made = planned(snapshot)
+    (told,) = actions(made, NotifyJob)
+    assert isinstance(told, NotifyJob)
+    assert (told.job, told.for_role) == ("fresh", "chat/decode")
+    assert told.deadline_seconds == 10_120.0
+    assert actions(made, StopJob) == []
+
+
+def test_a_queue_that_is_here_leaves_no_time_for_notice() -> None:
+    only = job("only", {"n0": 8}, checkpoint_write_seconds=30.0)
+    snapshot = world(
+        node("n0", dict.fromkeys(range(8), "only")),
+        roles=(role(0),),
+        jobs=(only,),
+        signals=(signal(900.0, queued_tokens=9_000.0),),
+        forecasts=forecasts(900.0),
+    )
+    (told,) = actions(planned(snapshot), StopJob)
+    assert isinstance(told, StopJob)
+    assert told.code == "recall_now"
+
+
+def test_a_slot_that_waits_is_not_asked_for_twice() -> None:
+    held = Reservation(
+        id="a",
+        owner="chat/decode",
+        parts=(("n0", 2),),
+        created_seconds=9_900.0,
+        expires_seconds=10_200.0,
+    )
+    snapshot = world(
+        node("n0"),
+        roles=(role(1),),
+        replicas=(replica("r0", "", state="pending"),),
+        reservations=(held,),
+        signals=(signal(900.0),),
+        forecasts=forecasts(900.0),
+    )
+    made = planned(snapshot)
+    assert made.actions == ()
+    assert made.reservations == (held,)
+
+
+@pytest.mark.parametrize(
+    ("state", "deadline", "code"),
+    [("acknowledged", 10_500.0, "acknowledged"), ("notified", 10_000.0, "deadline")],
+)
+def test_a_notice_ends_in_one_stop(state: str, deadline: float, code: str) -> None:
+    told = job("told", {"n0": 2}, state=state, notice_deadline_seconds=deadline, notice_for="x")
+    snapshot = world(node("n0", {0: "told", 1: "told"}), jobs=(told,))
+    (stop,) = actions(planned(snapshot), StopJob)
+    assert isinstance(stop, StopJob)
+    assert (stop.job, stop.expected_attempt, stop.code) == ("told", 1, code)
+
+
+def test_a_notice_that_runs_is_left_alone() -> None:
+    told = job("told", {"n0": 2}, state="notified", notice_deadline_seconds=10_060.0)
+    snapshot = world(node("n0", {0: "told", 1: "told"}), jobs=(told,))
+    assert planned(snapshot).actions == ()
+
+
+def test_free_gpus_are_lent_until_the_tide_wants_them() -> None:
+    snapshot = world(
+        node("n0"),
+        roles=(role(0),),
+        jobs=(job("short", expected_remaining_seconds=600.0), job("long")),
+        signals=(signal(0.0, status="idle"),),
+        forecasts=forecasts(0.0, 0.0, 0.0, 3500.0),
+    )
+    made = planned(snapshot, min_replicas=0)
+    started = {a.job: a.loan for a in made.actions if isinstance(a, StartJob)}
+    assert set(started) == {"short", "long"}
+    assert started["short"].return_by_seconds == 10_000.0 + 28_800.0
+    assert sorted(r.owner for r in made.reservations) == ["long", "short"]
+
+
+def test_sick_and_cordoned_devices_take_nothing() -> None:
+    broken_device = msgspec.structs.replace(node("n0").devices[0], healthy=False)
+    sick = msgspec.structs.replace(node("n0"), devices=(broken_device,) * 8)
+    cordoned = msgspec.structs.replace(node("n1"), cordoned=True)
+    snapshot = world(
+        sick, cordoned, roles=(role(0),), signals=(signal(900.0),), forecasts=forecasts(900.0)
+    )
+    made = planned(snapshot)
+    assert made.reservations == ()
+    assert [lack.owner for lack in made.unplaced] == ["chat/decode"]
+
+
+def test_the_same_inputs_give_the_same_plan() -> None:
+    snapshot = world(
+        node("n0"),
+        roles=(role(0),),
+        jobs=(job("a"), job("b")),
+        signals=(signal(900.0),),
+        forecasts=forecasts(900.0),
+    )
+    first, again = (plan(snapshot, SEEN, policy(), "full") for _ in range(2))
+    assert msgspec.msgpack.encode(first) == msgspec.msgpack.encode(again)

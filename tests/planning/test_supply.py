@@ -1,0 +1,54 @@
+"""Reservations: when they are filled, void or open, and what they leave free."""
+
+import msgspec
+import pytest
+
+from scheduler.planning.snapshot import Reservation
+from scheduler.planning.supply import batch_supplies, online_supplies, open_reservations
+from tests.fixtures.worlds import job, node, replica, world
+
+
+def slot(name: str, on: str = "n0", *, created: float = 9_900.0) -> Reservation:
+    return Reservation(
+        id=name,
+        owner="chat/decode",
+        parts=((on, 2),),
+        created_seconds=created,
+        expires_seconds=created + 300.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("bound", "slots", "still_open"),
+    [
+        ((), ("a", "b"), ["a", "b"]),
+        ((9_950.0,), ("a", "b"), ["b"]),
+        ((9_950.0, 9_960.0), ("a", "b"), []),
+        ((9_800.0,), ("a",), ["a"]),
+    ],
+)
+def test_a_pod_bound_since_fills_one_slot(
+    bound: tuple[float, ...], slots: tuple[str, ...], still_open: list[str]
+) -> None:
+    replicas = tuple(
+        replica(f"r{n}", "n0", state="starting", bound_seconds=at) for n, at in enumerate(bound)
+    )
+    snapshot = world(
+        node("n0"), replicas=replicas, reservations=tuple(slot(name) for name in slots)
+    )
+    assert [r.id for r in open_reservations(snapshot)] == still_open
+
+
+def test_expired_slots_and_slots_on_lost_nodes_are_void() -> None:
+    cordoned = msgspec.structs.replace(node("n1"), cordoned=True)
+    reservations = (slot("old", created=9_000.0), slot("gone", "n9"), slot("shut", "n1"))
+    assert open_reservations(world(node("n0"), cordoned, reservations=reservations)) == ()
+
+
+def test_online_counts_on_what_is_released_and_batch_does_not() -> None:
+    leaving = job("leaving", {"n0": 4}, state="notified", notice_deadline_seconds=10_060.0)
+    snapshot = world(node("n0", dict.fromkeys(range(4), "leaving")), jobs=(leaving,))
+    held = (slot("a"),)
+    assert [s.free for s in online_supplies(snapshot, held)] == [6]
+    assert [s.free for s in batch_supplies(snapshot, held, 0)] == [2]
+    assert [s.free for s in batch_supplies(snapshot, held, 1)] == [1]
