@@ -1,9 +1,10 @@
 """The exact rung: four tiers in sequence over the nested-capacity rows.
 
 Tiers 1 (unserved) and 2 (loss) decide which gangs stop, with the online replicas alone; the
-optimum of the first becomes a row of the second. Needless stops are then taken back and the rest
-are given, so tiers 3 (batch value) and 4 (fragmentation) pack known free GPUs, online and batch
-together, under a row for tier 1 and one for tier 3. A fifth tier (groups of replicas spread over
+optimum of the first becomes a row of the second. The stops are then given, so tiers 3 (batch
+value) and 4 (fragmentation) pack known free GPUs, online and batch together, under a row for
+tier 1 and one for tier 3. Stops that turn out needless, where a solve ended early or sizes were
+rounded up, are taken back last. A fifth tier (groups of replicas spread over
 several leaves) would follow here. A tier without an answer within the node limit leaves the
 one before it standing.
 """
@@ -58,7 +59,7 @@ def program(
 
 
 def _decide_stops(problem: Problem, layout: Layout, effort: Effort, known: Tiers) -> _Stops | None:
-    """Tiers 1 and 2, and the stops that remain once the needless ones are taken back."""
+    """Tiers 1 and 2; None where the solver has no answer."""
     least = least_unserved(problem, layout)
     served = known.unserved_milli_gpus == least
     if served and known.loss == 0:
@@ -76,7 +77,6 @@ def _decide_stops(problem: Problem, layout: Layout, effort: Effort, known: Tiers
     draft = _seated(problem, layout, rows, (), answer, ()) if answer else None
     if draft is None:
         return None
-    draft = _trimmed(problem, draft)
     if not _divisible(problem):
         return _Stops(unserved, draft, Bounds(least if served else None, None))
     bound = _ceiling(first.bound) if first else least

@@ -99,7 +99,7 @@ class _Highs(pulp.HiGHS):  # type: ignore[misc]  # PuLP ships no types
         for index, row in enumerate(rows):
             row.index = index
         if lp.solverModel.passModel(_model(lp, columns, rows)) == highspy.HighsStatus.kError:
-            raise pulp.PulpSolverError("HiGHS refused the rows: a row names a column twice")
+            raise pulp.PulpSolverError("HiGHS refused the rows")
 
     def findSolutionValues(self, lp: Any) -> tuple[int, int]:  # noqa: ANN401, N802
         """PuLP's pair of statuses, with the values set on the variables."""

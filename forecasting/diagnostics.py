@@ -41,7 +41,8 @@ def autocorrelation(
 ) -> tuple[float | None, ...]:
     """Correlation of the series with itself at each lag, averaged over the pairs there are.
 
-    NaN marks unknown bins. None for a lag as long as the series, and everywhere for a series that never moves.
+    NaN marks unknown bins. None for a lag as long as the series, and everywhere for a series
+    that never moves.
     """
     from statsmodels.tsa.stattools import acf  # noqa: PLC0415 -- slow to import
 

@@ -115,7 +115,7 @@ def _series(
     knowledge: Knowledge,
 ) -> dict[str, SeriesForecast]:
     rows = np.arange(len(store.keys))
-    last = np.where(panel.newest[:, -1] >= 0, panel.z[rows, panel.newest[:, -1]] ** 2, 0.0)
+    last = np.where(panel.newest[:, -1] >= 0, store.rate[rows, panel.newest[:, -1]], 0.0)
     status = statuses(panel, grid)
     at, peak, share = issued.at.tolist(), issued.peak.tolist(), issued.share.tolist()
     coverage, skill = _optional(knowledge.verdict.coverage), _optional(knowledge.verdict.skill)

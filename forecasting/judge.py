@@ -45,6 +45,9 @@ def judge(past: Replay, grid: Grid) -> Verdict:
     count = past.age.size
     cut = int(count * _LEARNING_SHARE)
     older = past.age >= past.age[min(cut, count - 1)] + past.steps[target]
+    if not older.any():
+        unknown = np.full(past.seen.shape[0], np.nan)
+        return Verdict(unknown, unknown)
     learnt = calibrate(_part(past, target, older), grid)
     newer = _part(past, target, np.arange(count) >= cut)
     bands = member_bands(newer.said, newer.scales, learnt.offset, learnt.trust, newer.steps, grid)[

@@ -30,7 +30,7 @@ def outage_bins(rate: Singles, known: Bools, grid: Grid) -> Bools:
     starts = np.flatnonzero(silent & ~np.append(False, silent[:-1]))
     if starts.size > _RARE_AT_LEAST + _RARE_PER_DAY * seen.sum() / grid.day:
         return out
-    total = np.where(known, rate, 0).sum(axis=0) if starts.size else np.zeros(0)
+    total = np.where(known, rate, 0).sum(axis=0, dtype=np.float64) if starts.size else np.zeros(0)
     for start in starts.tolist():
         if _busy_before(total, seen, start, grid.day):
             busy_again = np.append(seen & ~silent, True)[start:]

@@ -12,6 +12,8 @@ from forecasting.values import Sample
 
 # Bin boundaries computed by division are off by rounding; nothing shorter than this is a piece.
 SLACK_BINS = 1e-6
+# No feed counts this much; it keeps rates and their sums inside single precision.
+_GREATEST_RATE = 1e30
 
 
 class Binned(msgspec.Struct, frozen=True):
@@ -34,13 +36,13 @@ def resample(
 ) -> Binned:
     """Spread each usable sample over the bins `first` <= b < `end` it overlaps.
 
-    A sample that is not valid, or whose rate is negative, infinite or NaN, says nothing.
+    A sample that is not valid, or whose rate is negative, absurd, infinite or NaN, says nothing.
     """
     rates = np.array([s.rate if s.valid else np.nan for s in samples], dtype=np.float64)
     rows = np.array([row_of[s.key] for s in samples], dtype=np.int64)
     start = np.array([s.start_seconds for s in samples], dtype=np.float64) / bin_seconds
     stop = start + np.array([s.width_seconds for s in samples], dtype=np.float64) / bin_seconds
-    usable = np.isfinite(rates) & (rates >= 0) & (stop > first) & (start < end)
+    usable = (rates >= 0) & (rates <= _GREATEST_RATE) & (stop > first) & (start < end)
     rates, rows, start, stop = rates[usable], rows[usable], start[usable], stop[usable]
     last = np.ceil(stop - SLACK_BINS) - 1
     closed = last < end

@@ -4,9 +4,8 @@ The loop ends when the world says so or when it is told to stop; housekeeping ru
 """
 
 from collections.abc import Callable
-from math import floor
 
-from scheduler.daemon.tick import Progress, Shell, first, tick
+from scheduler.daemon.tick import Progress, Shell, first, next_tick_seconds, tick
 from scheduler.ports import WorldEndedError
 
 
@@ -21,14 +20,7 @@ def run(
         progress = tick(shell, progress)
         on_tick(progress)
         try:
-            shell.clock.wait_until(_next(shell, progress))
+            shell.clock.wait_until(next_tick_seconds(shell, progress))
         except WorldEndedError:
             break
     return progress
-
-
-def _next(shell: Shell, progress: Progress) -> float:
-    """Return the next multiple of the observation period after the last tick."""
-    every = shell.policy().cadence.observe_seconds
-    now = progress.last.snapshot.now_seconds if progress.last else 0.0
-    return (floor(now / every) + 1) * every

@@ -6,6 +6,7 @@ same plan.
 """
 
 from collections.abc import Callable
+from math import floor
 
 import msgspec
 
@@ -90,6 +91,13 @@ def tick(shell: Shell, progress: Progress) -> Progress:
         full_seconds=snapshot.now_seconds if effort == "full" else progress.full_seconds,
         last=done,
     )
+
+
+def next_tick_seconds(shell: Shell, progress: Progress) -> float:
+    """Return the next multiple of the observation period after the last tick."""
+    every = shell.policy().cadence.observe_seconds
+    now = progress.last.snapshot.now_seconds if progress.last else 0.0
+    return (floor(now / every) + 1) * every
 
 
 def _forecast(

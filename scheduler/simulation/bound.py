@@ -29,8 +29,8 @@ def online_gpu_hours(world: World, demand: Demand) -> float:
 def slot_gpus(world: World, demand: Demand, model: str, role: Role) -> Floats:
     """Return the fewest GPUs per scored slot; a last slot that is cut short counts whole."""
     engine = world.engine(model)
-    prompt, generated = (_slots(demand, model, field) for field in TOKEN_FIELDS)
-    requests = np.maximum(_slots(demand, model, "requests"), 1e-9)
+    prompt, generated = (totals(demand, model, field) for field in TOKEN_FIELDS)
+    requests = np.maximum(totals(demand, model, "requests"), 1e-9)
     tokens = prompt if role == "prefill" else generated
     lengths = (prompt / requests, generated / requests)
     needs = [
@@ -46,7 +46,7 @@ def slot_gpus(world: World, demand: Demand, model: str, role: Role) -> Floats:
 TOKEN_FIELDS = ("prompt_tokens", "generated_tokens")
 
 
-def _slots(demand: Demand, model: str, field: str) -> Floats:
+def totals(demand: Demand, model: str, field: str) -> Floats:
     """Return totals per slot of scored time."""
     values = getattr(demand.models[model], field)
     scored = values[round(-demand.start_seconds / demand.step_seconds) :]

@@ -100,9 +100,7 @@ class NodeState:
     def free_indices(self) -> tuple[int, ...]:
         """Return healthy devices without a holder, lowest first."""
         return tuple(
-            index
-            for index, pod in enumerate(self._pod_on)
-            if pod is None and self._healthy[index]
+            index for index, pod in enumerate(self._pod_on) if pod is None and self._healthy[index]
         )
 
     def seen(self) -> Node:

@@ -26,6 +26,11 @@ class Load(msgspec.Struct, frozen=True, tag_field="kind", tag="load"):
     ready: int
     capacity: float
     """True tokens/s of the ready replicas together."""
+    served_draining: float
+    """By replicas that drain; `served` is the work of the ready ones alone."""
+    refused: float
+    """Refused after the timeout, or lost with a replica. Then, summed over GPU models:
+    arrived = served + served_draining + refused + change of queued."""
 
 
 class Slo(msgspec.Struct, frozen=True, tag_field="kind", tag="slo"):

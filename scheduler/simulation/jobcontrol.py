@@ -208,12 +208,20 @@ class Jobs:
             if job is not None and due == self._wakes_seconds(job):
                 self._pass(job, now_seconds)
 
-    def tear_away(self, name: str, now_seconds: float) -> None:
-        """All pods of a job are gone at once; it is queued again."""
-        job = self.all[name]
-        self._scheduler.remove(job.pods)
-        job.run.tear_away(now_seconds)
-        self._requeue(job, now_seconds)
+    def lose(self, pod: Pod, now_seconds: float) -> None:
+        """A pod is torn away: the whole gang goes with it, a pod that was leaving goes alone."""
+        job = self.all[pod.holder]
+        if pod in job.pods:
+            self._scheduler.remove(job.pods)
+            job.run.tear_away(now_seconds)
+            self._requeue(job, now_seconds)
+        elif pod.node:
+            job.leaving = [(at, one) for at, one in job.leaving if one is not pod]
+            _release([pod])
+            if job.suspended and not job.held():
+                self._requeue(job, now_seconds)
+            else:
+                self._changed(job, now_seconds)
 
     def _pass(self, job: BatchJob, now_seconds: float) -> None:
         before = job.state

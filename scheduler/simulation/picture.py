@@ -43,8 +43,8 @@ def draw(path: Path, title: str, tidal: Timeline, rivals: Mapping[str, Timeline]
 
 def _hours(timeline: Timeline) -> list[float]:
     """Return the middle of each bin."""
-    width = timeline.bin_seconds
-    return [(index + 0.5) * width / _HOUR for index in range(len(timeline.ready))]
+    start, width = timeline.start_seconds, timeline.bin_seconds
+    return [(start + (index + 0.5) * width) / _HOUR for index in range(len(timeline.ready))]
 
 
 def _draw_bands(axes: Axes, timeline: Timeline) -> None:
@@ -58,7 +58,8 @@ def _draw_bands(axes: Axes, timeline: Timeline) -> None:
     names, colours = zip(*BANDS, strict=True)
     axes.stackplot(_hours(timeline), *rows, labels=names, colors=colours, linewidth=0)
     axes.set_ylabel("GPUs")
-    axes.set_xlim(0, len(timeline.ready) * timeline.bin_seconds / _HOUR)
+    span = len(timeline.ready) * timeline.bin_seconds
+    axes.set_xlim(timeline.start_seconds / _HOUR, (timeline.start_seconds + span) / _HOUR)
     axes.set_ylim(0, 1.06 * max(timeline.ready, default=1.0) or 1.0)
     axes.legend(loc="lower left", fontsize="small", ncols=2, framealpha=0.85)
 

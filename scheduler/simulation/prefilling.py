@@ -2,17 +2,20 @@
 
 Arrivals of a step are spread evenly over it, and the queue is served at the replicas' joint speed.
 That gives each part of a cohort its wait. Two things are too small for the fluid and are added:
-the request's own service, and queueing inside a step, as the wait of an M/G/n queue by Sakasegawa
-(1977, "An approximation formula L_q = alpha beta^rho / (1 - rho)"): P(wait) = rho^(sqrt(2(n+1)) -
-1), and those who wait do so for an exponential time of mean (ca^2 + cs^2)/2 x E[S] / (n (1 -
-rho)). A wait longer than a step is the fluid's matter, so that mean is at most one step.
+the request's own service, and queueing inside a step.
+
+Queueing inside a step: an arrival finds all n replicas busy with probability rho^(sqrt(2 (n + 1))
+- 1) (Sakasegawa 1977, "An approximation formula L_q = alpha beta^rho / (1 - rho)"). Work per
+replica then moves like Brownian motion of variance (ca^2 + cs^2) E[S] / n per second, tied to the
+step's own total, as the fluid carries what differs between steps. The reflection principle for
+the bridge gives P(wait > x) = exp(-2 x (x + T (1 - rho)) / (variance T)) over a step of T; where
+x is small against T (1 - rho) that is the exponential tail of the M/G/n queue in heavy traffic.
 """
 
 from collections import deque
+from collections.abc import Callable
 from math import exp, sqrt
 
-MOST_UTILISATION = 0.98
-"""Of the queue inside a step; above it the fluid queue grows and says the rest."""
 _NOTHING = 1e-9
 
 
@@ -104,19 +107,19 @@ class Prefill:
         cohort: Cohort,
         rate: float,
         replicas: int,
-        waiting: tuple[float, float],
+        service: float,
+        variability: float,
     ) -> tuple[float, list[Prefilled]]:
         """Serve one step; return the prompt tokens served and the requests completed.
 
-        `rate` is tokens/s of all replicas, `waiting` E[S] and (ca^2 + cs^2)/2.
+        `rate` is tokens/s of all replicas, `service` E[S], `variability` ca^2 + cs^2.
         """
         self.queue.append(cohort)
         self.queued += cohort.prompt
         budget = rate * step
         if not replicas:
             return 0.0, []
-        share, mean = delay(cohort.prompt / budget, replicas, *waiting, step)
-        service = waiting[0]
+        late_share = tail(cohort.prompt / budget, replicas, service * variability, step)
         done = []
         left, clock = budget, now
         while self.queue and left > _NOTHING:
@@ -127,20 +130,17 @@ class Prefill:
             left -= part.prompt
             end = max(clock, part.arrived_end)
             slack = part.limit - service
-            early, late = slack - start + part.arrived, slack - end + part.arrived_end
-            missed = (share * exp(-early / mean) if early >= 0 else 1.0) + (
-                share * exp(-late / mean) if late >= 0 else 1.0
-            )
+            late = late_share(slack - start + part.arrived)
+            late += late_share(slack - end + part.arrived_end)
             due = part.prompt + part.generated
-            after = service + share * mean
             done.append(
                 Prefilled(
-                    start + after,
-                    end + after,
+                    start + service,
+                    end + service,
                     part.requests,
                     part.generated,
                     due,
-                    due * (1 - missed / 2),
+                    due * (1 - late / 2),
                     part.arrived_end,
                 )
             )
@@ -152,13 +152,22 @@ class Prefill:
         return sum(cohort.prompt + cohort.generated for cohort in self.queue)
 
 
-def delay(
-    utilisation: float, replicas: int, service: float, variability: float, step: float
-) -> tuple[float, float]:
-    """Return the share of arrivals that queue inside a step, and the mean wait of those."""
-    rho = min(utilisation, MOST_UTILISATION)
-    mean = variability * service / (replicas * (1 - rho))
-    return rho ** (sqrt(2 * (replicas + 1)) - 1), min(max(mean, _NOTHING), step)
+def tail(
+    utilisation: float, replicas: int, variance: float, step: float
+) -> Callable[[float], float]:
+    """Return P(wait inside the step > x) as a function of x; 1 where x is negative.
+
+    `variance` is (ca^2 + cs^2) E[S], in seconds.
+    """
+    rho = min(utilisation, 1.0)
+    busy = rho ** (sqrt(2 * (replicas + 1)) - 1)
+    slope = -2 * replicas / max(variance * step, _NOTHING)
+    drift = step * (1 - rho)
+
+    def beyond(x: float) -> float:
+        return busy * exp(slope * x * (x + drift)) if x >= 0 else 1.0
+
+    return beyond
 
 
 def _first(cohort: Cohort, prompt: float) -> Cohort:

@@ -41,9 +41,7 @@ class Recalls:
     @property
     def roles(self) -> frozenset[str]:
         """Roles that wait for recalled GPUs and have not yet been seen to need them."""
-        return frozenset(
-            watch.role for watch in self._open.values() if watch.need_seconds == inf
-        )
+        return frozenset(watch.role for watch in self._open.values() if watch.need_seconds == inf)
 
     def open(self, loan: Loan, role: str, pods: list[Pod]) -> None:
         """Begin to watch a loan, unless it is watched already."""

@@ -16,10 +16,6 @@ from scheduler.simulation.devices import Pod
 from scheduler.simulation.events import ReplicaLine
 from scheduler.simulation.worldfile import Starts, Tier
 
-PREFILL_DRAIN_SECONDS = 15.0
-"""Most a prefill replica drains: its queue, and KV that decode has not pulled yet; invented."""
-_LEAST_DRAIN_SHARE = 0.25
-
 PoolKey = tuple[str, str, str]
 """Model, role, GPU model."""
 State = Literal["pending", "starting", "ready", "draining"]
@@ -43,25 +39,17 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.model}/{self.role}"
 
 
-class Draws(msgspec.Struct, frozen=True):
-    """What chance has in store for one replica."""
+def draw_start_seconds(starts: Starts, workload: Workload, seed: int, number: int) -> float:
+    """Return the time from bound to ready, failed starts included.
 
-    start_seconds: float
-    """From bound to ready, failed starts included."""
-    drain_seconds: float
-
-
-def draw(starts: Starts, workload: Workload, tier: Tier, seed: int, number: int) -> Draws:
-    """Draw from the replica's own stream, so that nothing else in the run shifts it."""
+    Drawn from the replica's own stream (seed, role, number), so nothing else in the run shifts it.
+    """
     rng = np.random.default_rng([seed, crc32(workload.key.encode()), number])
-    spread = starts.spread(tier)
+    spread = starts.spread(starts.tier)
     seconds = float(rng.lognormal(spread.log_mean, spread.log_sd))
     while rng.random() < starts.failure_share:
         seconds += float(rng.lognormal(spread.log_mean, spread.log_sd))
-    longest = starts.drain_seconds_max
-    if workload.role == "prefill":
-        longest = min(longest, PREFILL_DRAIN_SECONDS)
-    return Draws(seconds, longest * float(rng.uniform(_LEAST_DRAIN_SHARE, 1.0)))
+    return seconds
 
 
 class Replica:
@@ -71,19 +59,19 @@ class Replica:
         "_seen",
         "bound_seconds",
         "created_seconds",
-        "draws",
         "gpu_model",
         "id",
         "pods",
         "ready_seconds",
         "role",
+        "start_seconds",
         "state",
         "tier",
         "wakes_seconds",
     )
 
     def __init__(
-        self, role: "RoleState", name: str, tier: Tier, draws: "Draws", now_seconds: float
+        self, role: "RoleState", name: str, tier: Tier, start_seconds: float, now_seconds: float
     ) -> None:
         """Begin pending, its pods not bound."""
         self.id = name
@@ -94,7 +82,7 @@ class Replica:
         self.created_seconds = now_seconds
         self.bound_seconds: float | None = None
         self.ready_seconds: float | None = None
-        self.draws = draws
+        self.start_seconds = start_seconds
         self.wakes_seconds = inf
         self._seen: snapshot.Replica | None = None
         workload = role.workload

@@ -4,11 +4,12 @@
 
 The controller works like that of a Deployment: it makes replicas until there are `spec.replicas`
 and removes those named first, then the youngest. Changes of state fall on the step grid: a start
-that ends inside a step is ready at the next one.
+that ends inside a step is ready at the next one. Physics says when a draining replica runs
+nothing any more; the longest drain of the world bounds it.
 """
 
 import heapq
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from math import inf
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from scheduler.simulation.devices import Pod
 from scheduler.simulation.events import Sink
 from scheduler.simulation.pods import KubeScheduler, PodAsk, Waiting
-from scheduler.simulation.replica import PoolKey, Replica, RoleState, Workload, draw
+from scheduler.simulation.replica import PoolKey, Replica, RoleState, Workload, draw_start_seconds
 from scheduler.simulation.worldfile import Starts, Tier
 
 ONLINE_PRIORITY = 1000
@@ -50,6 +51,10 @@ class Replicas:
         self.ready: Counter[PoolKey] = Counter()
         self.draining: Counter[PoolKey] = Counter()
         self.started: deque[Started] = deque(maxlen=_REMEMBERED_STARTS)
+        self._drains: dict[PoolKey, list[Replica]] = defaultdict(list)
+        """Replicas that still have requests, the first to drain first."""
+        self.starts_count = 0
+        """Starts that succeeded since the beginning; `started` remembers the last ones."""
         self._lost: Counter[PoolKey] = Counter()
         self._starts = starts
         self._seed = seed
@@ -86,7 +91,7 @@ class Replicas:
             replica.gpu_model = first.gpu_model if first else ""
             replica.state = "starting"
             replica.bound_seconds = now_seconds
-            self._wake(replica, now_seconds + replica.draws.start_seconds)
+            self._wake(replica, now_seconds + replica.start_seconds)
         self._sink(replica.line(now_seconds))
         return replica if whole else None
 
@@ -105,17 +110,23 @@ class Replicas:
                 self._remove(replica, now_seconds)
         return ready
 
+    def drained(self, pool: PoolKey, count: int, now_seconds: float) -> None:
+        """Physics says that the first `count` draining replicas of a pool run nothing any more."""
+        for replica in self._drains[pool][:count]:
+            if replica.wakes_seconds > now_seconds + EXIT_SECONDS:
+                self._wake(replica, now_seconds + EXIT_SECONDS)
+
     def tear_away(self, name: str, now_seconds: float) -> None:
         """Take a replica away at once; its controller makes another."""
         replica = self.all[name]
-        if replica.state in ("ready", "draining"):
+        if replica.state == "ready":
             self._lost[replica.pool] += 1
         if replica.role.live.pop(name, None) is not None:
             self._unsettled[replica.role.workload.key] = None
         self._remove(replica, now_seconds)
 
     def take_lost(self) -> Counter[PoolKey]:
-        """Return the serving replicas torn away since the last call."""
+        """Return the ready replicas torn away since the last call."""
         lost, self._lost = self._lost, Counter()
         return lost
 
@@ -124,8 +135,8 @@ class Replicas:
         workload = role.workload
         name = f"{workload.key.replace('/', '-')}-{role.made:05d}"
         tier = self._starts.tier
-        draws = draw(self._starts, workload, tier, self._seed, role.made)
-        replica = Replica(role, name, tier, draws, now_seconds)
+        seconds = draw_start_seconds(self._starts, workload, self._seed, role.made)
+        replica = Replica(role, name, tier, seconds, now_seconds)
         self.all[name] = role.live[name] = replica
         self._scheduler.add(
             Waiting(
@@ -146,13 +157,15 @@ class Replicas:
         if not held:
             self._remove(replica, now_seconds)
             return
-        serving = replica.state == "ready"
-        if serving:
+        lasts = EXIT_SECONDS
+        if replica.state == "ready":
+            lasts = max(lasts, self._starts.drain_seconds_max)
             self._count(self.ready, replica.pool, -1)
             self._count(self.draining, replica.pool, 1)
+            self._drains[replica.pool].append(replica)
         replica.state = "draining"
         replica.pods = held
-        self._wake(replica, now_seconds + (replica.draws.drain_seconds if serving else EXIT_SECONDS))
+        self._wake(replica, now_seconds + lasts)
         self._sink(replica.line(now_seconds))
 
     def _make_ready(self, replica: Replica, now_seconds: float) -> None:
@@ -162,6 +175,7 @@ class Replicas:
         replica.changed()
         self._count(self.ready, replica.pool, 1)
         seconds = now_seconds - (replica.bound_seconds or now_seconds)
+        self.starts_count += 1
         self.started.append(Started(replica.role.workload.key, replica.tier, seconds))
         self._sink(replica.line(now_seconds))
 
@@ -171,8 +185,9 @@ class Replicas:
         self._scheduler.remove(replica.pods)
         if replica.state == "ready":
             self._count(self.ready, replica.pool, -1)
-        elif replica.state == "draining" and replica.ready_seconds is not None:
+        elif replica in self._drains[replica.pool]:
             self._count(self.draining, replica.pool, -1)
+            self._drains[replica.pool].remove(replica)
         for pod in replica.pods:
             if pod.node:
                 pod.node.release(pod)

@@ -25,9 +25,7 @@ class Reservations:
         self._open: dict[str, tuple[Reservation, list[Part]]] = {}
         self._line: tuple[str, ...] = ()
 
-    def replace(
-        self, reservations: tuple[Reservation, ...], pods: dict[str, list[Pod]]
-    ) -> None:
+    def replace(self, reservations: tuple[Reservation, ...], pods: dict[str, list[Pod]]) -> None:
         """Hold these alone; `pods` are the bound pods per owner that may have filled some."""
         self._open = {}
         used: dict[str, list[Pod]] = {owner: list(bound) for owner, bound in pods.items()}
@@ -98,9 +96,8 @@ def bound_pods(pods: Iterable[tuple[str, Pod]]) -> dict[str, list[Pod]]:
 
 def _take(pods: list[Pod], part: Part, since_seconds: float) -> bool:
     for pod in pods:
-        bound = pod.bound_seconds
-        if pod.node and (pod.node.name, pod.gpus) == part and bound is not None:
-            if bound >= since_seconds:
-                pods.remove(pod)
-                return True
+        fits = pod.node is not None and (pod.node.name, pod.gpus) == part
+        if fits and pod.bound_seconds is not None and pod.bound_seconds >= since_seconds:
+            pods.remove(pod)
+            return True
     return False

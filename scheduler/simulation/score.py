@@ -78,6 +78,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     actions: int
     tokens_demanded: float
     tokens_served: float
+    """By ready replicas."""
+    tokens_served_draining: float
+    tokens_refused: float
     violations: int
 
     def record(self) -> dict[str, float | int | None]:
@@ -126,7 +129,7 @@ class Score:
         self._gpus = {"node": 0, "online": 0, "batch": 0, "reserve": 0}
         self._gpu_seconds = dict.fromkeys(self._gpus, 0.0)
         self._online_productive = self._kept = self._lost = 0.0
-        self._demanded = self._served = 0.0
+        self._demanded = self._served = self._served_draining = self._refused = 0.0
         self._due: dict[str, float] = defaultdict(float)
         self._met: dict[str, float] = defaultdict(float)
         self._starts: dict[str, list[float]] = defaultdict(list)
@@ -151,18 +154,8 @@ class Score:
                 self._nodes[event.id] = gpus
             case ReserveLine():
                 self._gpus["reserve"] = len(event.gpus)
-            case RecallLine():
-                late = event.ready_t - event.need_t > event.promised_p99_seconds
-                self._count("recalls", event.t)
-                self._count("late_recalls", event.t, late)
-            case LoanLine():
-                self._count("loans", event.t)
-            case PlanLine():
-                self._count("plans", event.t)
-                self._count("actions", event.t, event.actions)
-            case ViolationLine():
-                # One before the scored time says as much about the run as one inside it.
-                self._counts["violations"] += 1
+            case _:
+                self._take_decision(event)
 
     def figures(self) -> Figures:
         """Return the figures of [0, end)."""
@@ -204,6 +197,8 @@ class Score:
             actions=self._counts["actions"],
             tokens_demanded=self._demanded,
             tokens_served=self._served,
+            tokens_served_draining=self._served_draining,
+            tokens_refused=self._refused,
             violations=self._counts["violations"],
         )
 
@@ -218,11 +213,28 @@ class Score:
         if 0 <= t <= self._end:
             self._counts[name] += by
 
+    def _take_decision(self, event: LoanLine | RecallLine | PlanLine | ViolationLine) -> None:
+        match event:
+            case LoanLine():
+                self._count("loans", event.t)
+            case RecallLine():
+                late = event.ready_t - event.need_t > event.promised_p99_seconds
+                self._count("recalls", event.t)
+                self._count("late_recalls", event.t, late)
+            case PlanLine():
+                self._count("plans", event.t)
+                self._count("actions", event.t, event.actions)
+            case ViolationLine():
+                # One before the scored time says as much about the run as one inside it.
+                self._counts["violations"] += 1
+
     def _take_load(self, event: Load) -> None:
         if not 0 <= event.t < self._end:
             return
         self._demanded += event.arrived
         self._served += event.served
+        self._served_draining += event.served_draining
+        self._refused += event.refused
         could = event.capacity * self._step
         if could > 0:
             gpus = self._ready_gpus[event.model, event.role, event.gpu_model]

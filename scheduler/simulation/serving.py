@@ -69,7 +69,7 @@ class _Course(msgspec.Struct, frozen=True):
     limit: View
     """TTFT of the SLO."""
     variability: View
-    """(ca^2 + cs^2) / 2 of the arrivals and of prompt lengths."""
+    """ca^2 + cs^2: squared coefficients of variation of arrival gaps and of prompt lengths."""
     prefill: tuple[View, ...]
     """By GPU model: prompt tokens/s of one replica."""
     decode: tuple[tuple[float, View, View], ...]
@@ -92,7 +92,7 @@ def _course(world: World, model: str, arrays: ModelDemand, gpu_models: tuple[str
         generated=_view(arrays.generated_tokens),
         mean_prompt=_view(prompt),
         limit=_view(slo.ttft_seconds + slo.ttft_seconds_per_1k_prompt_tokens * prompt / 1000),
-        variability=_view((arrays.iat_cv**2 + length_variance) / 2),
+        variability=_view(arrays.iat_cv**2 + length_variance),
         prefill=tuple(
             _view(prefill_tokens_per_second(speeds[name], prompt)) for name in gpu_models
         ),
@@ -193,7 +193,7 @@ class Fleet:
         )
         service = count * course.mean_prompt[index] / rate if rate else 0.0
         served, done = queue.step(
-            now, step, cohort, rate, count, (service, course.variability[index])
+            now, step, cohort, rate, count, service, course.variability[index]
         )
         queued = queue.queued
         for key, own, number, share in zip(

@@ -36,8 +36,10 @@ class Recalled(msgspec.Struct, frozen=True):
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean GPUs per bin of scored time, and tokens per second demanded of each model."""
+    """Mean GPUs per bin, and tokens per second demanded of each model."""
 
+    start_seconds: float
+    """Of the first bin; negative before scored time."""
     bin_seconds: float
     ready: Band
     """GPUs of Ready nodes."""
@@ -70,28 +72,10 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(max(0.0, gpus - sum(held)) for gpus, *held in bands)
 
 
-class _Level:
-    """A count that changes now and then, integrated into bins."""
-
-    def __init__(self, bins: "_Bins") -> None:
-        self._bins = bins
-        self.row = bins.row()
-        self._value = 0
-        self._since = 0.0
-
-    def set(self, value: int, t: float) -> None:
-        """Let `value` hold from `t` on."""
-        self._bins.spread(self.row, self._since, t, self._value * (t - self._since))
-        self._value, self._since = value, max(t, self._since)
-
-    def add(self, change: int, t: float) -> None:
-        """Let the value change by `change` from `t` on."""
-        self.set(self._value + change, t)
-
-
 class _Bins(msgspec.Struct, frozen=True):
-    """Equal bins over [0, end)."""
+    """Equal bins from `start` on."""
 
+    start: float
     width: float
     count: int
 
@@ -104,40 +88,67 @@ class _Bins(msgspec.Struct, frozen=True):
         if end <= start or not amount:
             return
         rate = amount / (end - start)
-        low, high = max(0.0, start), min(end, self.width * self.count)
+        low, high = max(0.0, start - self.start), min(end - self.start, self.width * self.count)
         for index in range(int(low // self.width), ceil(high / self.width)):
             left, right = index * self.width, (index + 1) * self.width
             row[index] += rate * (min(right, high) - max(left, low))
 
 
+class _Level:
+    """A count that changes now and then, integrated into bins."""
+
+    def __init__(self, bins: _Bins) -> None:
+        self._bins = bins
+        self._row = bins.row()
+        self._value = 0
+        self._since = bins.start
+
+    def set(self, value: int, t: float) -> None:
+        """Let `value` hold from `t` on."""
+        self._bins.spread(self._row, self._since, t, self._value * (t - self._since))
+        self._value, self._since = value, max(t, self._since)
+
+    def add(self, change: int, t: float) -> None:
+        """Let the value change by `change` from `t` on."""
+        self.set(self._value + change, t)
+
+    def until(self, t: float) -> Row:
+        """Return the integral up to `t`."""
+        row = self._row.copy()
+        self._bins.spread(row, self._since, t, self._value * (t - self._since))
+        return row
+
+
 class _Run(msgspec.Struct):
-    """One stay of a job on GPUs."""
+    """One stay of a job on GPUs: spans of (start, end, GPUs), and what holds since the last."""
 
     kept_before: float
+    since: float
+    gpus: int
     spans: list[tuple[float, float, int]] = msgspec.field(default_factory=list)
-    gpus: int = 0
-    since: float = 0.0
 
 
 class TimelineFold:
-    """Takes the events of one run in order, then says its timeline."""
+    """Takes the events of one run in order; says its timeline so far at any time."""
 
-    def __init__(self, step_seconds: float, end_seconds: float, bin_seconds: float) -> None:
-        """Cut [0, end) into bins; `step_seconds` is the width of `load` lines."""
+    def __init__(
+        self, *, step_seconds: float, start_seconds: float, end_seconds: float, bin_seconds: float
+    ) -> None:
+        """Cut [start, end) into bins; `step_seconds` is the width of `load` lines."""
         self._step = step_seconds
-        self._end = end_seconds
-        self._bins = _Bins(bin_seconds, max(1, ceil(end_seconds / bin_seconds)))
+        count = max(1, ceil((end_seconds - start_seconds) / bin_seconds))
+        self._bins = _Bins(start_seconds, bin_seconds, count)
         self._nodes: dict[str, int] = {}
         self._replicas: dict[str, int] = {}
         self._replica_gpus: dict[tuple[str, str], int] = {}
         self._runs: dict[str, _Run] = {}
+        self._kept: dict[str, float] = {}
         self._ready = _Level(self._bins)
         self._online = _Level(self._bins)
         self._reserved = _Level(self._bins)
         self._productive = self._bins.row()
         self._batch_kept = self._bins.row()
         self._batch_held = self._bins.row()
-        self._kept: dict[str, float] = {}
         self._demand: dict[str, Row] = defaultdict(self._bins.row)
         self._recalls: list[Recalled] = []
 
@@ -156,43 +167,45 @@ class TimelineFold:
                 self._nodes[event.id] = gpus
             case ReserveLine():
                 self._reserved.set(len(event.gpus), event.t)
-            case RecallLine() if event.t >= 0:
+            case RecallLine():
                 late = event.ready_t - event.need_t > event.promised_p99_seconds
                 self._recalls.append(Recalled(event.ready_t, late))
             case _:
                 pass
 
-    def timeline(self) -> Timeline:
-        """Return the whole of [0, end)."""
-        for level in (self._ready, self._online, self._reserved):
-            level.add(0, self._end)
-        for job, run in sorted(self._runs.items()):
-            self._close(run, self._end, self._kept[job])
-        self._runs.clear()
+    def timeline(self, until_seconds: float) -> Timeline:
+        """Return the bins that have begun by `until_seconds`."""
         width = self._bins.width
-        held = (self._online.row + self._reserved.row) / width
-        productive = self._productive / width
+        count = min(self._bins.count, max(0, ceil((until_seconds - self._bins.start) / width)))
+        kept, held = self._batch(until_seconds)
+        online = self._online.until(until_seconds) + self._reserved.until(until_seconds)
+
+        def band(row: Row) -> Band:
+            # A difference of equal sums may fall short of 0 by rounding.
+            return tuple(float(value) for value in np.maximum(row[:count] / width, 0.0))
+
         return Timeline(
+            start_seconds=self._bins.start,
             bin_seconds=width,
-            ready=_band(self._ready.row / width),
-            online_productive=_band(productive),
-            online_idle=_band(held - productive),
-            batch_kept=_band(self._batch_kept / width),
-            batch_lost=_band((self._batch_held - self._batch_kept) / width),
+            ready=band(self._ready.until(until_seconds)),
+            online_productive=band(self._productive),
+            online_idle=band(online - self._productive),
+            batch_kept=band(kept),
+            batch_lost=band(held - kept),
             demand_tokens_per_second={
-                model: _band(row / width) for model, row in sorted(self._demand.items())
+                model: band(row) for model, row in sorted(self._demand.items())
             },
             recalls=tuple(self._recalls),
         )
 
     def _take_load(self, event: Load) -> None:
-        step = self._step
-        self._bins.spread(self._demand[event.model], event.t, event.t + step, event.arrived)
-        could = event.capacity * step
+        until = event.t + self._step
+        self._bins.spread(self._demand[event.model], event.t, until, event.arrived)
+        could = event.capacity * self._step
         if could > 0:
             gpus = event.ready * self._replica_gpus.get((event.model, event.role), 0)
-            busy = gpus * min(1.0, event.served / could) * step
-            self._bins.spread(self._productive, event.t, event.t + step, busy)
+            busy = gpus * min(1.0, event.served / could) * self._step
+            self._bins.spread(self._productive, event.t, until, busy)
 
     def _take_replica(self, event: ReplicaLine) -> None:
         gpus = len(event.gpus) if event.state in _HOLDING_STATES else 0
@@ -204,31 +217,40 @@ class TimelineFold:
             del self._replicas[event.id]
 
     def _take_job(self, event: JobLine) -> None:
+        gpus = 0 if event.state == "done" else len(event.gpus)
         run = self._runs.get(event.id)
-        if run is None and event.gpus:
-            run = self._runs[event.id] = _Run(self._kept.get(event.id, 0.0))
-            run.since = event.t
+        before = self._kept.get(event.id, 0.0)
         self._kept[event.id] = event.kept_gpu_seconds
         if run is None:
+            if gpus:
+                self._runs[event.id] = _Run(before, event.t, gpus)
             return
-        if run.gpus:
-            run.spans.append((run.since, event.t, run.gpus))
-        run.gpus, run.since = len(event.gpus), event.t
-        if not event.gpus or event.state == "done":
-            run.gpus = 0
+        run.spans.append((run.since, event.t, run.gpus))
+        run.gpus, run.since = gpus, event.t
+        if not gpus:
             del self._runs[event.id]
-            self._close(run, event.t, event.kept_gpu_seconds)
+            self._book(run.spans, event.kept_gpu_seconds - run.kept_before)
+        if event.state == "done":
+            del self._kept[event.id]
 
-    def _close(self, run: _Run, t: float, kept_gpu_seconds: float) -> None:
-        spans = [*run.spans, (run.since, t, run.gpus)]
+    def _book(self, spans: list[tuple[float, float, int]], kept: float) -> None:
+        self._spread_run(self._batch_kept, self._batch_held, spans, kept)
+
+    def _batch(self, until_seconds: float) -> tuple[Row, Row]:
+        """Return GPU-seconds kept and held; of a run that goes on, the present is hoped kept."""
+        kept, held = self._batch_kept.copy(), self._batch_held.copy()
+        for job, run in self._runs.items():
+            self._spread_run(kept, held, run.spans, self._kept[job] - run.kept_before)
+            present = [(run.since, until_seconds, run.gpus)]
+            self._spread_run(kept, held, present, (until_seconds - run.since) * run.gpus)
+        return kept, held
+
+    def _spread_run(
+        self, kept_row: Row, held_row: Row, spans: list[tuple[float, float, int]], kept: float
+    ) -> None:
         held = sum((end - start) * gpus for start, end, gpus in spans)
-        kept = min(max(0.0, kept_gpu_seconds - run.kept_before), held)
+        share = min(max(0.0, kept / held), 1.0) if held > 0 else 0.0
         for start, end, gpus in spans:
             amount = (end - start) * gpus
-            self._bins.spread(self._batch_held, start, end, amount)
-            self._bins.spread(self._batch_kept, start, end, amount * kept / held if held else 0.0)
-
-
-def _band(row: Row) -> Band:
-    """Return the row as floats; sums of shares may fall short of 0 by rounding."""
-    return tuple(float(value) for value in np.maximum(row, 0.0))
+            self._bins.spread(held_row, start, end, amount)
+            self._bins.spread(kept_row, start, end, amount * share)

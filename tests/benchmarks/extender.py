@@ -48,12 +48,8 @@ HEAD = (
     "POST /{verb} HTTP/1.1\r\nHost: extender\r\nContent-Type: application/json\r\n"
     "Content-Length: {length}\r\n\r\n"
 )
-POLICY = {
-    "version": 1,
-    "models": {
-        "chat": {"roles": {"decode": {"tokens": "generated", "capacity_tokens_per_second": {"H": 1}}}}
-    },
-}
+DECODE = {"tokens": "generated", "capacity_tokens_per_second": {"H": 1}}
+POLICY = {"version": 1, "models": {"chat": {"roles": {"decode": DECODE}}}}
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -172,7 +168,11 @@ def body(verb: str, number: int, snapshot: Snapshot) -> bytes:
             one.placed[0].node: {"Pods": [{"UID": one.placed[0].uid}], "NumPDBViolations": 0}
             for one in snapshot.jobs
         }
-        envelope = {"Pod": asked, "NodeNameToVictims": None, "NodeNameToMetaVictims": offers}
+        envelope: dict[str, Any] = {
+            "Pod": asked,
+            "NodeNameToVictims": None,
+            "NodeNameToMetaVictims": offers,
+        }
     else:
         names = [one.name for one in snapshot.nodes]
         envelope = {"Pod": asked, "Nodes": None, "NodeNames": names}

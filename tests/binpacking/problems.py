@@ -2,6 +2,8 @@
 
 from random import Random
 
+from hypothesis import strategies as st
+
 from binpacking.problem import (
     BatchRequest,
     Effort,
@@ -15,6 +17,9 @@ from binpacking.problem import (
 
 QUICK = Effort(name="quick", program=False)
 FULL = Effort(name="full", program=True)
+
+chances = st.integers(0, 2**32).map(Random)
+"""Seeded generators: hypothesis' own draw mostly trivial problems at this depth."""
 
 
 def supply(node: str, free: int, *, leaf: str = "l1", model: str = "h100") -> Supply:

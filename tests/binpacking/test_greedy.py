@@ -82,6 +82,17 @@ def test_no_kill_is_left_that_a_later_one_made_needless() -> None:
     assert packed(problem).killed == ("whole",)
 
 
+def test_no_kill_is_left_that_seating_anew_makes_needless() -> None:
+    problem = Problem(
+        supplies=(supply("a", 15), supply("b", 8)),
+        online=(online("small", 2, 1000), online("pair", 8, 1000, pieces=2)),
+        gangs=(gang("g", 1, ("a", 1)),),
+    )
+    answer = packed(problem)
+    assert answer.killed == ()
+    assert nodes(answer.online) == [["a"], ["a", "b"]]
+
+
 def test_a_replica_is_lifted_when_a_later_one_covers_its_share() -> None:
     problem = Problem(
         supplies=(supply("h", 0), supply("l", 2, model="l20")),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting import Forecasts, Sample, SeriesForecast, State, forecast, initial_state
@@ -110,8 +110,8 @@ def test_one_series_at_zero_is_demand() -> None:
 
 
 def test_a_silent_feed_widens_the_band() -> None:
-    noisy = 100 + 10 * np.random.default_rng(1).normal(size=900)
-    fresh, state = after(series(noisy), 900 * BIN)
+    wandering = 1000 + np.random.default_rng(1).normal(size=900).cumsum()
+    fresh, state = after(series(wandering), 900 * BIN)
     stale, _ = forecast(state, [], 900 * BIN + 2 * HOUR)
     assert only(stale).status == "stale"
     assert stale.issued_at_seconds == 900 * BIN + 2 * HOUR
@@ -154,7 +154,7 @@ def test_history_may_come_in_bins_of_any_width(width: float) -> None:
     history = [Sample("x", width * i, width, rate) for i, rate in enumerate(tide.tolist())]
     forecasts, _ = after(history, 2 * DAY)
     check_shape(forecasts)
-    assert only(forecasts).last == pytest.approx(float(tide[-1]))
+    assert only(forecasts).last == pytest.approx(float(tide[-1]), rel=0.01)
     assert only(forecasts).at[5][0] == pytest.approx(150.0, rel=0.25)
 
 
@@ -180,7 +180,7 @@ def test_a_setting_that_cannot_be_used_is_named(setting: dict[str, object], fiel
 
 
 RATES = st.one_of(
-    st.floats(0, 1e6), st.sampled_from([0.0, math.nan, math.inf, -math.inf, -5.0, 1e30])
+    st.floats(0, 1e6), st.sampled_from([0.0, math.nan, math.inf, -math.inf, -5.0, 1e30, 1e300])
 )
 SAMPLES = st.lists(
     st.builds(
@@ -195,7 +195,6 @@ SAMPLES = st.lists(
 )
 
 
-@settings(max_examples=30)
 @given(SAMPLES, SAMPLES, st.integers(0, 300))
 def test_any_samples_give_a_well_formed_forecast(
     first: list[Sample], then: list[Sample], wait: int
@@ -205,7 +204,6 @@ def test_any_samples_give_a_well_formed_forecast(
     check_shape(forecast(state, then, HOUR + 60.0 * wait)[0])
 
 
-@settings(max_examples=20)
 @given(st.data())
 def test_the_order_of_samples_within_a_call_does_not_matter(data: st.DataObject) -> None:
     drawn = data.draw(SAMPLES)

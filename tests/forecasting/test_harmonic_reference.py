@@ -58,6 +58,6 @@ def test_rows_with_a_gap_teach_the_autoregression_nothing(chance: np.random.Gene
 
 
 def test_a_recursion_that_would_grow_is_held_inside_the_unit_circle() -> None:
-    growing = 1.05 ** np.arange(BINS)[None]
+    growing = np.exp(0.05 * np.arange(BINS, dtype=np.float64))[None]
     phi = fit_autoregression(growing, np.ones((1, BINS), dtype=np.bool_), 2)
     assert np.abs(residual_map(phi, 2000)).max() < 3

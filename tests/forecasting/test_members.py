@@ -27,7 +27,8 @@ def said(name: str, values: Floats, origin: int | None = None) -> Floats:
     member, seen = MEMBERS[name], panel(values)
     at = values.size - 1 if origin is None else origin
     fit = member.fit(seen, at + 1, STEPS)
-    return member.path(seen, fit, np.array([at]), STEPS)[0, 0]
+    path: Floats = member.path(seen, fit, np.array([at]), STEPS)[0, 0]
+    return path
 
 
 def test_last_holds_the_newest_known_value_over_a_gap() -> None:

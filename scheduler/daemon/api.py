@@ -1,0 +1,230 @@
+"""The API that answers `scalerctl`: JSON over HTTP, in a thread of the daemon.
+
+Every answer is a pure function of the newest tick; the loop hands each one over with `publish`,
+and readers take the reference. What is asked of the ledger comes in as callables. Errors are
+`{"error": "field: what is wrong; fix"}`: 400 for what cannot be understood, 404 for what does
+not exist, 503 before the first tick. There is no authentication: listen on loopback, or behind
+something that has it.
+"""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from scheduler.daemon.documents.decision import decision
+from scheduler.daemon.documents.explain import explain
+from scheduler.daemon.documents.metrics import CONTENT_TYPE, metrics
+from scheduler.daemon.documents.outlook import outlook
+from scheduler.daemon.documents.shapes import Facts, Failure, TickLine, Ticks
+from scheduler.daemon.documents.status import status
+from scheduler.daemon.tick import Progress
+from scheduler.planning.policy import Policy
+from scheduler.planning.replaying import Replay, replay
+from scheduler.ports import Tick
+
+STOP_SECONDS = 5.0
+MOST_TICKS = 1000
+STALL_SECONDS = 300.0
+"""Before the first tick; after it the policy's `extender.plan_stale_seconds` counts."""
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ApiPortError(OSError):
+    """The address to listen on cannot be had; the message names it and the fix."""
+
+
+class NotYetError(RuntimeError):
+    """The first tick is not done."""
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API asks of the rest of the process."""
+
+    facts: Callable[[], Facts]
+    """`age_seconds` and `full_plan_seconds` are filled in by the API."""
+    newest: Callable[[int], tuple[TickLine, ...]]
+    """The ledger's newest entries, at most so many, newest first."""
+    stored: Callable[[int], Tick]
+    """One entry of the ledger; raises LookupError where it has none of that number."""
+
+
+def replay_tick(stored: Tick) -> Replay:
+    """Verify a stored tick's packings and compute it again."""
+    policy = Policy.model_validate_json(stored.policy)
+    inputs = (stored.snapshot, stored.memory_before, policy, stored.effort)
+    return replay(stored.number, inputs, stored.plan, stored.memory_after)
+
+
+def line_of(tick: Tick) -> TickLine:
+    """Return a tick as one line of the ledger's list."""
+    return TickLine(
+        number=tick.number,
+        now_seconds=tick.snapshot.now_seconds,
+        effort=tick.effort,
+        source=tick.plan.source,
+        actions=len(tick.plan.actions),
+        violations=len(tick.violations),
+        summary=tick.plan.summary,
+    )
+
+
+class Api:
+    """The newest progress behind one reference, and the routes that read it."""
+
+    def __init__(self, sources: Sources, clock: Callable[[], float] = time.monotonic) -> None:
+        self._sources = sources
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._state: tuple[Progress | None, float] = (None, clock())
+        self._replaying = asyncio.Lock()
+
+    def publish(self, progress: Progress) -> None:
+        """Answer from this progress from now on; may be called from any thread."""
+        with self._lock:
+            self._state = (progress, self._clock())
+
+    def app(self) -> web.Application:
+        """Return the application with its routes."""
+        app = web.Application(middlewares=[_errors_as_json])
+        app.router.add_get("/v1/status", self._status)
+        app.router.add_get("/v1/forecast/{model}", self._forecast)
+        app.router.add_get("/v1/plan", self._plan)
+        app.router.add_get("/v1/explain/{object:.+}", self._explain)
+        app.router.add_get("/v1/ledger/ticks", self._ticks)
+        app.router.add_get("/v1/replay/{tick}", self._replay)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._alive)
+        return app
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return _json(status(self._tick(), self._facts()))
+
+    async def _forecast(self, request: web.Request) -> web.Response:
+        return _json(outlook(self._tick(), request.match_info["model"]))
+
+    async def _plan(self, _: web.Request) -> web.Response:
+        return _json(decision(self._tick()))
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        return _json(explain(self._tick(), request.match_info["object"]))
+
+    async def _ticks(self, request: web.Request) -> web.Response:
+        limit = _whole("limit", request.query.get("limit", "20"))
+        if not 1 <= limit <= MOST_TICKS:
+            raise ValueError(f"limit: {limit} is out of range; give 1 to {MOST_TICKS}")
+        return _json(Ticks(ticks=await asyncio.to_thread(self._sources.newest, limit)))
+
+    async def _replay(self, request: web.Request) -> web.Response:
+        """One replay at a time: it plans in full, and the daemon's tick wants the same cores."""
+        number = _whole("tick", request.match_info["tick"])
+        async with self._replaying:
+            stored = await asyncio.to_thread(self._sources.stored, number)
+            return _json(await asyncio.to_thread(replay_tick, stored))
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        text = metrics(status(self._tick(), self._facts()))
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _alive(self, _: web.Request) -> web.Response:
+        """Say whether ticks still come; one that hangs must be restarted from outside."""
+        progress, at = self._state
+        limit = STALL_SECONDS
+        if progress is not None and progress.last is not None:
+            policy = Policy.model_validate_json(progress.last.policy)
+            limit = policy.extender.plan_stale_seconds
+        age = self._clock() - at
+        if age > limit:
+            return _json(Failure(f"tick: none for {age:.0f} s; restart the daemon"), 503)
+        return web.Response(text="ok\n")
+
+    def _tick(self) -> Tick:
+        progress, _ = self._state
+        if progress is None or progress.last is None:
+            raise NotYetError
+        return progress.last
+
+    def _facts(self) -> Facts:
+        progress, at = self._state
+        return msgspec.structs.replace(
+            self._sources.facts(),
+            age_seconds=self._clock() - at,
+            full_plan_seconds=progress.full_seconds if progress else None,
+        )
+
+
+class ApiServer:
+    """A running API; `stop` ends it."""
+
+    def __init__(self, api: Api, host: str, port: int) -> None:
+        """Take the port and serve; raise `ApiPortError` where it cannot be had. 0: any port."""
+        self._listener = _listening(host, port)
+        self.host, self.port = host, self._listener.getsockname()[1]
+        self._api = api
+        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread = threading.Thread(target=self._run, name="tidal-api", daemon=True)
+        self._thread.start()
+        self._started.wait()
+
+    def stop(self) -> None:
+        """Stop serving and wait for the thread."""
+        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(STOP_SECONDS)
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        runner = web.AppRunner(self._api.app(), access_log=None, shutdown_timeout=1.0)
+        try:
+            await runner.setup()
+            await web.SockSite(runner, self._listener).start()
+            self._started.set()
+            await self._stop.wait()
+        finally:
+            await runner.cleanup()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ApiPortError(
+            f"api port: cannot listen on {host}:{port} ({why}); choose another port"
+        ) from error
+
+
+def _whole(field: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{field}: {text!r} is no whole number; give one") from None
+
+
+def _json(document: object, code: int = 200) -> web.Response:
+    body = msgspec.json.encode(document)
+    return web.Response(body=body, status=code, content_type="application/json")
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handle: Handle) -> web.StreamResponse:
+    try:
+        return await handle(request)
+    except NotYetError:
+        return _json(Failure("tick: the first is not done yet; ask again shortly"), 503)
+    except LookupError as error:
+        return _json(Failure(str(error.args[0])), 404)
+    except ValueError as error:
+        return _json(Failure(str(error)), 400)
+    except web.HTTPException as error:
+        return _json(Failure(f"path: {request.path}: {error.reason}; see /v1/status"), error.status)

@@ -1,0 +1,9 @@
+"""What the API answers, as pure functions of the newest tick: values in, values out.
+
+shapes    the documents; `scalerctl` decodes the same types
+status    is all well, and where does every GPU go
+outlook   the forecast of one model
+decision  the last plan, with the reasons and what became of each action
+explain   one object by name: what it is, who holds what, and why
+metrics   the status once more, as OpenMetrics
+"""

@@ -1,0 +1,259 @@
+"""One object by name: what it is, who holds what, and why.
+
+A name is looked up among roles, replicas, jobs, nodes, loans and reservations; where it means
+several, or to be exact, the kind goes in front: `job/train-1`. What concerns jobs alone is in
+`explain_job`.
+"""
+
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from itertools import chain
+
+import msgspec
+
+from binpacking.inventory import Node
+from scheduler.daemon.documents.actions import action_lines
+from scheduler.daemon.documents.explain_job import explain_job
+from scheduler.daemon.documents.shapes import ActionLine, Explanation, Fact, Holding
+from scheduler.planning.actions import (
+    Action,
+    NotifyJob,
+    ResizeJob,
+    ScaleRole,
+    StartJob,
+    StopJob,
+)
+from scheduler.planning.snapshot import Loan, Replica, Reservation, Role
+from scheduler.ports import Tick
+
+Explain = Callable[[Tick, str], Explanation]
+
+
+def explain(tick: Tick, name: str) -> Explanation:
+    """Return `tidal.explain/1`; raise LookupError naming the kinds and what is near."""
+    ids = _ids(tick)
+    found = [kind for kind, names in ids.items() if name in names]
+    if len(found) > 1:
+        both = " or ".join(f"{kind}/{name}" for kind in found)
+        raise LookupError(f"object: {name!r} means several things; say {both}")
+    kind, _, rest = name.partition("/")
+    if found:
+        kind, rest = found[0], name
+    elif kind not in ids or rest not in ids[kind]:
+        raise LookupError(_unknown(name, ids))
+    explained = EXPLAINERS[kind](tick, rest)
+    return msgspec.structs.replace(explained, actions=_concerning(tick, rest))
+
+
+def _ids(tick: Tick) -> dict[str, set[str]]:
+    snapshot = tick.snapshot
+    reservations = chain(snapshot.reservations, tick.plan.reservations)
+    return {
+        "role": {role.key for role in snapshot.roles},
+        "replica": {replica.id for replica in snapshot.replicas},
+        "job": {job.id for job in snapshot.jobs},
+        "node": {node.name for node in snapshot.nodes},
+        "loan": {loan.id for loan in snapshot.loans},
+        "reservation": {reservation.id for reservation in reservations},
+    }
+
+
+def _unknown(name: str, ids: dict[str, set[str]]) -> str:
+    known = sorted(set().union(*ids.values()))
+    wanted = name.partition("/")[2] if name.partition("/")[0] in ids else name
+    near = get_close_matches(wanted, known, n=3)
+    hint = f"near: {', '.join(near)}" if near else "nothing has a name like it"
+    return f"object: there is no {name!r} among {', '.join(f'{kind}s' for kind in ids)}; {hint}"
+
+
+def _concerning(tick: Tick, name: str) -> tuple[ActionLine, ...]:
+    """Return the last plan's actions on, for, or because of the object."""
+    return tuple(
+        line
+        for line, outcome in zip(action_lines(tick), tick.outcomes, strict=True)
+        if name == line.target or name in _touched(outcome.action)
+    )
+
+
+def _touched(action: Action) -> tuple[str, ...]:
+    """Return who else the action is about: replicas that go, the role that needs the GPUs."""
+    match action:
+        case ScaleRole():
+            return action.retire
+        case StartJob():
+            return (action.loan.id,)
+        case NotifyJob() | StopJob() | ResizeJob():
+            return (action.for_role,)
+
+
+def _head(tick: Tick, kind: str, name: str, sentence: str) -> Explanation:
+    return Explanation(
+        schema="tidal.explain/1",
+        tick=tick.number,
+        now_seconds=tick.snapshot.now_seconds,
+        object=name,
+        kind=kind,
+        sentence=sentence,
+    )
+
+
+def _role(tick: Tick, name: str) -> Explanation:
+    role = next(one for one in tick.snapshot.roles if one.key == name)
+    mine = [one for one in tick.snapshot.replicas if one.role == name]
+    sizing = next((one for one in tick.plan.sizings if one.role == name), None)
+    wanted = f"wants {sizing.wanted_milli / 1000:.2f}" if sizing else "is not sized by the policy"
+    ready = sum(one.state == "ready" for one in mine)
+    held = (Holding(one.id, node, gpus) for one in mine for node, gpus in one.parts)
+    kept = (
+        Holding(f"reservation {one.id}", node, gpus)
+        for one in tick.plan.reservations
+        if one.owner == name
+        for node, gpus in one.parts
+    )
+    return msgspec.structs.replace(
+        _head(tick, "role", name, f"{name} has {ready} ready replicas and {wanted}"),
+        facts=_role_facts(role),
+        holdings=(*held, *kept),
+        reasons=sizing.reasons if sizing else (),
+        remarks=tuple(_role_remarks(tick, role)),
+    )
+
+
+def _role_facts(role: Role) -> tuple[Fact, ...]:
+    return (
+        Fact("model", role.model),
+        Fact("role", role.role),
+        Fact("kind", role.kind),
+        Fact("replicas", role.replicas),
+        Fact("pods per replica", role.pods_per_replica),
+        Fact("GPUs per pod", role.gpus_per_pod),
+    )
+
+
+def _role_remarks(tick: Tick, role: Role) -> Iterable[str]:
+    if role.scaled_by_other:
+        yield f"{role.scaled_by_other} scales the same target; Tidal does not act on it"
+    left = role.override_until_seconds - tick.snapshot.now_seconds
+    if left > 0:
+        yield f"a person set the replica count; it is respected for {left:.0f} s more"
+    yield from (one.sentence for one in tick.plan.unplaced if one.owner == role.key)
+
+
+def _replica(tick: Tick, name: str) -> Explanation:
+    replica = next(one for one in tick.snapshot.replicas if one.id == name)
+    where = ", ".join(node for node, _ in replica.parts) or "no node yet"
+    return msgspec.structs.replace(
+        _head(tick, "replica", name, f"{name} is {replica.state} on {where}"),
+        facts=_replica_facts(replica, tick.snapshot.now_seconds),
+        holdings=tuple(Holding(name, node, gpus) for node, gpus in replica.parts),
+    )
+
+
+def _replica_facts(replica: Replica, now_seconds: float) -> tuple[Fact, ...]:
+    facts = [
+        Fact("role", replica.role),
+        Fact("GPU model", replica.gpu_model or "none yet"),
+        Fact("tier", replica.tier),
+        Fact("pods", len(replica.pods)),
+        Fact("age seconds", now_seconds - replica.created_seconds),
+    ]
+    if replica.ready_seconds is not None:
+        facts.append(Fact("ready for seconds", now_seconds - replica.ready_seconds))
+    return tuple(facts)
+
+
+def _node(tick: Tick, name: str) -> Explanation:
+    node = next(one for one in tick.snapshot.nodes if one.name == name)
+    state = "Ready" if node.ready else "not Ready"
+    cordon = ", cordoned" if node.cordoned else ""
+    sick = [device for device in node.devices if not device.healthy]
+    kept = [r for r in tick.plan.reservations if any(part == name for part, _ in r.parts)]
+    head = f"{name} is {state}{cordon}; {node.free_gpus} of {len(node.devices)} GPUs are free"
+    return msgspec.structs.replace(
+        _head(tick, "node", name, head),
+        facts=_node_facts(node),
+        holdings=(*_held_on(node), *_kept_on(name, kept)),
+        remarks=tuple(f"device {name}/{device.index} is unhealthy" for device in sick),
+    )
+
+
+def _node_facts(node: Node) -> tuple[Fact, ...]:
+    return (
+        Fact("GPU model", node.gpu_model),
+        Fact("switches", "/".join(node.switch_path)),
+        Fact("resource", node.resource_name),
+        Fact("spot", node.spot),
+    )
+
+
+def _held_on(node: Node) -> Iterable[Holding]:
+    """Yield whole devices per holder; a device that several share counts for each."""
+    counted: dict[str, int] = {}
+    for device in node.devices:
+        for holder in device.holders:
+            counted[holder.owner] = counted.get(holder.owner, 0) + 1
+    return (Holding(owner, node.name, gpus) for owner, gpus in sorted(counted.items()))
+
+
+def _kept_on(node: str, kept: list[Reservation]) -> Iterable[Holding]:
+    for one in kept:
+        gpus = sum(gpus for part, gpus in one.parts if part == node)
+        yield Holding(f"reservation {one.id}", node, gpus)
+
+
+def _loan(tick: Tick, name: str) -> Explanation:
+    loan = next(one for one in tick.snapshot.loans if one.id == name)
+    left = loan.return_by_seconds - tick.snapshot.now_seconds
+    due = f"due back in {left:.0f} s" if left >= 0 else f"overdue for {-left:.0f} s"
+    job = next((one for one in tick.snapshot.jobs if one.id == loan.job), None)
+    return msgspec.structs.replace(
+        _head(tick, "loan", name, f"{loan.gpus} GPUs lent to {loan.job}, {due}"),
+        facts=_loan_facts(loan),
+        holdings=tuple(Holding(loan.job, *part) for part in (job.parts if job else ())),
+    )
+
+
+def _loan_facts(loan: Loan) -> tuple[Fact, ...]:
+    return (
+        Fact("job", loan.job),
+        Fact("granted at seconds", loan.granted_seconds),
+        Fact("return by seconds", loan.return_by_seconds),
+        Fact("promised P99 seconds", loan.promised_p99_seconds),
+    )
+
+
+def _reservation(tick: Tick, name: str) -> Explanation:
+    kept = next((one for one in tick.plan.reservations if one.id == name), None)
+    before = next((one for one in tick.snapshot.reservations if one.id == name), None)
+    one = kept or before
+    if one is None:
+        raise LookupError(name)
+    left = one.expires_seconds - tick.snapshot.now_seconds
+    fate = f"held for {left:.0f} s more" if kept else "filled, void or released in the last plan"
+    gpus = sum(gpus for _, gpus in one.parts)
+    return msgspec.structs.replace(
+        _head(tick, "reservation", name, f"{gpus} GPUs kept for {one.owner}; {fate}"),
+        facts=(Fact("owner", one.owner), Fact("reason", one.reason), Fact("epoch", one.epoch)),
+        holdings=tuple(Holding(one.owner, node, gpus) for node, gpus in one.parts),
+    )
+
+
+def _job(tick: Tick, name: str) -> Explanation:
+    job = next(one for one in tick.snapshot.jobs if one.id == name)
+    told = explain_job(tick, job)
+    return msgspec.structs.replace(
+        _head(tick, "job", name, told.sentence),
+        facts=told.facts,
+        holdings=tuple(Holding(name, node, gpus) for node, gpus in job.parts),
+        remarks=told.remarks,
+    )
+
+
+EXPLAINERS: dict[str, Explain] = {
+    "role": _role,
+    "replica": _replica,
+    "job": _job,
+    "node": _node,
+    "loan": _loan,
+    "reservation": _reservation,
+}

@@ -1,0 +1,92 @@
+"""What concerns one job: on what terms it runs or waits, and whether it may be asked to go."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from binpacking.problem import BatchRequest, Problem
+from preemption.victims import gangs
+from scheduler.daemon.documents.shapes import Fact
+from scheduler.planning.actions import StartJob
+from scheduler.planning.placing import claimants
+from scheduler.planning.policy import Policy
+from scheduler.planning.snapshot import Job
+from scheduler.ports import Tick
+
+
+class JobTold(msgspec.Struct, frozen=True):
+    """A job's part of an explanation."""
+
+    sentence: str
+    facts: tuple[Fact, ...]
+    remarks: tuple[str, ...]
+
+
+def explain_job(tick: Tick, job: Job) -> JobTold:
+    """Return what is known of the job and why it runs, waits, or may not be stopped."""
+    sentence = (
+        f"{job.id} of {job.tenant} is {job.state}, {job.gpus} GPUs at priority {job.priority}"
+    )
+    waits = job.state == "queued"
+    remarks = _why_it_waits(tick, job) if waits else _may_it_be_stopped(tick, job)
+    return JobTold(sentence, tuple(_facts(tick, job)), tuple(remarks))
+
+
+def _facts(tick: Tick, job: Job) -> Iterator[Fact]:
+    now = tick.snapshot.now_seconds
+    yield Fact("tenant", job.tenant)
+    yield Fact("queue", job.queue)
+    yield Fact("pods", job.pods)
+    yield Fact("GPUs per pod", job.gpus_per_pod)
+    yield Fact("attempt", job.attempt)
+    yield Fact("expected remaining seconds", job.expected_remaining_seconds)
+    if job.last_checkpoint_seconds is not None:
+        yield Fact("checkpoint age seconds", now - job.last_checkpoint_seconds)
+    for loan in tick.snapshot.loans:
+        if loan.job == job.id:
+            yield Fact("loan", loan.id)
+            yield Fact("return in seconds", loan.return_by_seconds - now)
+
+
+def _why_it_waits(tick: Tick, job: Job) -> Iterator[str]:
+    if any(isinstance(a, StartJob) and a.job == job.id for a in tick.plan.actions):
+        return
+    if any(queue.paused for queue in tick.snapshot.queues if queue.name == job.queue):
+        yield f"waits: queue {job.queue} is paused"
+        return
+    lendable = tick.plan.lendable_gpus
+    if job.gpus > lendable:
+        yield f"waits: it asks for {job.gpus} GPUs, {lendable} were lendable"
+        return
+    asked = _offered(tick, job.id)
+    if asked is None:
+        yield "waits: jobs of higher priority or greater age were looked at first"
+        return
+    shape = f"{asked.shape.pieces} pods of {asked.shape.gpus} GPUs under one leaf switch"
+    yield f"waits: {shape} had no room, or other jobs there were worth more than its {asked.value}"
+
+
+def _offered(tick: Tick, job: str) -> BatchRequest | None:
+    """Return the job as the packer was asked about it, if it was."""
+    for answer in tick.plan.answers:
+        problem = msgspec.msgpack.decode(answer.problem, type=Problem)
+        for request in problem.batch:
+            if request.key == job:
+                return request
+    return None
+
+
+def _may_it_be_stopped(tick: Tick, job: Job) -> Iterator[str]:
+    if job.notice_deadline_seconds is not None:
+        left = job.notice_deadline_seconds - tick.snapshot.now_seconds
+        yield f"under notice for {job.notice_for or 'online'}: {left:.0f} s to its deadline"
+    policy = Policy.model_validate_json(tick.policy)
+    willing, refused = claimants(tick.snapshot, tick.memory_before, policy)
+    yield from (f"may not be stopped: {r.sentence}" for r in refused if r.key == job.id)
+    mine = [claimant for claimant in willing if claimant.key == job.id]
+    notice = policy.preemption.notice_seconds
+    for gang in gangs(mine, tick.snapshot.now_seconds, notice_seconds=notice):
+        yield (
+            f"may be asked to give way: {gang.cost} priority-weighted GPU-seconds would be lost "
+            f"with {notice:.0f} s notice"
+        )

@@ -1,0 +1,228 @@
+"""The documents, as frozen values with a `schema` that is raised when a shape changes.
+
+Times are seconds on the world's time line, spans end in `_seconds` too and say `age`, `in` or
+`every`. Counts of replicas are whole except where thousandths are meant (`_milli`).
+"""
+
+import msgspec
+
+from forecasting import SeriesForecast
+from scheduler.planning.actions import Reason, Sizing
+from scheduler.planning.snapshot import Reservation
+
+ALLOCATION_NOTE = (
+    "GPUs that any pod holds / all GPUs of Ready nodes; this is allocation, "
+    "neither DCGM's GPU_UTIL nor SM_ACTIVE"
+)
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every answer: which tick it was read from."""
+
+    schema: str
+    tick: int
+    now_seconds: float
+    """Of the snapshot that the answer was read from."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process knows and no tick does."""
+
+    age_seconds: float = 0.0
+    """Since the newest tick ended, by this machine's clock."""
+    full_plan_seconds: float | None = None
+    """When the last full plan was made, on the world's time line."""
+    extender_port: int | None = None
+    worker_failures: int = 0
+    policy_errors: tuple[str, ...] = ()
+    """Why the last edit was refused; empty while the policy in force is the newest."""
+
+
+class FleetGpus(msgspec.Struct, frozen=True, kw_only=True):
+    """Every GPU in exactly one place; `total` is the sum of the others."""
+
+    total: int
+    online: int
+    lent: int
+    """Held by batch jobs."""
+    other: int
+    """Held by pods that are no replica and no job."""
+    reserved: int
+    """Free, and kept for a replica or job that is coming."""
+    free: int
+    unhealthy: int
+    closed: int
+    """Healthy and idle on nodes that are cordoned or not ready."""
+
+
+class RoleLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One role: what it has, what it should have, how it does."""
+
+    role: str
+    gpus_per_replica: int
+    ready: int
+    starting: int
+    pending: int
+    draining: int
+    replicas: int
+    """`spec.replicas` as observed."""
+    desired_replicas: int
+    """The same after the last plan."""
+    wanted_milli: int | None
+    """Thousandths of a reference replica that sizing asked for; None: not sized."""
+    lacking_milli: int
+    """What no placement covers."""
+    arriving_tokens_per_second: float | None
+    """None while the role's metrics are missing."""
+    capacity_tokens_per_second: float
+    """Believed, of the ready replicas, inside the SLO."""
+    utilisation: float | None
+    """Served tokens / measured capacity of ready replicas; work, not allocation."""
+    late_share: float | None
+    metrics: str
+    """live, idle, partial, stale, or absent."""
+
+
+class BatchLine(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs by state, and what they borrowed."""
+
+    waiting: int
+    running: int
+    notified: int
+    stopping: int
+    lent_gpus: int
+    lendable_gpus: int
+    """Free and unreserved when the last plan was made, before it lent any."""
+    loans: int
+    next_return_seconds: float | None
+    """Earliest return-by among the loans."""
+
+
+class ActionLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One action of the last plan and what became of it."""
+
+    kind: str
+    target: str
+    code: str
+    sentence: str
+    applied: bool
+    detail: str
+    """Why it was dropped, where it was."""
+
+
+class Status(Document, frozen=True, kw_only=True):
+    """`tidal.status/1`."""
+
+    mode: str
+    plan_source: str
+    plan_age_seconds: float
+    full_plan_age_seconds: float | None
+    """None: this process has not planned in full yet."""
+    summary: str
+    gpus: FleetGpus
+    allocated_utilisation: float | None
+    """None while no node is Ready."""
+    allocated_utilisation_note: str
+    roles: tuple[RoleLine, ...]
+    batch: BatchLine
+    actions: tuple[ActionLine, ...]
+    violations: tuple[str, ...]
+    policy_errors: tuple[str, ...]
+    extender_port: int | None
+    worker_failures: int
+
+
+class Outlook(Document, frozen=True, kw_only=True):
+    """`tidal.forecast/1`: all series of one model."""
+
+    model: str
+    issued_at_seconds: float
+    bin_seconds: float
+    horizons_seconds: tuple[float, ...]
+    leads_seconds: tuple[float, ...]
+    quantiles: tuple[float, ...]
+    series: tuple[SeriesForecast, ...]
+
+
+class AnswerLine(msgspec.Struct, frozen=True, kw_only=True):
+    """How one packing question was answered."""
+
+    question: str
+    """online or batch."""
+    rung: str
+    gap: float | None
+    """Relative gap to a proven bound; None: nothing is proven."""
+    asked: int
+    placed: int
+    stopped: tuple[str, ...]
+    rejected: tuple[str, ...]
+
+
+class Decision(Document, frozen=True, kw_only=True):
+    """`tidal.plan/1`."""
+
+    mode: str
+    effort: str
+    source: str
+    at_seconds: float
+    summary: str
+    actions: tuple[ActionLine, ...]
+    reservations: tuple[Reservation, ...]
+    sizings: tuple[Sizing, ...]
+    unplaced: tuple[str, ...]
+    lendable_gpus: int
+    answers: tuple[AnswerLine, ...]
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """One named value about an object."""
+
+    name: str
+    value: str | int | float | bool
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """`holder` holds `gpus` GPUs of `node`."""
+
+    holder: str
+    node: str
+    gpus: int
+
+
+class Explanation(Document, frozen=True, kw_only=True):
+    """`tidal.explain/1`."""
+
+    object: str
+    kind: str
+    sentence: str
+    facts: tuple[Fact, ...] = ()
+    holdings: tuple[Holding, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    actions: tuple[ActionLine, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """Why something is not done: refusals, shortages, pauses."""
+
+
+class TickLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the ledger."""
+
+    number: int
+    now_seconds: float
+    effort: str
+    source: str
+    actions: int
+    violations: int
+    summary: str
+
+
+class Ticks(msgspec.Struct, frozen=True, kw_only=True):
+    """`tidal.ticks/1`: the newest entries, newest first."""
+
+    schema: str = "tidal.ticks/1"
+    ticks: tuple[TickLine, ...] = ()
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Any error: one line that names the field and the fix."""
+
+    error: str

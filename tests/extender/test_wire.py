@@ -1,0 +1,124 @@
+"""The wire: what is read out of a body, and how a bad body is refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from scheduler.extender import wire
+from scheduler.extender.wire import BodyError
+from scheduler.planning.standing import PodAsk
+from scheduler.planning.verdicts import FilterVerdict
+from tests.fixtures import payloads
+
+GPU = ("amd.com/gpu", "nvidia.com/gpu")
+
+
+def read(asked: payloads.Json) -> PodAsk:
+    args = wire.decode_args(json.dumps(payloads.by_names(asked, "a")).encode())
+    return wire.ask_of(args.pod, GPU)
+
+
+def test_an_ask_carries_what_verdicts_need() -> None:
+    asked = payloads.pod("u1", 4, "chat/decode", "r1")
+    asked["status"]["nominatedNodeName"] = "a"
+    assert read(asked) == PodAsk(
+        uid="u1",
+        name="pod-u1",
+        namespace="default",
+        owner="chat/decode",
+        group="r1",
+        gpus=4,
+        resource="nvidia.com/gpu",
+        priority=1000,
+        nominated="a",
+    )
+
+
+def test_an_owner_may_stand_in_a_label() -> None:
+    asked = payloads.pod()
+    asked["metadata"]["labels"] = {"tidal.dev/owner": "job-1"}
+    assert read(asked).owner == "job-1"
+
+
+def container(gpus: int, restart: str | None = None) -> payloads.Json:
+    wants = {"limits": {"amd.com/gpu": gpus}}
+    return {"resources": wants, "restartPolicy": restart} if restart else {"resources": wants}
+
+
+@pytest.mark.parametrize(
+    ("main", "init", "gpus"),
+    [
+        ([container(2), container(1)], [], 3),
+        ([container(1)], [container(4)], 4),
+        ([container(0)], [container(1)], 1),
+        ([container(2)], [container(1, "Always"), container(2)], 3),
+        ([container(1)], [container(4), container(2, "Always")], 4),
+        ([{"resources": {}}, {}], [], 0),
+    ],
+)
+def test_gpus_are_counted_as_kubernetes_counts_them(
+    main: list[Any], init: list[Any], gpus: int
+) -> None:
+    asked = payloads.pod()
+    asked["spec"] |= {"containers": main, "initContainers": init}
+    assert read(asked).gpus == gpus
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b"{", "truncated"),
+        (b"[]", "Expected `object`"),
+        (b'{"NodeNames": []}', "`Pod`"),
+        (b'{"Pod": null}', r"\$\.Pod"),
+        (
+            b'{"Pod": {"metadata": {}, "spec": {"containers": []}}}',
+            "`name` - at `\\$.Pod.metadata`",
+        ),
+        (b'{"Pod": {"metadata": {"name": "p"}, "spec": {"containers": 3}}}', "spec.containers"),
+    ],
+)
+def test_a_bad_body_is_refused_by_field(body: bytes, named: str) -> None:
+    with pytest.raises(BodyError, match=named):
+        wire.decode_args(body)
+
+
+def test_a_quantity_that_is_no_whole_number_is_refused_by_field() -> None:
+    asked = payloads.pod()
+    asked["spec"]["containers"][0]["resources"]["requests"]["nvidia.com/gpu"] = "500m"
+    with pytest.raises(BodyError, match=r"spec\.containers\[0\]\.resources.*'500m'"):
+        read(asked)
+
+
+def test_a_body_without_nodes_is_refused() -> None:
+    args = wire.decode_args(json.dumps({"Pod": payloads.pod()}).encode())
+    with pytest.raises(BodyError, match="NodeNames and Nodes"):
+        wire.offered_nodes(args)
+    preempt = wire.decode_preempt(json.dumps({"Pod": payloads.pod()}).encode())
+    with pytest.raises(BodyError, match="NodeNameToMetaVictims and NodeNameToVictims"):
+        wire.offers(preempt)
+
+
+def test_whole_nodes_come_back_as_they_came() -> None:
+    body = payloads.by_nodes(payloads.pod(), "a", "b")
+    offered = wire.offered_nodes(wire.decode_args(json.dumps(body).encode()))
+    assert tuple(offered) == ("a", "b")
+    answer = json.loads(wire.filter_answer(FilterVerdict(("b",), {"a": "full"}), offered))
+    assert answer == {
+        "Nodes": {"items": [body["Nodes"]["items"][1]]},
+        "FailedNodes": {},
+        "FailedAndUnresolvableNodes": {"a": "full"},
+        "Error": "",
+    }
+
+
+@pytest.mark.parametrize("shape", [payloads.by_uids, payloads.by_pods])
+def test_both_shapes_of_victims_are_answered_by_uid(shape: Any) -> None:  # noqa: ANN401
+    args = wire.decode_preempt(json.dumps(shape(payloads.pod(), a=["v1", "v2"], b=[])).encode())
+    given = wire.offers(args)
+    assert {node: offer.uids for node, offer in given.items()} == {"a": ("v1", "v2"), "b": ()}
+    answer = json.loads(wire.preempt_answer({"a": ("v2",)}, given))
+    victims = answer["NodeNameToMetaVictims"]["a"]
+    assert victims["Pods"] == [{"UID": "v2"}]
+    assert victims["NumPDBViolations"] <= 1
