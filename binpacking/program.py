@@ -3,10 +3,10 @@
 Tiers 1 (unserved) and 2 (loss) decide which gangs stop, with the online replicas alone; the
 optimum of the first becomes a row of the second. The stops are then given, so tiers 3 (batch
 value) and 4 (fragmentation) pack known free GPUs, online and batch together, under a row for
-tier 1 and one for tier 3. Stops that turn out needless, where a solve ended early or sizes were
-rounded up, are taken back last. A fifth tier (groups of replicas spread over
-several leaves) would follow here. A tier without an answer within the node limit leaves the
-one before it standing.
+tier 1 and one for tier 3. A fifth tier (groups of replicas spread over several leaves) would
+follow here. A tier without an answer within the node limit leaves the one before it standing.
+Stops that turn out needless, where a solve ended early or sizes were rounded up, are taken back
+last.
 """
 
 import math

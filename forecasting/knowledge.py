@@ -18,7 +18,7 @@ from forecasting.members import Fit, Member
 from forecasting.panel import Panel
 from forecasting.replay import replay
 
-_RELEARN_HOURS = 6
+_RELEARN_HOURS = 8
 # A young series has more to gain from a second look: after each eighth of its known past.
 _RELEARN_SHARE_OF_PAST = 0.125
 # Replays of many series are cut into pieces of this many, to bound memory.

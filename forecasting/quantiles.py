@@ -87,11 +87,15 @@ def _reached(panel: Panel, grid: Grid) -> tuple[Ints, Ints]:
 
 
 def _bounded(roots: Floats, panel: Panel) -> Floats:
-    """Rates from roots: ascending over quantiles, not negative, not absurdly high."""
+    """Rates from roots: ascending over quantiles, not negative, not absurdly high.
+
+    Weights differ between quantiles, so curves may cross; the higher quantile then gives way.
+    """
     highest = panel.z.max(axis=1, initial=0.0) * np.sqrt(_GREATEST_RISE)
     young = panel.known.sum(axis=1) < panel.day
     top = np.where(young, np.inf, highest)[:, None, None]
-    rates: Floats = np.clip(np.sort(np.nan_to_num(roots), axis=-1), 0.0, top) ** 2
+    ascending = np.maximum.accumulate(np.nan_to_num(roots), axis=-1)
+    rates: Floats = np.clip(ascending, 0.0, top) ** 2
     return rates
 
 

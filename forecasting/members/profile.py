@@ -81,14 +81,11 @@ class Profile(msgspec.Struct, frozen=True):
         below = np.take_along_axis(usual, inside, 1)
         bound = self.greatest_ratio
         ratio = np.clip(_ratio(above, below), 1 / bound, bound)
-        found = np.take_along_axis(shape, inside, 1)
-        miss = np.take_along_axis(z, inside, 1) - found * ratio
-        unknown = column < 0
-        return (
-            np.where(unknown | np.isnan(ratio), 1.0, ratio),
-            np.where(unknown | np.isnan(miss), 0.0, miss),
-            (origins - low - column).astype(np.float64),
-        )
+        # A profile at zero has no ratio to the present; the miss then carries all of it.
+        ratio = np.where((column < 0) | np.isnan(ratio), 1.0, ratio)
+        miss = np.take_along_axis(z, inside, 1) - np.take_along_axis(shape, inside, 1) * ratio
+        miss = np.where((column < 0) | np.isnan(miss), 0.0, miss)
+        return ratio, miss, (origins - low - column).astype(np.float64)
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:

@@ -1,26 +1,28 @@
 """The API that answers `scalerctl`: JSON over HTTP, in a thread of the daemon.
 
 Every answer is a pure function of the newest tick; the loop hands each one over with `publish`,
-and readers take the reference. What is asked of the ledger comes in as callables. Errors are
-`{"error": "field: what is wrong; fix"}`: 400 for what cannot be understood, 404 for what does
-not exist, 503 before the first tick. There is no authentication: listen on loopback, or behind
-something that has it.
+and readers take the reference. The ledger comes in as an object that lists and returns ticks.
+Errors are `{"error": "field: what is wrong; fix"}`: 400 for what cannot be understood, 404 for
+what does not exist, 503 before the first tick. There is no authentication: listen on loopback,
+or behind something that has it.
 """
 
 import asyncio
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from scheduler.daemon.documents.decision import decision
 from scheduler.daemon.documents.explain import explain
 from scheduler.daemon.documents.metrics import CONTENT_TYPE, metrics
 from scheduler.daemon.documents.outlook import outlook
-from scheduler.daemon.documents.shapes import Facts, Failure, TickLine, Ticks
+from scheduler.daemon.documents.shapes import Facts, Failure, NoSuchError, TickLine, Ticks
 from scheduler.daemon.documents.status import status
 from scheduler.daemon.tick import Progress
 from scheduler.planning.policy import Policy
@@ -28,30 +30,39 @@ from scheduler.planning.replaying import Replay, replay
 from scheduler.ports import Tick
 
 STOP_SECONDS = 5.0
+LIST_TICKS = 20
 MOST_TICKS = 1000
+MOST_DIGITS = 18
+"""So that a number fits the 64 bits of a ledger's."""
 STALL_SECONDS = 300.0
 """Before the first tick; after it the policy's `extender.plan_stale_seconds` counts."""
-
-Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ApiPortError(OSError):
     """The address to listen on cannot be had; the message names it and the fix."""
 
 
+class BadRequestError(ValueError):
+    """A request that cannot be understood; the message names the field and the fix."""
+
+
 class NotYetError(RuntimeError):
     """The first tick is not done."""
 
 
-class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """What the API asks of the rest of the process."""
+class StoredTicks(Protocol):
+    """The part of a ledger that people read; called from other threads than the loop's."""
 
-    facts: Callable[[], Facts]
-    """`age_seconds` and `full_plan_seconds` are filled in by the API."""
-    newest: Callable[[int], tuple[TickLine, ...]]
-    """The ledger's newest entries, at most so many, newest first."""
-    stored: Callable[[int], Tick]
-    """One entry of the ledger; raises LookupError where it has none of that number."""
+    def ticks(self, first: int, last: int) -> Sequence[object]:
+        """Return the ticks from `first` to `last`, both included, as far as they are there.
+
+        Each has the attributes of `TickLine`.
+        """
+        ...
+
+    def tick(self, number: int) -> Tick:
+        """Return one tick as it was recorded, or raise LookupError saying what is there."""
+        ...
 
 
 def replay_tick(stored: Tick) -> Replay:
@@ -61,24 +72,18 @@ def replay_tick(stored: Tick) -> Replay:
     return replay(stored.number, inputs, stored.plan, stored.memory_after)
 
 
-def line_of(tick: Tick) -> TickLine:
-    """Return a tick as one line of the ledger's list."""
-    return TickLine(
-        number=tick.number,
-        now_seconds=tick.snapshot.now_seconds,
-        effort=tick.effort,
-        source=tick.plan.source,
-        actions=len(tick.plan.actions),
-        violations=len(tick.violations),
-        summary=tick.plan.summary,
-    )
-
-
 class Api:
     """The newest progress behind one reference, and the routes that read it."""
 
-    def __init__(self, sources: Sources, clock: Callable[[], float] = time.monotonic) -> None:
-        self._sources = sources
+    def __init__(
+        self,
+        ledger: StoredTicks,
+        facts: Callable[[], Facts] = Facts,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`facts` tells what the process knows; `age_seconds` and `full_plan_seconds` are ours."""
+        self._ledger = ledger
+        self._process_facts = facts
         self._clock = clock
         self._lock = threading.Lock()
         self._state: tuple[Progress | None, float] = (None, clock())
@@ -115,16 +120,23 @@ class Api:
         return _json(explain(self._tick(), request.match_info["object"]))
 
     async def _ticks(self, request: web.Request) -> web.Response:
-        limit = _whole("limit", request.query.get("limit", "20"))
-        if not 1 <= limit <= MOST_TICKS:
-            raise ValueError(f"limit: {limit} is out of range; give 1 to {MOST_TICKS}")
-        return _json(Ticks(ticks=await asyncio.to_thread(self._sources.newest, limit)))
+        last = _whole("last", request.query.get("last", str(self._tick().number)))
+        first = _whole("first", request.query.get("first", str(max(0, last - LIST_TICKS + 1))))
+        if not 0 <= last - first < MOST_TICKS:
+            raise BadRequestError(f"first: {first} to last {last}; give 1 to {MOST_TICKS} ticks")
+        lines = await asyncio.to_thread(self._ledger.ticks, first, last)
+        return _json(
+            Ticks(ticks=msgspec.convert(lines, tuple[TickLine, ...], from_attributes=True))
+        )
 
     async def _replay(self, request: web.Request) -> web.Response:
         """One replay at a time: it plans in full, and the daemon's tick wants the same cores."""
         number = _whole("tick", request.match_info["tick"])
         async with self._replaying:
-            stored = await asyncio.to_thread(self._sources.stored, number)
+            try:
+                stored = await asyncio.to_thread(self._ledger.tick, number)
+            except LookupError as error:
+                raise NoSuchError(str(error)) from error
             return _json(await asyncio.to_thread(replay_tick, stored))
 
     async def _metrics(self, _: web.Request) -> web.Response:
@@ -152,7 +164,7 @@ class Api:
     def _facts(self) -> Facts:
         progress, at = self._state
         return msgspec.structs.replace(
-            self._sources.facts(),
+            self._process_facts(),
             age_seconds=self._clock() - at,
             full_plan_seconds=progress.full_seconds if progress else None,
         )
@@ -191,6 +203,7 @@ class ApiServer:
             self._started.set()
             await self._stop.wait()
         finally:
+            self._started.set()
             await runner.cleanup()
 
 
@@ -205,10 +218,9 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _whole(field: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{field}: {text!r} is no whole number; give one") from None
+    if not text.isdecimal() or len(text) > MOST_DIGITS:
+        raise BadRequestError(f"{field}: {text!r} is no whole number; give one")
+    return int(text)
 
 
 def _json(document: object, code: int = 200) -> web.Response:
@@ -217,14 +229,14 @@ def _json(document: object, code: int = 200) -> web.Response:
 
 
 @web.middleware
-async def _errors_as_json(request: web.Request, handle: Handle) -> web.StreamResponse:
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        return await handle(request)
+        return await handler(request)
     except NotYetError:
         return _json(Failure("tick: the first is not done yet; ask again shortly"), 503)
-    except LookupError as error:
-        return _json(Failure(str(error.args[0])), 404)
-    except ValueError as error:
+    except NoSuchError as error:
+        return _json(Failure(str(error)), 404)
+    except BadRequestError as error:
         return _json(Failure(str(error)), 400)
     except web.HTTPException as error:
         return _json(Failure(f"path: {request.path}: {error.reason}; see /v1/status"), error.status)

@@ -5,7 +5,8 @@ against its own problem, runs the planner on the stored inputs, and lists each p
 result differs from what was stored. Nothing listed means that the plan follows from its inputs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -18,6 +19,8 @@ from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Snapshot
 
 ABSENT = "(absent)"
+
+Key = TypeVar("Key")
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -121,7 +124,7 @@ def _differences(path: str, stored: object, recomputed: object) -> Iterator[Diff
 
 
 def _child(
-    path: str, stored: dict[object, object], recomputed: dict[object, object], key: object
+    path: str, stored: Mapping[Key, object], recomputed: Mapping[Key, object], key: Key
 ) -> Iterator[Difference]:
     if key not in stored:
         yield Difference(path, ABSENT, _json(recomputed[key]))

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from forecasting import Sample
-from scheduler.planning.actions import Action, Plan
+from scheduler.planning.actions import Action
 from scheduler.planning.snapshot import Queue, Reservation, Snapshot, Tenant
 from scheduler.ports import Outcome, WorldEndedError
 from scheduler.simulation.actuation import Actuation, Fence
@@ -116,6 +116,11 @@ class VirtualCluster:
         self._arrive()
 
     @property
+    def end_seconds(self) -> float:
+        """End of the run and of scored time."""
+        return self._setting.demand.end_seconds
+
+    @property
     def ended(self) -> bool:
         """True when every step of the demand was run."""
         return self._index >= self._setting.demand.steps
@@ -199,10 +204,10 @@ class VirtualCluster:
         self._replicas.reconcile(self.now_seconds)
         return outcomes
 
-    def planned(self, plan: Plan) -> None:
-        """Say in the event stream that a plan was made, and what time it was charged."""
-        line = PlanLine(self.now_seconds, plan.source, len(plan.actions), self._plan_seconds)
-        self._sink(line)
+    def planned(self, source: str, actions: int, violations: tuple[str, ...] = ()) -> None:
+        """Say in the event stream that a plan was made, what it cost, and what it broke."""
+        self._sink(PlanLine(self.now_seconds, source, actions, self._plan_seconds))
+        self._report_violations("plan", violations)
 
     # ---- one step ------------------------------------------------------------------------
 
@@ -221,7 +226,7 @@ class VirtualCluster:
         if abs(self.now_seconds) < _SLACK or self.ended:
             self._census()
         if self._check is not None:
-            self._report_violations(self._check(self.observe()))
+            self._report_violations("world", self._check(self.observe()))
 
     def _bind(self) -> None:
         now = self.now_seconds
@@ -341,9 +346,9 @@ class VirtualCluster:
         for job in self._jobs.all.values():
             self._sink(job.line(now))
 
-    def _report_violations(self, violations: tuple[str, ...]) -> None:
+    def _report_violations(self, invariant: str, violations: tuple[str, ...]) -> None:
         for text in violations:
-            self._sink(ViolationLine(self.now_seconds, text.partition(":")[0], text))
+            self._sink(ViolationLine(self.now_seconds, invariant, text))
 
 
 def _short(report: StepReport, roles: frozenset[str], step_seconds: float) -> list[str]:

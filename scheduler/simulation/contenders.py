@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from scheduler.planning.planner import plan
-from scheduler.planning.policy import Policy
+from scheduler.planning.policy import Policy, ScaleDown
 from scheduler.ports import Planner
 from scheduler.simulation import rivals
 from scheduler.simulation.compare import TIDAL
@@ -33,7 +33,7 @@ class Contender(msgspec.Struct, frozen=True):
 
     def adapted(self, policy: Policy) -> Policy:
         """Return the policy under which it runs: an ablation switches one part off."""
-        change = ABLATIONS.get(self.policy)
+        change = CHANGES.get(self.policy)
         return change(policy) if change else policy
 
 
@@ -49,10 +49,29 @@ def _greedy(policy: Policy) -> Policy:
     )
 
 
-ABLATIONS: dict[str, Callable[[Policy], Policy]] = {
+def _hpa_window(policy: Policy) -> Policy:
+    """The HPA remembers votes for its own window."""
+    brake = ScaleDown(stabilization_window_seconds=rivals.HPA_STABILIZATION_SECONDS)
+    models = {
+        name: model.model_copy(
+            update={
+                "roles": {
+                    role: profile.model_copy(update={"scale_down": brake})
+                    for role, profile in model.roles.items()
+                }
+            }
+        )
+        for name, model in policy.models.items()
+    }
+    return policy.model_copy(update={"models": models})
+
+
+CHANGES: dict[str, Callable[[Policy], Policy]] = {
+    "hpa": _hpa_window,
     "tidal-lastvalue": _last_value,
     "tidal-greedy": _greedy,
 }
+ABLATIONS = ("tidal-lastvalue", "tidal-greedy")
 GRIDS: dict[str, tuple[float, ...]] = {
     "static": rivals.STATIC_SHARES,
     "hpa": rivals.HPA_TARGETS,

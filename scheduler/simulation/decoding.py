@@ -6,8 +6,9 @@ second. A sequence of g tokens admitted at V0 ends at V0 + g, so a step costs on
 ends in it. Sequences move in groups, spread evenly over a range of V; token counts integrate the
 running number over V and are exact.
 
-TPOT in a step follows from the mean number running in the step before. Admission keeps both the
-number running and the tokens of a step within what the largest batch allows.
+Replicas of a pool share at once: a new one takes its part of what runs, and one that leaves takes
+its part along. TPOT in a step follows from the mean number running in the step before. Admission
+keeps both the number running and the tokens of a step within what the largest batch allows.
 """
 
 from collections import deque

@@ -24,6 +24,7 @@ DAY_SECONDS = 86400.0
 WARM_UP_SECONDS = 21600.0
 LIVE_BIN_SECONDS = 300.0
 _MINUTE = 60.0
+_NOTHING = 1e-9
 
 
 class ModelDemand(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -288,10 +289,10 @@ def _ratio(tokens: Floats, requests: Floats, otherwise: float) -> Floats:
 
 def _arrivals(rng: np.random.Generator, mean: Floats, cv: Floats, world: World) -> Floats:
     """Return noisy arrivals: a gamma count of variance cv^2 x mean, times the minute factor."""
-    scale = np.maximum(cv * cv, 1e-9)
-    return np.asarray(
-        rng.gamma(mean / scale, scale) * _minutes(rng, len(mean), world.step_seconds, world.noise)
-    )
+    scale = np.maximum(cv * cv, _NOTHING)
+    drawn = rng.gamma(mean / scale, scale)
+    drawn *= _minutes(rng, len(mean), world.step_seconds, world.noise)
+    return np.where(drawn < _NOTHING, 0.0, drawn)
 
 
 def _minutes(rng: np.random.Generator, steps: int, step: float, noise: Noise) -> Floats:
@@ -308,7 +309,7 @@ def _minutes(rng: np.random.Generator, steps: int, step: float, noise: Noise) ->
 
 def _length_noise(rng: np.random.Generator, requests: Floats, sigma: float) -> Floats:
     """Return the mean of that many log-normal lengths over their mean, as a gamma of equal sd."""
-    variance = max(math.expm1(sigma * sigma), 1e-9)
+    variance = max(math.expm1(sigma * sigma), _NOTHING)
     count = np.maximum(requests, 1.0)  # a share of a request still has one whole length
     return np.asarray(rng.gamma(count / variance, variance / count))
 

@@ -117,7 +117,7 @@ class PlanLine(msgspec.Struct, frozen=True, tag_field="kind", tag="plan"):
 
 
 class ViolationLine(msgspec.Struct, frozen=True, tag_field="kind", tag="violation"):
-    """An invariant that did not hold."""
+    """An invariant that did not hold: of the `world` as observed, or of a `plan`."""
 
     t: float
     invariant: str

@@ -132,7 +132,7 @@ def pieces_of(gpus: int) -> tuple[int, ...]:
     return (min(gpus, GPUS_PER_NODE),) * max(1, gpus // GPUS_PER_NODE)
 
 
-def generate(  # noqa: PLR0913  # the measures name these knobs
+def generate(
     nodes: int,
     seed: int,
     *,

@@ -14,7 +14,7 @@ from scheduler.simulation.batch import EXIT_SECONDS, Run
 from scheduler.simulation.devices import Pod
 from scheduler.simulation.events import JobLine, LoanLine, Sink
 from scheduler.simulation.jobs import JobSource, JobSpec
-from scheduler.simulation.pods import KubeScheduler, PodAsk, Waiting
+from scheduler.simulation.pods import KubeScheduler, Waiting
 
 State = Literal["queued", "starting", "running", "notified", "acknowledged", "stopping"]
 _LINE_STATES: dict[State, Literal["queued", "running", "notified", "stopped"]] = {
@@ -263,13 +263,7 @@ class Jobs:
         job.made_pods += count
         job.changed()
         self._scheduler.add(
-            Waiting(
-                pod,
-                PodAsk(pod.name, pod.uid, spec.id, spec.id, pod.gpus, spec.priority),
-                spec.gpu_models,
-                now_seconds,
-            )
-            for pod in pods
+            Waiting.of(pod, spec.id, spec.priority, spec.gpu_models, now_seconds) for pod in pods
         )
 
     def _send_away(self, job: BatchJob, pods: list[Pod], now_seconds: float) -> None:

@@ -10,23 +10,11 @@ from typing import Protocol
 
 import msgspec
 
+from scheduler.planning.standing import PodAsk
 from scheduler.simulation.devices import Inventory, Pod
 
 RETRY_SECONDS = 30.0
 """Pods that did not fit are tried again after a change, or after this time without one."""
-
-
-class PodAsk(msgspec.Struct, frozen=True):
-    """A waiting pod, as the placer sees it."""
-
-    name: str
-    uid: str
-    owner: str
-    """Role key or job id."""
-    group: str
-    """Replica id or job id: pods that start together."""
-    gpus: int
-    priority: int
 
 
 class Placer(Protocol):
@@ -45,6 +33,21 @@ class Waiting(msgspec.Struct):
     gpu_models: tuple[str, ...]
     """Empty: any."""
     created_seconds: float
+
+    @classmethod
+    def of(
+        cls, pod: Pod, owner: str, priority: int, gpu_models: tuple[str, ...], now_seconds: float
+    ) -> "Waiting":
+        """Return a new pod of a role or job as it waits from now on."""
+        ask = PodAsk(
+            name=pod.name,
+            uid=pod.uid,
+            owner=owner,
+            group=pod.holder,
+            gpus=pod.gpus,
+            priority=priority,
+        )
+        return cls(pod, ask, gpu_models, now_seconds)
 
     @property
     def order(self) -> tuple[int, float, str]:

@@ -114,8 +114,9 @@ class Prefill:
 
         `rate` is tokens/s of all replicas, `service` E[S], `variability` ca^2 + cs^2.
         """
-        self.queue.append(cohort)
-        self.queued += cohort.prompt
+        if cohort.requests > 0:
+            self.queue.append(cohort)
+            self.queued += cohort.prompt
         budget = rate * step
         if not replicas:
             return 0.0, []

@@ -16,7 +16,7 @@ import msgspec
 
 from scheduler.simulation.devices import Pod
 from scheduler.simulation.events import Sink
-from scheduler.simulation.pods import KubeScheduler, PodAsk, Waiting
+from scheduler.simulation.pods import KubeScheduler, Waiting
 from scheduler.simulation.replica import PoolKey, Replica, RoleState, Workload, draw_start_seconds
 from scheduler.simulation.worldfile import Starts, Tier
 
@@ -139,12 +139,7 @@ class Replicas:
         replica = Replica(role, name, tier, seconds, now_seconds)
         self.all[name] = role.live[name] = replica
         self._scheduler.add(
-            Waiting(
-                pod,
-                PodAsk(pod.name, pod.uid, workload.key, name, pod.gpus, ONLINE_PRIORITY),
-                workload.gpu_models,
-                now_seconds,
-            )
+            Waiting.of(pod, workload.key, ONLINE_PRIORITY, workload.gpu_models, now_seconds)
             for pod in replica.pods
         )
         self._sink(replica.line(now_seconds))

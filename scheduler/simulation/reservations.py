@@ -7,7 +7,7 @@ reservation was made; older reservations take pods first. What is filled or expi
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from scheduler.planning.snapshot import Parts, Reservation
+from scheduler.planning.snapshot import Reservation
 from scheduler.simulation.devices import Inventory, Pod
 from scheduler.simulation.events import ReserveLine, Sink
 
@@ -51,15 +51,6 @@ class Reservations:
     def view(self) -> tuple[Reservation, ...]:
         """Return the reservations with an open part, as they were given."""
         return tuple(reservation for reservation, _ in self._open.values())
-
-    def open_parts(self, owner: str) -> Parts:
-        """Return what an owner's next pods may take, oldest first."""
-        return tuple(
-            part
-            for reservation, left in self._open.values()
-            if reservation.owner == owner
-            for part in left
-        )
 
     def pass_time(self, now_seconds: float) -> None:
         """Drop what has expired and say which GPUs are held empty for online from now on."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from functools import partial
 from math import ceil
 
+import msgspec
+
 from binpacking.problem import BatchRequest, Gang, Shape
 from scheduler.planning.actions import Plan, Reason, Sizing
 from scheduler.planning.holdings import Holding
@@ -59,7 +61,7 @@ def _planner(size: partial[tuple[Sizing, ...]]) -> Planner:
 
 def _static_sizes(counts_milli: dict[str, int], situation: Situation) -> tuple[Sizing, ...]:
     return tuple(
-        _sizing(holding, counts_milli.get(holding.role, 0), "static", "a fixed count")
+        _sizing(holding, counts_milli.get(holding.role, 0), "static: a fixed count")
         for holding in situation.held
     )
 
@@ -74,13 +76,20 @@ def _hpa_size(target: float, situation: Situation, holding: Holding) -> Sizing:
     profile = situation.policy.role(holding.role)
     least = 1000 * (profile.min_replicas if profile else 1)
     current = holding.covered_milli
-    wanted = _hpa_wanted(target, holding, signal)
-    wanted = min(wanted, max(HPA_MAX_GROWTH * current, current + HPA_MAX_PODS_MILLI, least))
-    if wanted < current:
-        since = situation.now - HPA_STABILIZATION_SECONDS
-        votes = votes_within(situation.memory, holding.role, since)
-        wanted = min(current, max([wanted, *(vote.wanted_milli for vote in votes)]))
-    return _sizing(holding, max(least, ceil(wanted)), "hpa", f"utilisation target {target:.0%}")
+    asked = _hpa_wanted(target, holding, signal)
+    growth = max(HPA_MAX_GROWTH * current, current + HPA_MAX_PODS_MILLI, least)
+    asked = max(least, ceil(min(asked, growth)))
+    sizing = _sizing(holding, asked, f"hpa: utilisation target {target:.0%}")
+    votes = votes_within(
+        situation.memory, holding.role, situation.now - HPA_STABILIZATION_SECONDS
+    )
+    highest = min(current, max((vote.wanted_milli for vote in votes), default=asked))
+    if highest <= asked:
+        return sizing
+    reason = Reason("stabilise", asked, highest, "highest count in the window")
+    return msgspec.structs.replace(
+        sizing, wanted_milli=highest, reasons=(*sizing.reasons, reason)
+    )
 
 
 def _hpa_wanted(target: float, holding: Holding, signal: RoleSignal | None) -> float:
@@ -94,7 +103,7 @@ def _hpa_wanted(target: float, holding: Holding, signal: RoleSignal | None) -> f
     return load_milli / target
 
 
-def _sizing(holding: Holding, wanted_milli: int, step: str, sentence: str) -> Sizing:
+def _sizing(holding: Holding, wanted_milli: int, sentence: str) -> Sizing:
     reference = next(iter(holding.capacity.values()))
     return Sizing(
         role=holding.role,
@@ -102,7 +111,7 @@ def _sizing(holding: Holding, wanted_milli: int, step: str, sentence: str) -> Si
         replica_tokens_per_second=reference,
         held_milli=holding.covered_milli,
         wanted_milli=wanted_milli,
-        reasons=(Reason("replicas", holding.covered_milli, wanted_milli, f"{step}: {sentence}"),),
+        reasons=(Reason("replicas", holding.covered_milli, wanted_milli, sentence),),
     )
 
 

@@ -25,7 +25,7 @@ from scheduler.simulation.clusterfile import ClusterSpec
 from scheduler.simulation.contenders import Contender
 from scheduler.simulation.demand import Demand, build
 from scheduler.simulation.demandfile import Trace
-from scheduler.simulation.events import Sink, ViolationLine, tee
+from scheduler.simulation.events import Sink, tee
 from scheduler.simulation.faults import Fault, shifted
 from scheduler.simulation.jobs import DrawnJobs, JobSource, JobSpec, ListedJobs
 from scheduler.simulation.pods import PodAsk
@@ -153,7 +153,6 @@ def run(
     placer.now = lambda: cluster.now_seconds
 
     def publish(snapshot: Snapshot, plan: Plan) -> None:
-        cluster.planned(plan)
         view.publish(standing_of(snapshot, plan, policy))
 
     shell = Shell(
@@ -166,20 +165,21 @@ def run(
         policy=lambda: policy,
         publish=publish,
     )
-    _drive(shell, cluster, sink, on_tick)
+    _drive(shell, cluster, on_tick)
     return score.figures()
 
 
 def _drive(
-    shell: Shell, cluster: VirtualCluster, sink: Sink, on_tick: Callable[[Progress], None]
+    shell: Shell, cluster: VirtualCluster, on_tick: Callable[[Progress], None]
 ) -> None:
-    """Tick until the world ends; what an invariant says becomes an event."""
+    """Tick until the world ends; every plan, and what it broke, becomes an event."""
     progress = first(shell)
     while True:
         progress = tick(shell, progress)
         on_tick(progress)
-        for text in progress.last.violations if progress.last else ():
-            sink(ViolationLine(cluster.now_seconds, text.partition(" ")[0], text))
+        if progress.last is not None:
+            made = progress.last.plan
+            cluster.planned(made.source, len(made.actions), progress.last.violations)
         try:
             cluster.wait_until(next_tick_seconds(shell, progress))
         except WorldEndedError:

@@ -253,7 +253,7 @@ class Score:
         if event.state == "stopped" != job.state:
             self._count("evictions", event.t)
         resumed = event.gpus and not job.gpus and job.last_held
-        if resumed and event.gpus != job.last_held:
+        if resumed and set(event.gpus) != set(job.last_held):
             self._count("moves", event.t)
         self._gpus["batch"] += len(event.gpus) - job.gpus
         job.gpus, job.state = len(event.gpus), event.state

@@ -89,20 +89,18 @@ class Speed(Section):
     """(prompt tokens, prompt tokens/s) in order of length; straight lines between, flat outside."""
     prefill_served_share: Annotated[float, Field(gt=0, le=1)]
     """What a served engine reaches of the `prefill` speeds."""
-    alpha_ms: NotNegative
+    alpha_ms: Positive
     beta_ms: NotNegative
     gamma_ms: NotNegative
     kv_tokens: Positive
     max_sequences: Positive
 
     @model_validator(mode="after")
-    def sane(self) -> Self:
-        """Lengths rise, and a token takes time."""
+    def ordered(self) -> Self:
+        """Prompt lengths rise."""
         lengths = [length for length, _ in self.prefill]
         if lengths != sorted(set(lengths)):
             raise ValueError("prefill: prompt lengths must rise from point to point")
-        if self.alpha_ms + self.beta_ms + self.gamma_ms == 0:
-            raise ValueError("one of alpha_ms, beta_ms, gamma_ms must be above 0")
         return self
 
 

@@ -114,6 +114,17 @@ def test_limits_on_replicas_and_on_stops_hold() -> None:
     assert packed(limited).unserved == {"m": 7000}
 
 
+@pytest.mark.parametrize("second_leaf", ["l1", "l2"])
+def test_a_limit_used_up_on_one_node_binds_the_others(second_leaf: str) -> None:
+    problem = Problem(
+        supplies=(supply("a", 0), supply("b", 0, leaf=second_leaf)),
+        online=(online("m", 2, 3000),),
+        gangs=(gang("ga", 1, ("a", 2)), gang("gb", 2, ("b", 2)), gang("gc", 3, ("b", 2))),
+        stop_limits=(StopLimit("all", ("ga", "gb"), 1),),
+    )
+    assert packed(problem).killed == ("ga", "gc")
+
+
 def test_a_gang_on_a_node_that_is_no_supply_frees_nothing_there() -> None:
     problem = Problem(
         supplies=(supply("a", 0),),

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from binpacking import ladder
 from binpacking.draft import Draft, Seat, nothing
+from binpacking.fragmentation import unusable_milli_gpus
 from binpacking.ladder import better, solve
-from binpacking.layout import Layout
+from binpacking.layout import Layout, compile_layout
 from binpacking.problem import Problem, StopLimit, Tiers
 from binpacking.program import Bounds
+from binpacking.rows import Capacity, Row, build, crews, leftovers
+from binpacking.solver import minimise
 from binpacking.verify import verify
 from tests.binpacking.problems import (
     FULL,
@@ -119,6 +122,62 @@ def test_the_program_starts_the_batch_that_is_worth_most() -> None:
     assert solve(problem, FULL).tiers.batch_value == 40
 
 
+@settings(max_examples=100)
+@given(chances)
+def test_the_fragmentation_tier_is_exact_for_one_size(chance: Random) -> None:
+    """All jobs start in one leaf: the least waste over every way of seating them."""
+    free = (4, *(chance.randint(0, 9) for _ in range(chance.randint(0, 2))))
+    problem = Problem(
+        supplies=tuple(supply(f"n{n}", gpus) for n, gpus in enumerate(free)),
+        batch=tuple(batch(f"b{n}", chance.choice([1, 2, 4]), 1) for n in range(3)),
+        mix=((chance.choice([2, 4, 8]), 1),),
+    )
+    layout = compile_layout(problem)
+    waiting = crews(problem.batch)
+    capacity = Capacity(layout, layout.free, tuple(() for _ in free))
+    rows = build(capacity, (), waiting, ())
+    jobs = tuple((column, 1) for column in rows.batch.values())
+    rows = msgspec.structs.replace(rows, rows=(*rows.rows, Row("all", jobs, 3, None)))
+    rows, waste = leftovers(rows, capacity, problem.mix)
+    answer = minimise(rows, waste, FULL)
+    ways = [
+        left
+        for seats in product(range(len(free)), repeat=3)
+        if min(left := after(free, problem, seats)) >= 0
+    ]
+    if not ways:
+        assert answer is None
+        return
+    assert answer is not None
+    found = sum(free) + sum(weight * answer.values[column] for column, weight in waste.items())
+    assert 1000 * found == min(unusable_milli_gpus(left, problem.mix) for left in ways)
+
+
+def after(free: tuple[int, ...], problem: Problem, seats: tuple[int, ...]) -> list[int]:
+    left = list(free)
+    for job, node in zip(problem.batch, seats, strict=True):
+        left[node] -= job.shape.gpus
+    return left
+
+
+def test_the_program_wastes_less_for_the_same_batch() -> None:
+    """An 8, the 2 and the 1 start in any case: 2 and 1 in 5 and 6, where least is wasted."""
+    free = (supply("a", 8), supply("b", 6), supply("c", 5, leaf="l2"))
+    jobs = (batch("b0", 1, 10), batch("b1", 2, 20), batch("b2", 8, 80), batch("b3", 8, 80))
+    problem = Problem(supplies=free, batch=jobs)
+    quick, full = solve(problem, QUICK), solve(problem, FULL)
+    assert (quick.rung, quick.tiers) == ("greedy", Tiers(0, 0, 110, 2800))
+    assert (full.rung, full.tiers) == ("program", Tiers(0, 0, 110, 2000))
+
+
+def test_jobs_that_rounding_kept_out_are_started_after_all() -> None:
+    """The 5 counts as 8 in the rows; the 3 as 4, so that it has no slot until the 5 is seated."""
+    free = tuple(supply(name, gpus) for name, gpus in (("a", 2), ("b", 8), ("c", 5)))
+    jobs = (batch("b0", 5, 50), batch("b1", 4, 40), batch("b2", 1, 10), batch("b3", 3, 33))
+    full = solve(Problem(supplies=free, batch=jobs), FULL)
+    assert (full.rung, full.tiers.batch_value) == ("program", 133)
+
+
 def test_a_stop_limit_binds_the_program() -> None:
     gangs = (gang("a", 1, ("n", 4)), gang("b", 1, ("n", 4)), gang("c", 50, ("m", 8)))
     problem = Problem(
@@ -137,8 +196,13 @@ def test_a_stop_limit_binds_the_program() -> None:
         Problem(supplies=(supply("a", 3),), batch=(batch("j", 2, 7), batch("k", 8, 9))),
         Problem(supplies=(supply("a", 2),), online=(online("m", 1, 5000, limit=2),)),
         Problem(supplies=(supply("a", 2),), batch=(batch("j", 2, 7), batch("k", 2, 7))),
+        Problem(
+            supplies=(supply("a", 4),),
+            online=(online("m", 2, 900),),
+            batch=(batch("j", 2, 7), batch("k", 2, 7)),
+        ),
     ],
-    ids=["nothing asked", "served", "all that can start", "served to the limit", "full"],
+    ids=["nothing asked", "served", "all can start", "to the limit", "full", "full with online"],
 )
 def test_what_is_proven_cheaply_asks_no_solver(
     problem: Problem, monkeypatch: pytest.MonkeyPatch

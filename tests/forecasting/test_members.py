@@ -73,3 +73,11 @@ def test_a_gap_in_the_past_does_not_pull_a_tide_down() -> None:
     values[3 * DAY : 3 * DAY + 30] = np.nan
     np.testing.assert_allclose(said("harmonic", values), said("harmonic", tide(6)), rtol=0.01)
     np.testing.assert_allclose(said("profile", values), said("profile", tide(6)), rtol=0.01)
+
+
+def test_a_profile_at_zero_still_starts_from_the_present() -> None:
+    values = np.zeros(3 * DAY)
+    values[-2 * HOUR :] = 12.0
+    path = said("profile", values)
+    assert path[0] == pytest.approx(12.0, rel=0.1)
+    assert path[2] < 3.0

@@ -14,7 +14,13 @@ import msgspec
 from binpacking.inventory import Node
 from scheduler.daemon.documents.actions import action_lines
 from scheduler.daemon.documents.explain_job import explain_job
-from scheduler.daemon.documents.shapes import ActionLine, Explanation, Fact, Holding
+from scheduler.daemon.documents.shapes import (
+    ActionLine,
+    Explanation,
+    Fact,
+    Holding,
+    NoSuchError,
+)
 from scheduler.planning.actions import (
     Action,
     NotifyJob,
@@ -30,17 +36,17 @@ Explain = Callable[[Tick, str], Explanation]
 
 
 def explain(tick: Tick, name: str) -> Explanation:
-    """Return `tidal.explain/1`; raise LookupError naming the kinds and what is near."""
+    """Return `tidal.explain/1`; raise `NoSuchError` naming the kinds and what is near."""
     ids = _ids(tick)
     found = [kind for kind, names in ids.items() if name in names]
     if len(found) > 1:
         both = " or ".join(f"{kind}/{name}" for kind in found)
-        raise LookupError(f"object: {name!r} means several things; say {both}")
+        raise NoSuchError(f"object: {name!r} means several things; say {both}")
     kind, _, rest = name.partition("/")
     if found:
         kind, rest = found[0], name
     elif kind not in ids or rest not in ids[kind]:
-        raise LookupError(_unknown(name, ids))
+        raise NoSuchError(_unknown(name, ids))
     explained = EXPLAINERS[kind](tick, rest)
     return msgspec.structs.replace(explained, actions=_concerning(tick, rest))
 
@@ -227,7 +233,7 @@ def _reservation(tick: Tick, name: str) -> Explanation:
     before = next((one for one in tick.snapshot.reservations if one.id == name), None)
     one = kept or before
     if one is None:
-        raise LookupError(name)
+        raise NoSuchError(name)
     left = one.expires_seconds - tick.snapshot.now_seconds
     fate = f"held for {left:.0f} s more" if kept else "filled, void or released in the last plan"
     gpus = sum(gpus for _, gpus in one.parts)

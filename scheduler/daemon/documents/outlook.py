@@ -1,18 +1,18 @@
 """The forecast of one model: every series that is named after it."""
 
-from scheduler.daemon.documents.shapes import Outlook
+from scheduler.daemon.documents.shapes import NoSuchError, Outlook
 from scheduler.planning.policy import Policy
 from scheduler.ports import Tick
 
 
 def outlook(tick: Tick, model: str) -> Outlook:
-    """Return `tidal.forecast/1`; raise LookupError for a model without series."""
+    """Return `tidal.forecast/1`; raise `NoSuchError` for a model without series."""
     forecasts = tick.snapshot.forecasts
     if forecasts is None or not forecasts.series:
-        raise LookupError("model: nothing is forecast yet; wait for the first closed bin of demand")
+        raise NoSuchError("model: nothing is forecast yet; wait for the first closed bin of demand")
     mine = [one for key, one in sorted(forecasts.series.items()) if _model(key) == model]
     if not mine:
-        raise LookupError(_unknown(tick, model, sorted({_model(key) for key in forecasts.series})))
+        raise NoSuchError(_unknown(tick, model, sorted({_model(key) for key in forecasts.series})))
     return Outlook(
         schema="tidal.forecast/1",
         tick=tick.number,

@@ -16,6 +16,10 @@ ALLOCATION_NOTE = (
 )
 
 
+class NoSuchError(LookupError):
+    """What was asked for does not exist; the message says what does."""
+
+
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """Base of every answer: which tick it was read from."""
 
@@ -207,16 +211,17 @@ class TickLine(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the ledger."""
 
     number: int
-    now_seconds: float
+    at_seconds: float
     effort: str
     source: str
     actions: int
+    applied: int
     violations: int
     summary: str
 
 
 class Ticks(msgspec.Struct, frozen=True, kw_only=True):
-    """`tidal.ticks/1`: the newest entries, newest first."""
+    """`tidal.ticks/1`: a range of the ledger, in order of number."""
 
     schema: str = "tidal.ticks/1"
     ticks: tuple[TickLine, ...] = ()
