@@ -226,20 +226,10 @@ def _gain(program: _Program, free: int, size: int, gangs: dict[int, int]) -> Ter
     terms = Counter({kill: -gpus for kill, gpus in gangs.items()})
     terms[gained] = size
     program.row(-highspy.kHighsInf, terms, free % size)
-    if size == GPUS_PER_NODE:
-        _cut(program, gained, free, gangs)
-    return Counter([gained])
-
-
-def _cut(program: _Program, gained: int, free: int, gangs: dict[int, int]) -> None:
-    """State that a whole node is gained only with each gang that keeps it from being whole.
-
-    The rows above imply this for integers, not for the relaxation.
-    """
-    reach = free + sum(gangs.values())
-    for kill, gpus in gangs.items():
-        if reach - gpus < GPUS_PER_NODE:
+    if size == GPUS_PER_NODE:  # the row implies this for integers, not for the relaxation
+        for kill in gangs:
             program.row(-highspy.kHighsInf, Counter({gained: 1, kill: -1}), 0)
+    return Counter([gained])
 
 
 def _run(model: highspy.HighsLp) -> list[float]:

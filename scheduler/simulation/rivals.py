@@ -80,16 +80,12 @@ def _hpa_size(target: float, situation: Situation, holding: Holding) -> Sizing:
     growth = max(HPA_MAX_GROWTH * current, current + HPA_MAX_PODS_MILLI, least)
     asked = max(least, ceil(min(asked, growth)))
     sizing = _sizing(holding, asked, f"hpa: utilisation target {target:.0%}")
-    votes = votes_within(
-        situation.memory, holding.role, situation.now - HPA_STABILIZATION_SECONDS
-    )
+    votes = votes_within(situation.memory, holding.role, situation.now - HPA_STABILIZATION_SECONDS)
     highest = min(current, max((vote.wanted_milli for vote in votes), default=asked))
     if highest <= asked:
         return sizing
     reason = Reason("stabilise", asked, highest, "highest count in the window")
-    return msgspec.structs.replace(
-        sizing, wanted_milli=highest, reasons=(*sizing.reasons, reason)
-    )
+    return msgspec.structs.replace(sizing, wanted_milli=highest, reasons=(*sizing.reasons, reason))
 
 
 def _hpa_wanted(target: float, holding: Holding, signal: RoleSignal | None) -> float:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from scheduler.daemon.forecast import SeriesForecaster
-from scheduler.daemon.tick import Progress, Shell, first, next_tick_seconds, tick
+from scheduler.daemon.tick import Shell, first, next_tick_seconds, tick
 from scheduler.planning.actions import Plan
 from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Snapshot
@@ -132,9 +132,12 @@ def run(
     contender: Contender,
     seed: int,
     sinks: Sequence[Sink] = (),
-    on_tick: Callable[[Progress], None] = lambda _: None,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> Figures:
-    """Run one contender over the whole demand and return its figures."""
+    """Run one contender over the whole demand and return its figures.
+
+    `on_share` is told the share of the run that is done, 0 to 1, after each tick.
+    """
     demand = setup.demand(seed)
     policy = contender.adapted(setup.policy_for(seed))
     score = Score(demand.step_seconds, demand.end_seconds)
@@ -165,18 +168,21 @@ def run(
         policy=lambda: policy,
         publish=publish,
     )
-    _drive(shell, cluster, on_tick)
+    length = demand.end_seconds - demand.start_seconds
+    _drive(
+        shell,
+        cluster,
+        lambda: on_share((cluster.now_seconds - demand.start_seconds) / length),
+    )
     return score.figures()
 
 
-def _drive(
-    shell: Shell, cluster: VirtualCluster, on_tick: Callable[[Progress], None]
-) -> None:
+def _drive(shell: Shell, cluster: VirtualCluster, on_tick: Callable[[], None]) -> None:
     """Tick until the world ends; every plan, and what it broke, becomes an event."""
     progress = first(shell)
     while True:
         progress = tick(shell, progress)
-        on_tick(progress)
+        on_tick()
         if progress.last is not None:
             made = progress.last.plan
             cluster.planned(made.source, len(made.actions), progress.last.violations)

@@ -68,6 +68,8 @@ class Tally:
                 if event.state == "stopped" != self._states.get(event.id):
                     self.stops += 1
                 self._states[event.id] = event.state
+                if event.state == "done":
+                    del self._states[event.id]
             case ViolationLine():
                 self.violations.append(f"{event.invariant}: {event.detail}")
             case _:
@@ -110,7 +112,6 @@ class WorldService:
         self._bins: list[Sample] = list(self._cluster.history())
         self._lock = threading.Lock()
         self._calls = 0
-        self._calling = 0
         self._unplanned = False
         self._unplanned_seconds = 0.0
 
@@ -189,9 +190,9 @@ class WorldService:
         look_seconds = self._quiet_seconds / LOOKS_PER_QUIET
         seen, looks = 0, 0
         while not closing.wait(look_seconds):
-            with self._lock:
-                calls, busy = self._calls, self._calling > 0
-            looks = 0 if busy or calls != seen or calls == 0 else looks + 1
+            with self._lock:  # a call that lasts is waited for, and then it counts
+                calls = self._calls
+            looks = looks + 1 if calls and calls == seen else 0
             seen = calls
             self._unplanned = looks >= LOOKS_PER_QUIET
             if self._unplanned:
@@ -201,14 +202,10 @@ class WorldService:
 
     def _heard(self, do: Callable[[], _T]) -> _T:
         """Carry a planner's call out, and count it."""
-        self._calling += 1
-        try:
-            with self._lock:
-                self._calls += 1
-                self._unplanned = False
-                return do()
-        finally:
-            self._calling -= 1
+        with self._lock:
+            self._calls += 1
+            self._unplanned = False
+            return do()
 
     def _bins_after(self, cursor: int) -> Bins:
         self._bins.extend(self._cluster.samples())

@@ -57,9 +57,7 @@ def test_missing_rows_become_invalid_bins(tmp_path: Path) -> None:
         (["0,0,0,0,1", "60,1,1,1,0"], "column requests: no valid bin has any"),
     ],
 )
-def test_a_bad_file_is_refused_where_it_is_bad(
-    tmp_path: Path, rows: list[str], words: str
-) -> None:
+def test_a_bad_file_is_refused_where_it_is_bad(tmp_path: Path, rows: list[str], words: str) -> None:
     with pytest.raises(DemandError) as caught:
         loaded(tmp_path, *rows)
     assert str(caught.value).startswith(str(tmp_path / "demand.csv"))

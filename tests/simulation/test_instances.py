@@ -1,4 +1,4 @@
-"""Instances as published by seed, what must hold in any of them, and the reference solve on them."""
+"""Instances as published by seed, what must hold in any of them, and the reference solve."""
 
 from collections import Counter
 
@@ -52,12 +52,16 @@ fleets = st.builds(
 )
 
 
+def all_held(instance: Instance) -> list[tuple[Piece, ...]]:
+    return [group.pieces for group in instance.groups] + [gang.pieces for gang in instance.gangs]
+
+
 @given(fleets)
 @settings(max_examples=30, deadline=None)
 def test_every_gpu_is_free_or_held_once(instance: Instance) -> None:
     held = Counter[int]()
-    for holder in (*instance.groups, *instance.gangs):
-        for piece in holder.pieces:
+    for pieces in all_held(instance):
+        for piece in pieces:
             held[piece.node] += piece.gpus
     assert min(instance.free_gpus) >= 0
     assert all(free + held[node] == GPUS_PER_NODE for node, free in enumerate(instance.free_gpus))
@@ -71,8 +75,8 @@ def test_holders_are_whole_and_inside_one_leaf_they_may_use(instance: Instance) 
     assert [leaf for pod in instance.spine_pods for leaf in pod] == list(
         range(len(instance.leaf_models))
     )
-    for holder in (*instance.groups, *instance.gangs):
-        assert len({leaf_of[piece.node] for piece in holder.pieces}) == 1
+    for pieces in all_held(instance):
+        assert len({leaf_of[piece.node] for piece in pieces}) == 1
     for group in instance.groups:
         service = instance.services[group.service]
         assert instance.leaf_models[leaf_of[group.pieces[0].node]] in service.gpu_models
@@ -187,6 +191,9 @@ def fleet(
             0,
             3.0,
             id="slots-gained-are-rounded-down",
+        ),
+        pytest.param(
+            fleet(((1,),), service(2, 2), gang(0, 0.9, (0, 3))), 0, 3.0, id="free-and-gained-join"
         ),
         pytest.param(
             fleet(((0, 0),), service(4, 4), gang(0, 0.9, (0, 4), (1, 4)), gang(1, 0.4, (1, 4))),

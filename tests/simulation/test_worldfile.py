@@ -88,7 +88,10 @@ def test_an_own_file_holds_only_what_differs(tmp_path: Path) -> None:
             "version: 1\nengines: {qwen3-32b: {speeds: {H100-SXM-80GB: {prefill: [[9, 1], [9, 1]]}}}}",
             ["engines.qwen3-32b.speeds.H100-SXM-80GB: ", "prompt lengths must rise"],
         ),
-        ("version: 1\nmodels: {x: {engine: gpt}}", ["models.x.engine: no engine 'gpt'; known: qwen"]),
+        (
+            "version: 1\nmodels: {x: {engine: gpt}}",
+            ["models.x.engine: no engine 'gpt'; known: qwen"],
+        ),
         ("version: 1\nmodels: {default: null}", ["models.default: "]),
         ("version: 1\nengines: null", ["engines: "]),
         ("[1, 2]", ["must be a mapping"]),
