@@ -6,7 +6,7 @@ result differs from what was stored. Nothing listed means that the plan follows 
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -34,7 +34,7 @@ class Difference(msgspec.Struct, frozen=True):
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """`tidal.replay/1`."""
 
-    schema: str = "tidal.replay/1"
+    schema: Literal["tidal.replay/1"] = "tidal.replay/1"
     tick: int
     now_seconds: float
     effort: str

@@ -136,6 +136,8 @@ class _Bench(msgspec.Struct, frozen=True):
     """Node -> GPUs of binds that the standing does not show."""
     mine: frozenset[str]
     """Nodes of slots that are open to this pod; empty where it has none."""
+    elsewhere: str
+    """Why a pod with slots may take no other node."""
     held: dict[str, list[Slot]]
     """Node -> slots that are kept for others."""
     leaf: tuple[str, ...] | None
@@ -160,6 +162,7 @@ def _bench(index: Index, binds: Sequence[Bind], ask: PodAsk, now_seconds: float)
         ask=ask,
         taken=_taken(index, others),
         mine=frozenset(slot.node for slot in mine) if mode == "plan" else frozenset(),
+        elsewhere=f"other nodes are reserved for {ask.owner}, and this pod waits for those",
         held=held,
         leaf=_leaf(index, siblings),
     )
@@ -202,6 +205,8 @@ def _refusal(bench: _Bench, name: str, freed: int | None = None) -> str:
     out count as free where kube-scheduler vouches for them: on the pod's own slots, and on the
     node that was emptied for it.
     """
+    if bench.mine and name not in bench.mine:
+        return bench.elsewhere
     place, ask = bench.index.places.get(name), bench.ask
     if place is None:
         return UNKNOWN if bench.mode == "plan" else ""
@@ -212,16 +217,10 @@ def _refusal(bench: _Bench, name: str, freed: int | None = None) -> str:
     free = place.free - bench.taken.get(name, 0)
     if bench.mine:
         coming = place.releasing if freed is None else freed
-        return _slot_refusal(bench, name, free + coming)
+        return "" if free + coming >= ask.gpus else RELEASING
     if freed is None:
         freed = _vouched(bench, name)
     return _common_refusal(bench, place, free + freed)
-
-
-def _slot_refusal(bench: _Bench, name: str, free: int) -> str:
-    if name not in bench.mine:
-        return f"other nodes are reserved for {bench.ask.owner}, and this pod waits for those"
-    return "" if free >= bench.ask.gpus else RELEASING
 
 
 def _common_refusal(bench: _Bench, place: Place, free: int) -> str:

@@ -17,7 +17,7 @@ import msgspec
 
 from scheduler.planning.snapshot import Snapshot
 from scheduler.planning.standing import GROUP_ANNOTATION, OWNER_ANNOTATION
-from scheduler.simulation.pods import PodAsk
+from scheduler.planning.standing import PodAsk
 
 TIMEOUT_SECONDS = 1.0
 """`httpTimeout` of the shipped kube-scheduler configuration."""
@@ -144,7 +144,6 @@ class ExtenderPlacer:
         free = {node.name: node.free_gpus for node in seen.nodes}
         self.by_default += 1
         return min(feasible, key=lambda name: (-free[name], name))
-
 
 
 def _is_gang(seen: Snapshot, owner: str) -> bool:

@@ -156,7 +156,8 @@ def generate(
     services = draw.services()
     groups = draw.groups(services, online)
     gangs = draw.departed(draw.gangs(), occupancy)
-    wanted = draw.event(Counter(group.service for group in groups), growth)
+    running = Counter(group.service for group in groups)
+    wanted = draw.event([running[number] for number in range(len(services))], growth)
     waiting = draw.pending(pending)
     return Instance(
         leaf_nodes=draw.leaf_nodes,
@@ -271,17 +272,18 @@ class _Draw:
             free += gang.gpus
         return tuple(left.values())
 
-    def event(self, running: Counter[int], growth: float) -> tuple[int, ...]:
-        """Further groups wanted per service: the growth, rounded up or down by chance."""
-        count = max(3, min(64, self.nodes // 16))
-        chances = self.random.random(count)
-        wanted = [floor(growth * running[v] + chances[v]) for v in range(count)]
+    def event(self, running: list[int], growth: float) -> tuple[int, ...]:
+        """Return further groups wanted per service: the growth, rounded up or down by chance."""
+        chances = self.random.random(len(running))
+        wanted = [
+            floor(growth * groups + chance) for groups, chance in zip(running, chances, strict=True)
+        ]
         if not any(wanted):
-            wanted[max(range(count), key=lambda v: (running[v], -v))] = 1
+            wanted[running.index(max(running))] = 1
         return tuple(wanted)
 
     def pending(self, share: float) -> tuple[PendingGangs, ...]:
-        """Waiting gangs until their sizes sum to the share; the largest fits the least leaf."""
+        """Return waiting gangs that sum to the share; the least leaf has room for the largest."""
         counts: Counter[tuple[int, int]] = Counter()
         gpus, target = 0, self._gpus(share)
         while gpus < target:

@@ -15,8 +15,7 @@ from scheduler.daemon.tick import Shell, first, next_tick_seconds, tick
 from scheduler.planning.actions import Plan
 from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Snapshot
-from scheduler.planning.standing import PodAsk as Asked
-from scheduler.planning.standing import standing_of
+from scheduler.planning.standing import PodAsk, standing_of
 from scheduler.ports import Tick, WorldEndedError
 from scheduler.simulation.bound import SLOT_SECONDS, totals
 from scheduler.simulation.capacity import ROLES, tokens_per_second
@@ -28,7 +27,6 @@ from scheduler.simulation.demandfile import Trace
 from scheduler.simulation.events import Sink, tee
 from scheduler.simulation.faults import Fault, shifted
 from scheduler.simulation.jobs import DrawnJobs, JobSource, JobSpec, ListedJobs
-from scheduler.simulation.pods import PodAsk
 from scheduler.simulation.score import Figures, Score
 from scheduler.simulation.startpolicy import mean_lengths, start_policy
 from scheduler.simulation.worldfile import World
@@ -65,6 +63,17 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         )
         return shifted(made, self.faults)
 
+    def check(self) -> None:
+        """Raise ValueError, naming the option, where no run could be made of this."""
+        self.demand(0)
+        policy = self.policy_for(0)
+        for model in self.traces:
+            for role in ROLES:
+                if policy.role(f"{model}/{role}") is None:
+                    raise ValueError(
+                        f"--policy: models.{model}.roles.{role} is missing, and {model} has demand"
+                    )
+
     def policy_for(self, seed: int) -> Policy:
         """Return the policy given, or the start policy of the seed."""
         given = self.policy
@@ -99,20 +108,12 @@ class ViewPlacer:
         if self._view.standing is None:
             return None
         now = self.now()
-        ask = Asked(
-            uid=pod.uid,
-            name=pod.name,
-            owner=pod.owner,
-            group=pod.group,
-            gpus=pod.gpus,
-            priority=pod.priority,
-        )
-        passed = self._view.filter(ask, feasible, now).passed
+        passed = self._view.filter(pod, feasible, now).passed
         if not passed:
             return None
-        scores = self._view.prioritise(ask, passed, now)
+        scores = self._view.prioritise(pod, passed, now)
         chosen = min(scores, key=lambda item: (-item[1], item[0]))[0]
-        self._view.bound(ask, chosen, now)
+        self._view.bound(pod, chosen, now)
         return chosen
 
 

@@ -136,9 +136,7 @@ class _Server(ThreadingHTTPServer):
             traceback.print_exc()
 
 
-def _child(
-    pipe: Connection, setup: Setup, seed: int, events: Path, quiet_seconds: float
-) -> None:
+def _child(pipe: Connection, setup: Setup, seed: int, events: Path, quiet_seconds: float) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's Ctrl-C closes the pipe
     closing = threading.Event()
 
@@ -154,9 +152,7 @@ def _child(
         serve(service, lambda url: pipe.send_bytes(url.encode()), closing)
 
 
-def _handler(
-    service: WorldService, closing: threading.Event
-) -> type[BaseHTTPRequestHandler]:
+def _handler(service: WorldService, closing: threading.Event) -> type[BaseHTTPRequestHandler]:
     """Return the class whose instances answer one connection each."""
     calls = _calls(service)
 

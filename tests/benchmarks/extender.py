@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import os
 import random
-import resource
 import signal
 import sys
 import time
@@ -35,6 +34,7 @@ from scheduler.planning.actions import Plan, StopJob
 from scheduler.planning.policy import parse
 from scheduler.planning.snapshot import Job, Pod, Reservation, Snapshot
 from scheduler.planning.standing import OWNER_ANNOTATION, Standing, standing_of
+from scheduler.simulation import reference
 
 SCHEMA = "tidal.extender/1"
 SEED = 0
@@ -296,13 +296,12 @@ def record(verb: str, nodes: int, calls: list[Call]) -> dict[str, Any]:
 
 def document(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, and return the whole document."""
-    started = time.perf_counter()
+    since = reference.start()
     calls = measure(options.nodes, options.concurrency, options.calls)
     groups: dict[tuple[str, bool], list[Call]] = {}
     for call in calls:
         groups.setdefault((call.verb, call.planning), []).append(call)
     records = [record(verb, options.nodes, group) for (verb, _), group in groups.items()]
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {
         "schema": SCHEMA,
         "inputs": {
@@ -315,13 +314,7 @@ def document(options: argparse.Namespace) -> dict[str, Any]:
             {"verb": one["verb"], "planning": one["planning"], "errors": one["errors"]}
             for one in records
         ],
-        "timing": {
-            "wall_seconds": time.perf_counter() - started,
-            "cpu_seconds": sum(usage.ru_utime + usage.ru_stime for usage in usages),
-            "cores": len(os.sched_getaffinity(0)),
-            "peak_rss_mib": max(usage.ru_maxrss for usage in usages) / 1024,
-            "records": records,
-        },
+        "timing": {**msgspec.structs.asdict(reference.machine(since)), "records": records},
     }
 
 

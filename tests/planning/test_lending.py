@@ -1,5 +1,6 @@
 """Loans: what lasts, until when, and what a job is worth that will be recalled."""
 
+import msgspec
 import pytest
 
 from scheduler.planning.holdings import holdings
@@ -47,7 +48,8 @@ def test_a_loan_returns_when_the_tide_comes(remaining: float, expected: float) -
 def test_a_recalled_run_is_worth_what_it_saves(
     changes: dict[str, object], lasts: float, percent: int
 ) -> None:
-    assert kept_percent(job("a", **changes), lasts, policy()) == percent
+    run = msgspec.structs.replace(job("a"), **changes)
+    assert kept_percent(run, lasts, policy()) == percent
 
 
 def test_paused_queues_wait_and_priority_goes_first() -> None:

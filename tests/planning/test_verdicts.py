@@ -146,6 +146,15 @@ def test_a_bind_from_before_the_reservation_does_not_fill_it() -> None:
     assert verdict(one, ask(4, "chat/decode"), names="ab").passed == ("a",)
 
 
+def test_a_pod_larger_than_a_part_does_not_fill_it() -> None:
+    one = standing(place("a", 8), place("b", 8), reservations=(held("j", ("a", 4), ("b", 8)),))
+    large = bind("p1", "j", "a", 8, group="j")
+    assert verdict(one, ask(8, "j", group="j"), large, names="ab").passed == ("b",)
+    assert verdict(one, ask(4, "j", group="j"), large, names="ab").refused == {
+        "a": verdicts.RELEASING
+    }
+
+
 def test_siblings_stay_with_their_reservation() -> None:
     two = (
         held("chat/decode", ("a", 8), ("b", 8)),
@@ -249,8 +258,8 @@ def scores(one: Standing, wanted: PodAsk, names: str) -> dict[str, int]:
 
 
 def test_best_fit_wins_and_ties_go_by_name() -> None:
-    one = standing(place("a", 8), place("b", 4), place("c", 4), place("d", 6))
-    assert scores(one, ask(4), "dcbax") == {"d": 8, "c": 9, "b": 10, "a": 6, "x": 0}
+    one = standing(place("a", 8), place("b", 4), place("c", 4), place("d", 6), place("e", 2))
+    assert scores(one, ask(4), "edcbax") == {"e": 0, "d": 8, "c": 9, "b": 10, "a": 6, "x": 0}
 
 
 def test_best_fit_counts_what_is_kept_for_others() -> None:
@@ -422,6 +431,20 @@ def test_a_view_remembers_a_bind_until_snapshot_and_plan_have_seen_it() -> None:
     assert view.filter(ask(4), ("a",), NOW + 30).passed == ("a",)
 
 
+def test_a_bind_fills_its_slot_until_a_plan_has_seen_it() -> None:
+    view = View()
+    one = standing(place("a", 8), reservations=(held("chat/decode", ("a", 4)),))
+    view.publish(one)
+    view.bound(ask(4, "chat/decode", uid="p1"), "a", NOW + 1)
+    observed = msgspec.structs.replace(
+        one, nodes=(place("a", 4),), now_seconds=NOW + 15, seen=("p1",)
+    )
+    view.publish(observed)
+    assert view.filter(ask(4), ("a",), NOW + 15).passed == ("a",)
+    view.publish(msgspec.structs.replace(observed, planned_at_seconds=NOW + 15))
+    assert view.filter(ask(4), ("a",), NOW + 15).passed == ()
+
+
 def test_a_view_forgets_a_bind_that_never_shows() -> None:
     view = View()
     one = standing(place("a", 4))
@@ -440,7 +463,7 @@ def test_of_two_pods_that_passed_filter_one_may_claim() -> None:
     assert view.claim(ask(4, uid="p1"), "a", NOW) == ""
     assert view.claim(ask(4, uid="p2"), "a", NOW) == verdicts.FULL
     view.release("p1")
-    assert view.claim(ask(4, uid="p2"), "a", NOW) == ""
+    assert view.claim(ask(4, uid="p3"), "a", NOW) == ""
 
 
 # ---- properties ----------------------------------------------------------------------------------

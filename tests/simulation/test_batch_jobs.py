@@ -103,7 +103,7 @@ def test_a_csv_and_a_yaml_say_the_same(tmp_path: Path) -> None:
     [
         ({"gpus_per_pod": 0}, "0.gpus_per_pod: "),
         ({"gpus_per_pod": 9}, "0.pods: no leaf holds 1 pods of 9 GPUs"),
-        ({"pods": 99}, "no leaf holds 99 pods"),
+        ({"pods": 200}, "no leaf holds 200 pods"),
         ({"duration_seconds": -1}, "0.duration_seconds: "),
         ({"colour": "red"}, "0.colour: "),
         ({"min_pods": 3, "pods": 2}, "min_pods <= pods <= max_pods"),

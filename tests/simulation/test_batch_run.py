@@ -159,9 +159,7 @@ def test_speed_is_proportional_to_pods() -> None:
 
 
 def test_a_shrunken_job_still_writes_its_checkpoint_before_it_is_done() -> None:
-    spec = msgspec.structs.replace(
-        WRITES, pods=2, max_pods=2, checkpoint_interval_seconds=1500.0
-    )
+    spec = msgspec.structs.replace(WRITES, pods=2, max_pods=2, checkpoint_interval_seconds=1500.0)
     run = begun(spec)  # would be done at 1010, before its first checkpoint
     run.resize(1, 10.0)
     assert at(run, 1511.0)[0] == "writing"

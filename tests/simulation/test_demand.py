@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.simulation.capacity import ROLES
-from scheduler.simulation.demandfile import COUNTS, DemandError
+from scheduler.simulation.demand import Demand
+from scheduler.simulation.demandfile import COUNTS, DemandError, Floats, Trace
 from scheduler.simulation.generated import generate
 from scheduler.simulation.scale import gpu_needs, per_gpu
 from scheduler.simulation.worldfile import World, load_world
 from tests.fixtures.demands import H100, H200, run, trace
 
 WORLD = load_world()
-RATES = st.lists(st.floats(0, 50), min_size=2, max_size=6).filter(any)
+RATES = st.lists(st.just(0.0) | st.floats(0.01, 50), min_size=2, max_size=6).filter(any)
 
 
 def quiet(**noise: float) -> World:
@@ -128,7 +129,10 @@ def test_a_model_draws_the_same_whatever_runs_beside_it() -> None:
     assert other.models["a"].requests.tobytes() != alone.models["a"].requests.tobytes()
 
 
-def fleet_needs(demand: Any, traces: dict[str, Any], gpus: dict[str, int]) -> dict[str, Any]:
+def fleet_needs(
+    demand: Demand, traces: dict[str, Trace], gpus: dict[str, int]
+) -> dict[str, Floats]:
+    """GPUs that each model needs in each window."""
     span = (0.0, min(one.end_seconds for one in traces.values()))
     return {
         model: demand.factors[model] * gpu_needs(WORLD, model, one, span, gpus)
@@ -142,7 +146,7 @@ def test_the_peak_takes_its_share_of_all_gpus(shares: dict[str, float]) -> None:
     traces = {model: generate(model, 1, 1) for model in ("chat", "code", "reason")}
     demand = run(WORLD, traces, gpus=gpus, peak_share=0.6, shares=shares)
     needs = fleet_needs(demand, traces, gpus)
-    fleet = sum(needs.values())
+    fleet = np.sum(list(needs.values()), axis=0)
     assert fleet.max() == pytest.approx(0.6 * 64)
     for model, share in shares.items():
         assert needs[model][fleet.argmax()] / fleet.max() == pytest.approx(share)
@@ -153,7 +157,8 @@ def test_the_peak_takes_its_share_of_all_gpus(shares: dict[str, float]) -> None:
 def test_shares_that_no_window_allows_still_keep_the_peak() -> None:
     traces = {"a": trace([9.0, 1, 1, 1]), "b": trace([1.0, 1, 1, 9])}
     demand = run(WORLD, traces, peak_share=0.6, shares={"a": 0.5})
-    fleet = sum(fleet_needs(demand, traces, {H100: 32, H200: 32}).values())
+    needs = fleet_needs(demand, traces, {H100: 32, H200: 32})
+    fleet = np.sum(list(needs.values()), axis=0)
     assert fleet.max() == pytest.approx(0.6 * 64)
 
 

@@ -80,17 +80,16 @@ def test_an_own_file_holds_only_what_differs(tmp_path: Path) -> None:
             ["batch: ", "must sum to 1"],
         ),
         (
-            "version: 1\nbatch: {tenants: "
-            "[{name: a, weight: 1, share: .5}, {name: a, weight: 1, share: .5}]}",
+            "version: 1\nbatch: {tenants: [&a {name: a, weight: 1, share: .5}, *a]}",
             ["batch: ", "names must differ"],
         ),
         (
-            "version: 1\nengines: {qwen3-32b: {speeds: {H100-SXM-80GB: {prefill: [[9, 1], [9, 1]]}}}}",
-            ["engines.qwen3-32b.speeds.H100-SXM-80GB: ", "prompt lengths must rise"],
+            "version: 1\nengines: {llama-8b: {speeds: {H100-SXM-80GB: {prefill: [[9,1],[9,1]]}}}}",
+            ["engines.llama-8b.speeds.H100-SXM-80GB: ", "prompt lengths must rise"],
         ),
         (
             "version: 1\nmodels: {x: {engine: gpt}}",
-            ["models.x.engine: no engine 'gpt'; known: qwen"],
+            ["models.x.engine: no engine 'gpt'; known"],
         ),
         ("version: 1\nmodels: {default: null}", ["models.default: "]),
         ("version: 1\nengines: null", ["engines: "]),
@@ -115,5 +114,5 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WorldError, match="nowhere.yaml"):
+    with pytest.raises(WorldError, match=r"nowhere\.yaml"):
         load_world(tmp_path / "nowhere.yaml")

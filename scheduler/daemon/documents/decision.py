@@ -14,7 +14,6 @@ def decision(tick: Tick) -> Decision:
     """Return `tidal.plan/1`."""
     planned = tick.plan
     return Decision(
-        schema="tidal.plan/1",
         tick=tick.number,
         now_seconds=tick.snapshot.now_seconds,
         mode=Policy.model_validate_json(tick.policy).mode,

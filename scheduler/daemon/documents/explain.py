@@ -94,7 +94,6 @@ def _touched(action: Action) -> tuple[str, ...]:
 
 def _head(tick: Tick, kind: str, name: str, sentence: str) -> Explanation:
     return Explanation(
-        schema="tidal.explain/1",
         tick=tick.number,
         now_seconds=tick.snapshot.now_seconds,
         object=name,
@@ -131,8 +130,8 @@ def _role_facts(role: Role) -> tuple[Fact, ...]:
         Fact("role", role.role),
         Fact("kind", role.kind),
         Fact("replicas", role.replicas),
-        Fact("pods per replica", role.pods_per_replica),
-        Fact("GPUs per pod", role.gpus_per_pod),
+        Fact("pods_per_replica", role.pods_per_replica),
+        Fact("gpus_per_pod", role.gpus_per_pod),
     )
 
 
@@ -158,13 +157,13 @@ def _replica(tick: Tick, name: str) -> Explanation:
 def _replica_facts(replica: Replica, now_seconds: float) -> tuple[Fact, ...]:
     facts = [
         Fact("role", replica.role),
-        Fact("GPU model", replica.gpu_model or "none yet"),
+        Fact("gpu_model", replica.gpu_model or "none yet"),
         Fact("tier", replica.tier),
         Fact("pods", len(replica.pods)),
-        Fact("age seconds", now_seconds - replica.created_seconds),
+        Fact("age_seconds", now_seconds - replica.created_seconds),
     ]
     if replica.ready_seconds is not None:
-        facts.append(Fact("ready for seconds", now_seconds - replica.ready_seconds))
+        facts.append(Fact("ready_seconds", now_seconds - replica.ready_seconds))
     return tuple(facts)
 
 
@@ -185,7 +184,7 @@ def _node(tick: Tick, name: str) -> Explanation:
 
 def _node_facts(node: Node) -> tuple[Fact, ...]:
     return (
-        Fact("GPU model", node.gpu_model),
+        Fact("gpu_model", node.gpu_model),
         Fact("switches", "/".join(node.switch_path)),
         Fact("resource", node.resource_name),
         Fact("spot", node.spot),
@@ -214,17 +213,17 @@ def _loan(tick: Tick, name: str) -> Explanation:
     job = next((one for one in tick.snapshot.jobs if one.id == loan.job), None)
     return msgspec.structs.replace(
         _head(tick, "loan", name, f"{loan.gpus} GPUs lent to {loan.job}, {due}"),
-        facts=_loan_facts(loan),
+        facts=_loan_facts(loan, tick.snapshot.now_seconds),
         holdings=tuple(Holding(loan.job, *part) for part in (job.parts if job else ())),
     )
 
 
-def _loan_facts(loan: Loan) -> tuple[Fact, ...]:
+def _loan_facts(loan: Loan, now_seconds: float) -> tuple[Fact, ...]:
     return (
         Fact("job", loan.job),
-        Fact("granted at seconds", loan.granted_seconds),
-        Fact("return by seconds", loan.return_by_seconds),
-        Fact("promised P99 seconds", loan.promised_p99_seconds),
+        Fact("age_seconds", now_seconds - loan.granted_seconds),
+        Fact("return_in_seconds", loan.return_by_seconds - now_seconds),
+        Fact("promised_p99_seconds", loan.promised_p99_seconds),
     )
 
 

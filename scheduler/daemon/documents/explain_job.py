@@ -37,15 +37,15 @@ def _facts(tick: Tick, job: Job) -> Iterator[Fact]:
     yield Fact("tenant", job.tenant)
     yield Fact("queue", job.queue)
     yield Fact("pods", job.pods)
-    yield Fact("GPUs per pod", job.gpus_per_pod)
+    yield Fact("gpus_per_pod", job.gpus_per_pod)
     yield Fact("attempt", job.attempt)
-    yield Fact("expected remaining seconds", job.expected_remaining_seconds)
+    yield Fact("expected_remaining_seconds", job.expected_remaining_seconds)
     if job.last_checkpoint_seconds is not None:
-        yield Fact("checkpoint age seconds", now - job.last_checkpoint_seconds)
+        yield Fact("checkpoint_age_seconds", now - job.last_checkpoint_seconds)
     for loan in tick.snapshot.loans:
         if loan.job == job.id:
             yield Fact("loan", loan.id)
-            yield Fact("return in seconds", loan.return_by_seconds - now)
+            yield Fact("return_in_seconds", loan.return_by_seconds - now)
 
 
 def _why_it_waits(tick: Tick, job: Job) -> Iterator[str]:

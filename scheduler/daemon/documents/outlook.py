@@ -14,7 +14,6 @@ def outlook(tick: Tick, model: str) -> Outlook:
     if not mine:
         raise NoSuchError(_unknown(tick, model, sorted({_model(key) for key in forecasts.series})))
     return Outlook(
-        schema="tidal.forecast/1",
         tick=tick.number,
         now_seconds=tick.snapshot.now_seconds,
         model=model,

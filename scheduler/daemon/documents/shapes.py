@@ -4,6 +4,8 @@ Times are seconds on the world's time line, spans end in `_seconds` too and say 
 `every`. Counts of replicas are whole except where thousandths are meant (`_milli`).
 """
 
+from typing import Literal
+
 import msgspec
 
 from forecasting import SeriesForecast
@@ -117,6 +119,7 @@ class ActionLine(msgspec.Struct, frozen=True, kw_only=True):
 class Status(Document, frozen=True, kw_only=True):
     """`tidal.status/1`."""
 
+    schema: Literal["tidal.status/1"] = "tidal.status/1"
     mode: str
     plan_source: str
     plan_age_seconds: float
@@ -139,6 +142,7 @@ class Status(Document, frozen=True, kw_only=True):
 class Outlook(Document, frozen=True, kw_only=True):
     """`tidal.forecast/1`: all series of one model."""
 
+    schema: Literal["tidal.forecast/1"] = "tidal.forecast/1"
     model: str
     issued_at_seconds: float
     bin_seconds: float
@@ -165,6 +169,7 @@ class AnswerLine(msgspec.Struct, frozen=True, kw_only=True):
 class Decision(Document, frozen=True, kw_only=True):
     """`tidal.plan/1`."""
 
+    schema: Literal["tidal.plan/1"] = "tidal.plan/1"
     mode: str
     effort: str
     source: str
@@ -179,7 +184,7 @@ class Decision(Document, frozen=True, kw_only=True):
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """One named value about an object."""
+    """One named value about an object; a float is a span, and its name ends in `_seconds`."""
 
     name: str
     value: str | int | float | bool
@@ -196,6 +201,7 @@ class Holding(msgspec.Struct, frozen=True):
 class Explanation(Document, frozen=True, kw_only=True):
     """`tidal.explain/1`."""
 
+    schema: Literal["tidal.explain/1"] = "tidal.explain/1"
     object: str
     kind: str
     sentence: str
@@ -223,7 +229,7 @@ class TickLine(msgspec.Struct, frozen=True, kw_only=True):
 class Ticks(msgspec.Struct, frozen=True, kw_only=True):
     """`tidal.ticks/1`: a range of the ledger, in order of number."""
 
-    schema: str = "tidal.ticks/1"
+    schema: Literal["tidal.ticks/1"] = "tidal.ticks/1"
     ticks: tuple[TickLine, ...] = ()
 
 

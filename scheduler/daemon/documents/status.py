@@ -32,7 +32,6 @@ def status(tick: Tick, facts: Facts) -> Status:
     gpus = fleet_gpus(tick)
     full = facts.full_plan_seconds
     return Status(
-        schema="tidal.status/1",
         tick=tick.number,
         now_seconds=snapshot.now_seconds,
         mode=policy.mode,

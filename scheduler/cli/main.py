@@ -1,0 +1,71 @@
+"""`scalerctl`: picks the command, runs it, and turns every failure into one line and a status.
+
+0: done; 1: done, and something does not hold; 2: wrong use or bad input; 130: Ctrl-C; 141: the
+reader of stdout went away. Only the module of the command that was named is imported.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module, metadata
+
+from scheduler.cli.terminal import PROGRAM, CommandError, Parser
+
+COMMANDS = ("status", "forecast", "plan", "explain", "policy", "replay")
+"""Modules of this package; each has `add(subparsers)` and sets its handler as `run`."""
+
+FAILED, INTERRUPTED, NO_READER = 2, 130, 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(words)
+    except CommandError as error:
+        for line in error.lines:
+            print(f"{PROGRAM}: {line}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # what is still buffered would fail once more when the interpreter flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
+
+
+def _run(words: Sequence[str]) -> int:
+    parser = _parser(words)
+    try:
+        args = parser.parse_args(words)
+        if args.version:
+            print(f"{PROGRAM} {_version()}")
+            return 0
+        if args.command is None:
+            raise CommandError(f"COMMAND: is missing; one of {', '.join(COMMANDS)}")
+        status: int = args.run(args)
+    except SystemExit:  # argparse ends so after --help
+        status = 0
+    sys.stdout.flush()
+    return status
+
+
+def _parser(words: Sequence[str]) -> Parser:
+    parser = Parser(prog=PROGRAM, description="Look at Tidal, and run it.")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    named = words[0] if words else ""
+    for command in (named,) if named in COMMANDS else COMMANDS:
+        import_module(f"scheduler.cli.{command}").add(subparsers)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version("tidal")
+    except metadata.PackageNotFoundError:
+        raise CommandError("--version: Tidal is not installed here; run 'make install'") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
