@@ -23,10 +23,10 @@ def add(subparsers: Subparsers) -> None:
         help="a role, replica, job, node, loan or reservation; job/NAME says which kind is meant",
     )
     add_server(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(handle=handle)
 
 
-def run(args: argparse.Namespace) -> int:
+def handle(args: argparse.Namespace) -> int:
     """Show the explanation."""
     if not args.object:
         raise CommandError("OBJECT: is empty; name one")

@@ -18,10 +18,10 @@ def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("forecast", help="the forecast of one model")
     parser.add_argument("model", metavar="MODEL", help="a model of the policy")
     add_server(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(handle=handle)
 
 
-def run(args: argparse.Namespace) -> int:
+def handle(args: argparse.Namespace) -> int:
     """Show the forecast."""
     show(args, named("/v1/forecast", args.model), Outlook, tell)
     return 0

@@ -11,8 +11,8 @@ from importlib import import_module, metadata
 
 from scheduler.cli.terminal import PROGRAM, CommandError, Parser
 
-COMMANDS = ("status", "forecast", "plan", "explain", "policy", "replay")
-"""Modules of this package; each has `add(subparsers)` and sets its handler as `run`."""
+COMMANDS = ("status", "forecast", "plan", "explain", "policy", "replay", "simulate")
+"""Modules of this package; each has `add(subparsers)`, and sets `handle`: arguments to status."""
 
 FAILED, INTERRUPTED, NO_READER = 2, 130, 141
 
@@ -22,16 +22,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(words)
-    except CommandError as error:
-        for line in error.lines:
-            print(f"{PROGRAM}: {line}", file=sys.stderr)
-        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         # what is still buffered would fail once more when the interpreter flushes at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
+    except (ValueError, OSError) as error:  # what bad input raises; anything else is a defect
+        for line in _lines(error):
+            print(f"{PROGRAM}: {line}", file=sys.stderr)
+        return FAILED
+
+
+def _lines(error: ValueError | OSError) -> tuple[str, ...]:
+    """Return one line per thing that is wrong; errors that hold several say so in `errors`."""
+    several = getattr(error, "errors", ())
+    if isinstance(several, tuple) and several:
+        return several
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return (f"{error.filename}: {error.strerror}",)
+    return (" ".join(str(error).split()),)
 
 
 def _run(words: Sequence[str]) -> int:
@@ -43,7 +53,7 @@ def _run(words: Sequence[str]) -> int:
             return 0
         if args.command is None:
             raise CommandError(f"COMMAND: is missing; one of {', '.join(COMMANDS)}")
-        status: int = args.run(args)
+        status: int = args.handle(args)
     except SystemExit:  # argparse ends so after --help
         status = 0
     sys.stdout.flush()

@@ -20,10 +20,10 @@ def add(subparsers: Subparsers) -> None:
     """Register the command."""
     parser = subparsers.add_parser("plan", help="the last plan, with the reason of every step")
     add_server(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(handle=handle)
 
 
-def run(args: argparse.Namespace) -> int:
+def handle(args: argparse.Namespace) -> int:
     """Show the plan."""
     show(args, "/v1/plan", Decision, tell)
     return 0

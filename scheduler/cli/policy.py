@@ -31,10 +31,10 @@ def add(subparsers: Subparsers) -> None:
         "file", metavar="FILE", type=Path, help="a policy, or a ConfigMap that carries one"
     )
     add_output(check)
-    check.set_defaults(run=run)
+    check.set_defaults(handle=handle)
 
 
-def run(args: argparse.Namespace) -> int:
+def handle(args: argparse.Namespace) -> int:
     """Read the file; show the policy with all defaults filled in."""
     try:
         policy = read_policy(args.file)

@@ -41,10 +41,10 @@ def add(subparsers: Subparsers) -> None:
         "--ledger", metavar="FILE", type=Path, help="read this ledger instead of asking a daemon"
     )
     add_server(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(handle=handle)
 
 
-def run(args: argparse.Namespace) -> int:
+def handle(args: argparse.Namespace) -> int:
     """Replay one tick and show what differs."""
     if args.ledger is None:
         replayed = show(args, f"/v1/replay/{args.tick}", Replay, tell)
@@ -61,10 +61,10 @@ def tell(replayed: Replay) -> Iterator[Table | Text]:
     """Yield the verdict, then each refusal and difference."""
     tick = f"tick {replayed.tick} ({replayed.effort}, plan {replayed.source})"
     if replayed.faithful:
-        packings = f"{replayed.packings} packings verified"
-        yield Text(f"{tick}: {packings}, nothing differs", words.GOOD)
+        verified = f"packings verified: {replayed.packings}"
+        yield Text(f"{tick}: nothing differs; {verified}", words.GOOD)
         return
-    counts = f"{len(replayed.refused)} packings wrong, {len(replayed.differences)} values differ"
+    counts = f"wrong packings: {len(replayed.refused)}, differences: {len(replayed.differences)}"
     yield Text(f"{tick}: {counts}", words.BAD)
     if replayed.refused:
         yield Text("\n".join(replayed.refused))
@@ -90,8 +90,10 @@ def _stored(path: Path, number: int) -> Tick:
         with open_ledger(path) as ledger:
             return ledger.tick(number)
     except LookupError as error:
-        raise CommandError(f"TICK: {error}") from None
-    except (LedgerFormatError, sqlite3.Error) as error:
-        raise CommandError(f"--ledger: {error}; name a daemon's ledger") from None
+        raise CommandError(str(error)) from None
+    except LedgerFormatError as error:
+        raise CommandError(f"--ledger: {error}") from None
+    except sqlite3.Error as error:
+        raise CommandError(f"--ledger: {path}: {error}; name a daemon's ledger") from None
     except (msgspec.MsgspecError, zlib.error) as error:
         raise CommandError(f"--ledger: tick {number} cannot be read: {error}") from None

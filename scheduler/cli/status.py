@@ -31,10 +31,10 @@ def add(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser("status", help="is all well, and where does every GPU go")
     parser.add_argument("-w", "--watch", action="store_true", help="repeat until Ctrl-C")
     add_server(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(handle=handle)
 
 
-def run(args: argparse.Namespace) -> int:
+def handle(args: argparse.Namespace) -> int:
     """Show the status once, or again and again."""
     if args.watch and args.output != "table":
         raise CommandError("--watch: repeats a table; leave it or -o out")

@@ -25,13 +25,13 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - i
 Cell = str | Text
 
 
-class CommandError(Exception):
-    """Wrong use or bad input; each line is `field: what is wrong; fix`. Ends with status 2."""
+class CommandError(ValueError):
+    """Wrong use or bad input; each of `errors` is `field: what is wrong; fix`."""
 
-    def __init__(self, *lines: str) -> None:
+    def __init__(self, *errors: str) -> None:
         """Keep the lines, one per error."""
-        super().__init__("\n".join(lines))
-        self.lines = lines
+        super().__init__("; ".join(errors))
+        self.errors = errors
 
 
 class Parser(argparse.ArgumentParser):

@@ -38,7 +38,7 @@ Quantile = Annotated[float, AfterValidator(_published)]
 class Section(BaseModel):
     """Base of every part: frozen, and strict about its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Cadence(Section):

@@ -50,6 +50,8 @@ class Index(msgspec.Struct, frozen=True):
     seen: frozenset[str]
     victims: dict[str, dict[str, int]]
     """Node -> uid -> GPUs."""
+    free: dict[str, dict[str, int]]
+    """Resource -> node -> free GPUs, of nodes that take pods."""
 
 
 def index_of(standing: Standing) -> Index:
@@ -57,8 +59,13 @@ def index_of(standing: Standing) -> Index:
     victims: dict[str, dict[str, int]] = {}
     for victim in standing.victims:
         victims.setdefault(victim.node, {})[victim.uid] = victim.gpus
+    free: dict[str, dict[str, int]] = {}
+    for place in standing.nodes:
+        if place.schedulable:
+            free.setdefault(place.resource, {})[place.name] = place.free
     return Index(
         standing=standing,
+        free=free,
         places={place.name: place for place in standing.nodes},
         seen=frozenset(standing.seen),
         victims=victims,
@@ -81,8 +88,7 @@ def filter_nodes(
     if mode == "open" or ask.gpus == 0:
         return FilterVerdict(tuple(names))
     bench = _bench(index, binds, ask, now_seconds)
-    reasons = ((name, _refusal(bench, name)) for name in names)
-    refused = {name: reason for name, reason in reasons if reason}
+    refused = _refusals(bench, names)
     return FilterVerdict(tuple(name for name in names if name not in refused), refused)
 
 
@@ -94,7 +100,7 @@ def prioritise(
     left = {name: _left(bench, name) for name in names}
     known = [(gpus, name) for name, gpus in left.items() if gpus is not None]
     winner = min(known)[1] if known else ""
-    return tuple((name, BEST_SCORE if name == winner else _score(left[name])) for name in names)
+    return tuple([(name, BEST_SCORE if name == winner else _score(left[name])) for name in names])
 
 
 def preempt(
@@ -140,6 +146,8 @@ class _Bench(msgspec.Struct, frozen=True):
     """Why a pod with slots may take no other node."""
     held: dict[str, list[Slot]]
     """Node -> slots that are kept for others."""
+    kept: dict[str, int]
+    """Node -> GPUs of those slots."""
     leaf: tuple[str, ...] | None
     """Leaf of the group's bound pods, for a pod without slots."""
 
@@ -164,6 +172,7 @@ def _bench(index: Index, binds: Sequence[Bind], ask: PodAsk, now_seconds: float)
         mine=frozenset(slot.node for slot in mine) if mode == "plan" else frozenset(),
         elsewhere=f"other nodes are reserved for {ask.owner}, and this pod waits for those",
         held=held,
+        kept={node: sum(slot.gpus for slot in each) for node, each in held.items()},
         leaf=_leaf(index, siblings),
     )
 
@@ -198,6 +207,23 @@ def _leaf(index: Index, siblings: Sequence[str]) -> tuple[str, ...] | None:
     return min(leaves, default=None)
 
 
+def _refusals(bench: _Bench, names: Sequence[str]) -> dict[str, str]:
+    """Return name -> reason; on a node of which nobody holds or took a part, free GPUs decide."""
+    plain: dict[str, int] = {}
+    if bench.leaf is None and not bench.mine:
+        plain = bench.index.free.get(bench.ask.resource, {})
+    special = {*bench.taken, *bench.held, bench.ask.nominated}
+    refused = {}
+    for name in names:
+        if name in special or name not in plain:
+            reason = _refusal(bench, name)
+        else:
+            reason = "" if plain[name] >= bench.ask.gpus else FULL
+        if reason:
+            refused[name] = reason
+    return refused
+
+
 def _refusal(bench: _Bench, name: str, freed: int | None = None) -> str:
     """Return why the pod may not take the node, or nothing.
 
@@ -228,8 +254,8 @@ def _common_refusal(bench: _Bench, place: Place, free: int) -> str:
         return FULL
     if bench.leaf is not None and place.leaf != bench.leaf:
         return OTHER_LEAF
-    held = bench.held.get(place.name, ())
-    if free - sum(slot.gpus for slot in held) < bench.ask.gpus:
+    if free - bench.kept.get(place.name, 0) < bench.ask.gpus:
+        held = bench.held[place.name]
         first = min(held, key=lambda slot: (slot.owner, slot.expires_seconds))
         until = _clock_face(first.expires_seconds)
         return f"reserved for {first.owner} until {until}; this pod waits for a plan"
@@ -258,9 +284,8 @@ def _left(bench: _Bench, name: str) -> int | None:
     place = bench.index.places.get(name)
     if place is None:
         return None
-    held = sum(slot.gpus for slot in bench.held.get(name, ()))
     free = place.free + place.releasing - bench.taken.get(name, 0)
-    left = free - held - bench.ask.gpus
+    left = free - bench.kept.get(name, 0) - bench.ask.gpus
     return left if left >= 0 else None
 
 

@@ -164,12 +164,3 @@ def tee(*sinks: Sink) -> Sink:
             sink(event)
 
     return give
-
-
-def decode(line: bytes | str) -> Event:
-    """Return the event of one line; raise `msgspec.ValidationError` where it is none."""
-    event: Event = _DECODER.decode(line)
-    return event
-
-
-_DECODER: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)

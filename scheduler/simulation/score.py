@@ -15,7 +15,6 @@ where the stream leaves a choice:
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
 
 import msgspec
 import numpy as np
@@ -287,14 +286,6 @@ class Score:
         if self._scaled_at.get(key) != event.t:
             self._scaled_at[key] = event.t
             self._count("scale_changes", event.t)
-
-
-def score(events: Iterable[Event], step_seconds: float, end_seconds: float) -> Figures:
-    """Return the figures of a whole stream."""
-    fold = Score(step_seconds, end_seconds)
-    for event in events:
-        fold(event)
-    return fold.figures()
 
 
 def _retired(event: ReplicaLine, before: _Replica) -> bool:

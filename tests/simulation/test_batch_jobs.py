@@ -76,10 +76,12 @@ def written(tmp_path: Path, name: str, text: str) -> Path:
     return path
 
 
-CSV = """id,tenant,gpus_per_pod,pods,submitted_seconds,duration_seconds,gpu_models,writes_on_notice,checkpoint_interval_seconds
-b,x,8,2,60,3600,H100-SXM-80GB;H200-SXM-141GB,true,600
-a,x,1,,-30,10,,,
-"""
+CSV = (
+    "id,tenant,gpus_per_pod,pods,submitted_seconds,duration_seconds,gpu_models,"
+    "writes_on_notice,checkpoint_interval_seconds\n"
+    "b,x,8,2,60,3600,H100-SXM-80GB;H200-SXM-141GB,true,600\n"
+    "a,x,1,,-30,10,,,\n"
+)
 
 
 def test_a_csv_and_a_yaml_say_the_same(tmp_path: Path) -> None:

@@ -18,10 +18,9 @@ from scheduler.simulation.events import (
     ReserveLine,
     Slo,
     ViolationLine,
-    decode,
     tee,
 )
-from scheduler.simulation.score import Figures, score
+from scheduler.simulation.score import Figures, Score
 
 STEP = 5.0
 END = 3600.0
@@ -46,7 +45,10 @@ def job(t: float, state: str, gpus: str = "", kept: float = 0.0, lost: float = 0
 
 
 def figures(*events: Event) -> Figures:
-    return score(events, STEP, END)
+    fold = Score(STEP, END)
+    for event in events:
+        fold(event)
+    return fold.figures()
 
 
 def test_online_hours_count_from_bound_to_gone_and_reserved_gpus_with_them() -> None:
@@ -202,5 +204,5 @@ def test_lines_come_back_from_the_file_as_they_went_in() -> None:
     for event in events:
         sink(event)
     lines = file.getvalue().splitlines()
-    assert [decode(line) for line in lines] == events == copy
+    assert [msgspec.json.decode(line, type=Event) for line in lines] == events == copy
     assert lines[0] == b'{"kind":"node","t":-1.5,"id":"n","gpus":8,"ready":true}'

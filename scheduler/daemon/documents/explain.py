@@ -106,7 +106,7 @@ def _role(tick: Tick, name: str) -> Explanation:
     role = next(one for one in tick.snapshot.roles if one.key == name)
     mine = [one for one in tick.snapshot.replicas if one.role == name]
     sizing = next((one for one in tick.plan.sizings if one.role == name), None)
-    wanted = f"wants {sizing.wanted_milli / 1000:.2f}" if sizing else "is not sized by the policy"
+    wanted = f"wanted: {sizing.wanted_milli / 1000:g}" if sizing else "not sized by the policy"
     ready = sum(one.state == "ready" for one in mine)
     held = (Holding(one.id, node, gpus) for one in mine for node, gpus in one.parts)
     kept = (
@@ -116,7 +116,7 @@ def _role(tick: Tick, name: str) -> Explanation:
         for node, gpus in one.parts
     )
     return msgspec.structs.replace(
-        _head(tick, "role", name, f"{name} has {ready} ready replicas and {wanted}"),
+        _head(tick, "role", name, f"{name}: {ready} of {len(mine)} replicas are ready; {wanted}"),
         facts=_role_facts(role),
         holdings=(*held, *kept),
         reasons=sizing.reasons if sizing else (),

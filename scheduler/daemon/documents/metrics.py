@@ -1,6 +1,7 @@
 """The status once more, as OpenMetrics: one prefix, base units, labels where a thing repeats.
 
-In mode `recommend` the desired replica counts are for an HPA or KEDA to act on.
+In mode `recommend` the desired replica counts are for an HPA or KEDA to act on; in mode `off`
+they are left out, so that nobody acts.
 """
 
 from collections.abc import Iterator
@@ -60,6 +61,9 @@ def _world(status: Status) -> Iterator[Family]:
     yield Family("jobs", "Batch jobs by state.", tuple(({"state": k}, v) for k, v in jobs.items()))
     yield _one("lendable_gpus", "GPUs the newest plan could lend.", batch.lendable_gpus)
     yield from _roles(status.roles)
+    if status.mode != "off":
+        desired = tuple(({"role": r.role}, float(r.desired_replicas)) for r in status.roles)
+        yield Family("role_desired_replicas", "Replicas that the plan asks for.", desired)
 
 
 def _roles(roles: tuple[RoleLine, ...]) -> Iterator[Family]:
@@ -70,7 +74,6 @@ def _roles(roles: tuple[RoleLine, ...]) -> Iterator[Family]:
         tuple(({"role": r.role, "state": s}, getattr(r, s)) for r in roles for s in states),
     )
     for name, text, values in (
-        ("desired_replicas", "Replicas after the plan.", [r.desired_replicas for r in roles]),
         ("wanted_replicas", "Reference replicas wanted.", [_units(r.wanted_milli) for r in roles]),
         ("lacking_replicas", "Wanted without a place.", [r.lacking_milli / 1000 for r in roles]),
         ("arriving_tokens_per_second", "Demand.", [r.arriving_tokens_per_second for r in roles]),

@@ -1,0 +1,275 @@
+"""The demo as a play of processes: a world, a daemon beside it, and rivals on the spare cores.
+
+The daemon is the real one, with its real extender; it is watched as a kubelet watches a pod, and
+started anew three seconds after it ended before the world did. Every process that is started
+here is ended here, also where the play breaks off.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from scheduler.simulation import worldserver
+from scheduler.simulation.compare import TIDAL, Record
+from scheduler.simulation.demorivals import RivalRun, RivalSearch
+from scheduler.simulation.remote import RemoteWorld
+from scheduler.simulation.run import Setup
+from scheduler.simulation.worldserver import LOOPBACK, WorldGoneError
+from scheduler.simulation.worldservice import TIMELINE_BIN_SECONDS
+from scheduler.simulation.worldwire import WorldProgress, WorldReport
+
+LOOK_SECONDS = 0.5
+RESTART_SECONDS = 3.0
+STOP_SECONDS = 15.0
+VAIN_STARTS = 3
+"""Starts in a row in which the world did not move; then the fault will not go by itself."""
+WRONG_USE = 2
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on; the message says why, and where to look."""
+
+
+class DemoPortError(OSError):
+    """The port to listen on is taken."""
+
+
+class Demo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is played; all files lie in the folder `out`, which exists."""
+
+    setup: Setup
+    seed: int
+    out: Path
+    api_port: int
+    daemon_command: tuple[str, ...]
+    """Without the arguments that are known only once the world listens."""
+    rivals: bool = True
+
+    @property
+    def events(self) -> Path:
+        """The event stream."""
+        return self.out / "events.jsonl"
+
+    @property
+    def ledger(self) -> Path:
+        """The daemon's ledger."""
+        return self.out / "ledger.sqlite"
+
+    @property
+    def log(self) -> Path:
+        """What the daemon says, one JSON object a line."""
+        return self.out / "daemon.log"
+
+    @property
+    def policy(self) -> Path:
+        """The policy that the daemon reads; an edit counts at once."""
+        return self.out / "policy.yaml"
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """The play at one moment, for whoever shows it."""
+
+    progress: WorldProgress
+    wall_seconds: float
+    daemon_pid: int | None
+    """None while it is down."""
+    restarts: int
+    rivals_done: int
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """Where everything is, so that a person may look at it, or kill it."""
+
+    world_url: str
+    api_url: str
+    daemon_pid: int
+
+
+class Played(msgspec.Struct, frozen=True, kw_only=True):
+    """What the demo came to."""
+
+    report: WorldReport
+    rivals: tuple[RivalRun, ...]
+    """All runs of rivals."""
+    chosen: dict[str, RivalRun]
+    """Rival -> the run that counts."""
+    restarts: int
+    play_seconds: float
+    """Wall time until the world ended."""
+    wall_seconds: float
+
+
+class Audience(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is told what."""
+
+    opened: Callable[[Opened], None]
+    shown: Callable[[Scene], None]
+    said: Callable[[str], None]
+    """A line about something that happened."""
+
+
+def play(demo: Demo, audience: Audience) -> Played:
+    """Play the demo to its end.
+
+    Raises `DemoError` where it cannot go on, `WorldGoneError` where the world ended early.
+    """
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        world = worldserver.start(demo.setup, demo.seed, demo.events)
+        stack.callback(world.stop)
+        remote = RemoteWorld(world.url)
+        stack.callback(remote.close)
+        daemon = stack.enter_context(_Daemon(demo, world.url, audience.said))
+        cores = len(os.sched_getaffinity(0))
+        search = RivalSearch(demo.setup, demo.seed, TIMELINE_BIN_SECONDS, cores)
+        stack.callback(search.stop)
+        audience.opened(Opened(world.url, _url(demo.api_port), daemon.pid or 0))
+        while True:
+            if not world.alive:
+                raise WorldGoneError("the world ended early; its output is above")
+            progress = remote.progress()
+            if demo.rivals:
+                search.poll(cores - 1)
+            audience.shown(
+                Scene(
+                    progress=progress,
+                    wall_seconds=time.monotonic() - begun,
+                    daemon_pid=daemon.pid,
+                    restarts=daemon.restarts,
+                    rivals_done=search.done,
+                )
+            )
+            if progress.ended:
+                break
+            daemon.watch(progress.now_seconds)
+            time.sleep(LOOK_SECONDS)
+        played = time.monotonic() - begun
+        daemon.end()
+        report = remote.report()
+        record: Record = {"policy": TIDAL, **report.figures.record()}
+        while demo.rivals and not search.finish(record):
+            time.sleep(LOOK_SECONDS)
+        return Played(
+            report=report,
+            rivals=search.runs(),
+            chosen=search.chosen(record),
+            restarts=daemon.restarts,
+            play_seconds=played,
+            wall_seconds=time.monotonic() - begun,
+        )
+
+
+def free_port(port: int) -> int:
+    """Return `port`, or a free one for 0; raise `DemoPortError` where it is taken."""
+    try:
+        with socket.create_server((LOOPBACK, port)) as listener:
+            found: int = listener.getsockname()[1]
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise DemoPortError(
+            f"--port: cannot listen on {LOOPBACK}:{port} ({why}); choose another, or 0 for any"
+        ) from None
+    return found
+
+
+class _Daemon:
+    """The daemon's process, and whether it is to be started again."""
+
+    def __init__(self, demo: Demo, world_url: str, said: Callable[[str], None]) -> None:
+        self._command = [
+            *demo.daemon_command,
+            *("--world", world_url, "--policy", str(demo.policy), "--ledger", str(demo.ledger)),
+            *("--port", str(demo.api_port), "--extender-port", "0"),
+        ]
+        self._log_path = demo.log
+        self._said = said
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended_at = 0.0
+        self._vain = 0
+        self._now_seconds: float | None = None
+        self.restarts = 0
+
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._wait(self._process)
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None while it is down."""
+        return self._process.pid if self._process else None
+
+    def watch(self, now_seconds: float) -> None:
+        """Start the daemon again where it has ended; raise `DemoError` where that is vain."""
+        if self._process is not None and self._process.poll() is not None:
+            self._fell(self._process, now_seconds)
+        elif self._process is None and time.monotonic() - self._ended_at >= RESTART_SECONDS:
+            self._start()
+            self.restarts += 1
+            self._said(f"the daemon is started again, process {self.pid}")
+
+    def end(self) -> None:
+        """Wait for the daemon's own end, once the world has ended."""
+        if self._process is not None:
+            self._wait(self._process)
+            self._process = None
+
+    def _fell(self, process: subprocess.Popen[bytes], now_seconds: float) -> None:
+        self._process, self._ended_at = None, time.monotonic()
+        self._vain = self._vain + 1 if now_seconds == self._now_seconds else 0
+        self._now_seconds = now_seconds
+        if process.returncode == WRONG_USE or self._vain >= VAIN_STARTS:
+            raise DemoError(
+                f"the daemon ended with status {process.returncode}: {self._last_line()}; "
+                f"see {self._log_path}"
+            )
+        wait = f"started again in {RESTART_SECONDS:.0f} s"
+        self._said(f"the daemon is gone (status {process.returncode}); {wait}")
+
+    def _start(self) -> None:
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603, our own command
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C is the demo's, and the demo ends it
+            )
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _last_line(self) -> str:
+        lines = self._log_path.read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+def daemon_command() -> tuple[str, ...]:
+    """Return how `scalerctl run` is started with this interpreter."""
+    return (sys.executable, "-m", "scheduler.cli.main", "run")
+
+
+def _url(port: int) -> str:
+    return f"http://{LOOPBACK}:{port}"

@@ -1,0 +1,204 @@
+"""The rivals of the demo: which settings to run, so that each is found at equal SLO, beside it.
+
+A rival's settings are ordered from stingy to generous; attainment grows along them, so the
+stingiest that attains Tidal's SLO is found by bisection. Tidal's attainment is known only
+at the end of the demo: until then spare cores run the settings that a bisection may ask for, the
+likeliest first, and after it only what the bisection still lacks. Each run is a process of its
+own, which can be ended at any time.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+
+import msgspec
+
+from scheduler.simulation import rivals
+from scheduler.simulation.compare import Record, attains, choose
+from scheduler.simulation.contenders import Contender
+from scheduler.simulation.run import Setup, run
+from scheduler.simulation.score import Figures
+from scheduler.simulation.timeline import Timeline, TimelineFold
+
+NICENESS = 10
+"""The demo's own processes come first."""
+SETTINGS: Mapping[str, tuple[float, ...]] = {
+    "static": tuple(sorted(rivals.STATIC_SHARES)),
+    "hpa": tuple(sorted(rivals.HPA_TARGETS, reverse=True)),
+}
+"""From stingy to generous."""
+
+
+class RivalRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting of one rival, run to its end."""
+
+    policy: str
+    setting: str
+    figures: Figures
+    timeline: Timeline
+
+    def record(self, seed: int) -> Record:
+        """Return its record, as `simulate` writes one."""
+        named = {"policy": self.policy, "setting": self.setting, "seed": seed}
+        return {**named, **self.figures.record()}
+
+
+class RivalError(RuntimeError):
+    """A rival's run failed; its traceback is on standard error."""
+
+
+class _Job(msgspec.Struct, frozen=True):
+    process: SpawnProcess
+    pipe: Connection
+
+
+class RivalSearch:
+    """Runs settings until each rival's is found; `poll` it, then `finish`, then `stop`."""
+
+    def __init__(self, setup: Setup, seed: int, bin_seconds: float, processes: int) -> None:
+        """Run at most `processes` at once."""
+        self._setup = setup
+        self._seed = seed
+        self._bin_seconds = bin_seconds
+        self._processes = processes
+        self._jobs: dict[Contender, _Job] = {}
+        self._done: dict[Contender, RivalRun] = {}
+
+    @property
+    def done(self) -> int:
+        """Runs that have ended."""
+        return len(self._done)
+
+    def poll(self, spare: int) -> None:
+        """Take in what has ended, and keep `spare` processes busy with likely settings."""
+        self._collect()
+        for contender in likely():
+            if len(self._jobs) >= spare:
+                return
+            self._start(contender)
+
+    def finish(self, tidal: Record) -> bool:
+        """Run what the bisections lack; return whether each rival's setting is found."""
+        self._collect()
+        needed = [one for one in (self._needed(name, tidal) for name in SETTINGS) if one]
+        for contender in set(self._jobs).difference(needed):
+            self._end(contender)
+        for contender in needed:
+            if len(self._jobs) < self._processes:
+                self._start(contender)
+        return not needed
+
+    def runs(self) -> tuple[RivalRun, ...]:
+        """Return all runs that have ended, rival by rival, from stingy to generous."""
+        order = [Contender(name, f"{value:g}") for name in SETTINGS for value in SETTINGS[name]]
+        return tuple(self._done[one] for one in order if one in self._done)
+
+    def chosen(self, tidal: Record) -> dict[str, RivalRun]:
+        """Return each rival's run that counts beside Tidal's."""
+        found = {}
+        for name in SETTINGS:
+            mine = [one for one in self.runs() if one.policy == name]
+            if mine:
+                records = [one.record(self._seed) for one in mine]
+                best, _ = choose(records, tidal)
+                found[name] = mine[records.index(best)]
+        return found
+
+    def stop(self) -> None:
+        """End what still runs."""
+        for contender in tuple(self._jobs):
+            self._end(contender)
+
+    def _needed(self, name: str, tidal: Record) -> Contender | None:
+        """Return the setting at which the bisection stands, or None when it is over."""
+        low, high = 0, len(SETTINGS[name])
+        while low < high:
+            middle = (low + high) // 2
+            contender = Contender(name, f"{SETTINGS[name][middle]:g}")
+            found = self._done.get(contender)
+            if found is None:
+                return contender
+            if attains(found.record(self._seed), tidal):
+                high = middle
+            else:
+                low = middle + 1
+        return None
+
+    def _start(self, contender: Contender) -> None:
+        if contender in self._jobs or contender in self._done:
+            return
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_child,
+            args=(theirs, self._setup, contender, self._seed, self._bin_seconds),
+            name=f"tidal-rival-{contender.policy}-{contender.setting}",
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        self._jobs[contender] = _Job(process, ours)
+
+    def _collect(self) -> None:
+        for contender, job in tuple(self._jobs.items()):
+            if not job.pipe.poll():
+                continue
+            try:
+                body = job.pipe.recv_bytes()
+            except EOFError:
+                raise RivalError(f"{contender.policy} {contender.setting} failed") from None
+            self._done[contender] = msgspec.msgpack.decode(body, type=RivalRun)
+            self._end(contender)
+
+    def _end(self, contender: Contender) -> None:
+        job = self._jobs.pop(contender)
+        job.process.terminate()
+        job.process.join()
+        job.pipe.close()
+
+
+def likely() -> Iterator[Contender]:
+    """Yield all settings in the order in which bisections ask for them, rival beside rival."""
+    orders = [list(_breadth_first(name, values)) for name, values in SETTINGS.items()]
+    for place in range(max(len(order) for order in orders)):
+        yield from (order[place] for order in orders if place < len(order))
+
+
+def _breadth_first(name: str, values: Sequence[float]) -> Iterator[Contender]:
+    spans = [(0, len(values))]
+    while spans:
+        low, high = spans.pop(0)
+        if low < high:
+            middle = (low + high) // 2
+            yield Contender(name, f"{values[middle]:g}")
+            spans += [(low, middle), (middle + 1, high)]
+
+
+def rival_run(setup: Setup, contender: Contender, seed: int, bin_seconds: float) -> RivalRun:
+    """Make one run in this process."""
+    demand = setup.demand(seed)
+    fold = TimelineFold(
+        step_seconds=demand.step_seconds,
+        start_seconds=demand.start_seconds,
+        end_seconds=demand.end_seconds,
+        bin_seconds=bin_seconds,
+    )
+    figures = run(setup, contender, seed, (fold,))
+    return RivalRun(
+        policy=contender.policy,
+        setting=contender.setting,
+        figures=figures,
+        timeline=fold.timeline(demand.end_seconds),
+    )
+
+
+def _child(
+    pipe: Connection, setup: Setup, contender: Contender, seed: int, bin_seconds: float
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    os.nice(NICENESS)
+    made = rival_run(setup, contender, seed, bin_seconds)
+    pipe.send_bytes(msgspec.msgpack.encode(made))
