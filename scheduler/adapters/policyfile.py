@@ -1,10 +1,11 @@
 """The policy from a file: read again when it changed, the last good one kept.
 
 The file holds the policy document itself or a ConfigMap manifest with it under `policy.yaml`, so
-that one file serves `kubectl apply` and the command line. A ConfigMap volume swaps a symbolic
-link; what the path leads to is compared, not the link.
+that one file serves `kubectl apply` and the command line. Its bytes are compared, because the
+times and numbers of a file may be the same after an edit.
 """
 
+import re
 from pathlib import Path
 
 import yaml
@@ -12,10 +13,10 @@ import yaml
 from scheduler.planning.policy import Policy, PolicyError, parse
 
 CONFIG_MAP_KEY = "policy.yaml"
+BOOLEAN = "tag:yaml.org,2002:bool"
+TRUE_OR_FALSE = re.compile(r"true|false|True|False|TRUE|FALSE")
 MOST_BYTES = 1024 * 1024
 """A ConfigMap holds no more."""
-
-Version = tuple[int, int, int]
 
 
 class PolicyFile:
@@ -24,45 +25,41 @@ class PolicyFile:
     def __init__(self, path: Path) -> None:
         """Read the file; raise `PolicyError` with every error, since nothing good is known."""
         self._path = path
-        self._version = _version(path)
-        self._policy = read_policy(path)
+        self._body: bytes | None = _body(path)
+        self._policy = _parsed(self._body, str(path))
         self.error: tuple[str, ...] = ()
 
     def current(self) -> Policy:
-        """Return the last good policy, after a look at the file where it changed."""
-        version = _version(self._path)
-        if version != self._version:
-            self._version = version
-            self._reload()
-        return self._policy
-
-    def _reload(self) -> None:
+        """Return the last good policy, after a look at the file."""
         try:
-            self._policy = read_policy(self._path)
+            body = _body(self._path)
+            if body != self._body:
+                self._body = body
+                self._policy = _parsed(body, str(self._path))
+                self.error = ()
         except PolicyError as error:
             self.error = error.errors
-        else:
-            self.error = ()
+        return self._policy
 
 
 def read_policy(path: Path) -> Policy:
     """Return the file's policy, or raise `PolicyError` with one line per error."""
+    return _parsed(_body(path), str(path))
+
+
+def _body(path: Path) -> bytes:
     try:
-        body = path.read_bytes()
+        with path.open("rb") as file:
+            body = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise PolicyError((f"{path}: cannot be read: {error.strerror}; name a file",)) from None
     if len(body) > MOST_BYTES:
         raise PolicyError((f"{path}: is larger than {MOST_BYTES} bytes; name a policy file",))
-    return parse(_mapping(_unwrapped(_yaml(body, str(path)), str(path)), str(path)))
+    return body
 
 
-def _version(path: Path) -> Version | None:
-    """Return what changes with every edit; None while there is no file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+def _parsed(body: bytes, name: str) -> Policy:
+    return parse(_mapping(_unwrapped(_yaml(body, name), name), name))
 
 
 def _unwrapped(document: object, name: str) -> object:
@@ -96,7 +93,15 @@ def _yaml(body: bytes, name: str) -> object:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, where YAML would keep the last."""
+    """YAML with two of its traps shut: a key that stands twice, and words that mean true or false.
+
+    `mode: off` is the word; a second `mode:` is an error, where YAML would keep the last.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML declares it on instances
+        first: [(tag, TRUE_OR_FALSE if tag == BOOLEAN else pattern) for tag, pattern in resolvers]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:  # noqa: FBT001, FBT002 - PyYAML's signature
         seen = set()

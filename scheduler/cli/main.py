@@ -11,7 +11,12 @@ from importlib import import_module, metadata
 
 from scheduler.cli.terminal import PROGRAM, CommandError, Parser
 
-COMMANDS = ("status", "forecast", "plan", "explain", "policy", "replay", "simulate")
+COMMANDS = (
+    *("run", "status", "forecast", "plan", "explain", "policy", "replay"),
+    *("simulate", "demo"),
+),
+    *("simulate", "run", "demo"),
+)
 """Modules of this package; each has `add(subparsers)`, and sets `handle`: arguments to status."""
 
 FAILED, INTERRUPTED, NO_READER = 2, 130, 141

@@ -42,7 +42,7 @@ class ExtenderGoneError(RuntimeError):
 
 
 class ExtenderProcess:
-    """A running extender; `publish` feeds it, `stop` ends it."""
+    """A running extender; `publish` feeds it, `stop` ends it, and so does dropping this value."""
 
     def __init__(self, process: SpawnProcess, pipe: Connection, host: str, port: int) -> None:
         self._process = process
@@ -101,13 +101,12 @@ def start(
         theirs.close()
     running = ExtenderProcess(process, ours, host, bound)
     try:
-        if not ours.poll(START_SECONDS) or ours.recv_bytes() != _READY:
-            raise ExtenderGoneError(
-                f"the extender on port {bound} did not start; see its output above"
-            )
-    except (EOFError, OSError) as error:
+        ready = ours.poll(START_SECONDS) and ours.recv_bytes() == _READY
+    except (EOFError, OSError):
+        ready = False
+    if not ready:
         running.stop()
-        raise ExtenderGoneError(f"the extender on port {bound} ended while it started") from error
+        raise ExtenderGoneError(f"the extender on port {bound} ended while it started")
     return running
 
 

@@ -48,7 +48,7 @@ class Extender:
         self._resources: frozenset[str] = frozenset()
         self._asks: dict[str, PodAsk] = {}
         self._nodes: dict[str, str] = {}
-        self._binding: dict[str, asyncio.Future[str]] = {}
+        self._binding: dict[str, tuple[str, asyncio.Future[str]]] = {}
 
     def publish(self, standing: Standing) -> None:
         """Answer from this standing from now on; may be called from any thread."""
@@ -106,18 +106,22 @@ class Extender:
 
     async def _bind(self, request: web.Request) -> web.Response:
         args = wire.decode_bind(await request.read())
-        before = self._nodes.get(args.uid, args.node)
-        if before != args.node:
-            return _json(wire.error_answer(f"pod {args.name} is already bound to {before}"))
+        return _json(wire.error_answer(await self._bound_once(args)))
+
+    async def _bound_once(self, args: wire.BindArgs) -> str:
+        """Bind unless the pod is bound or being bound; return nothing, or the reason why not."""
+        goes_to, running = self._binding.get(args.uid, ("", None))
+        node = self._nodes.get(args.uid, goes_to)
+        if node not in {"", args.node}:
+            return f"pod {args.name} is already bound to {node}"
         if args.uid in self._nodes:
-            return _json(wire.error_answer(""))
-        running = self._binding.get(args.uid)
+            return ""
         if running is None:
             running = asyncio.ensure_future(self._bound(args))
-            self._binding[args.uid] = running
+            self._binding[args.uid] = (args.node, running)
             running.add_done_callback(lambda _: self._binding.pop(args.uid, None))
         # kube-scheduler's time-out must not undo a bind that is on its way to the API server
-        return _json(wire.error_answer(await asyncio.shield(running)))
+        return await asyncio.shield(running)
 
     async def _bound(self, args: wire.BindArgs) -> str:
         """Claim the node, bind, and return nothing, or the reason why not."""

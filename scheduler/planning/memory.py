@@ -24,12 +24,24 @@ class Belief(msgspec.Struct, frozen=True):
     samples: int
 
 
-class Burst(msgspec.Struct, frozen=True):
-    """How far one-minute demand of a role strays from the forecast's median, in logs."""
+class Level(msgspec.Struct, frozen=True):
+    """One-minute demand of a role, as observed."""
+
+    at_seconds: float
+    tokens_per_second: float
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a role's demand rises, and how many deviations are kept above it."""
 
     role: str
+    levels: tuple[Level, ...] = ()
+    """The last minutes, oldest first."""
     variance: float
-    samples: int
+    """Of the logarithm of rises over `pace.RISE_SECONDS`; falls count as 0."""
+    samples: int = 0
+    sigmas: float
+    """Moved by the SLO: late minutes widen it, minutes in time narrow it."""
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +53,6 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """Last tick that planned in full."""
     votes: dict[str, tuple[Vote, ...]] = {}
     beliefs: tuple[Belief, ...] = ()
-    bursts: tuple[Burst, ...] = ()
+    paces: tuple[Pace, ...] = ()
     stops: tuple[Stop, ...] = ()
     protected_until_seconds: dict[str, float] = {}

@@ -8,7 +8,7 @@ what is surplus goes before anybody is asked to give way, and batch gets what is
 import msgspec
 
 from preemption.values import Stop
-from scheduler.planning import beliefs, lending, placing, recalls, sizing, supply
+from scheduler.planning import beliefs, lending, pace, placing, recalls, sizing, supply
 from scheduler.planning.actions import (
     Action,
     NotifyJob,
@@ -89,7 +89,7 @@ def plan_with(
 def _situation(snapshot: Snapshot, memory: Memory, policy: Policy, effort: str) -> Situation:
     if memory.since_seconds is None:
         memory = msgspec.structs.replace(memory, since_seconds=snapshot.now_seconds)
-    memory = beliefs.learn(snapshot, memory, policy)
+    memory = pace.learn(snapshot, beliefs.learn(snapshot, memory), policy)
     reserved = supply.open_reservations(snapshot)
     return Situation(
         snapshot=snapshot,

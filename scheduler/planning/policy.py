@@ -86,8 +86,10 @@ class RolePolicy(Section):
     """Which quantile of the peak over the lead time the role is sized for."""
     headroom: Share = 0.0
     """Capacity kept above the sized demand, as a share of it."""
-    burst_sigmas: Annotated[float, Field(ge=0)] = 1.3
-    """Capacity kept for one-minute bursts, in learnt standard deviations."""
+    rise_sigmas: Annotated[float, Field(ge=0)] = 2.0
+    """Room above present demand at the start, in learnt deviations; the SLO then moves it."""
+    late_budget: Share = 0.003
+    """Share of tokens outside the SLO that is aimed at in the long run."""
     lead_seconds: Annotated[float, Field(gt=0)] = 300.0
     """How far ahead capacity must be right: recall of a loan plus start of a replica."""
     scale_down: ScaleDown = ScaleDown()

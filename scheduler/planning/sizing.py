@@ -7,12 +7,12 @@ less. Missing metrics hold: nothing shrinks on ignorance.
 """
 
 from collections.abc import Callable
-from math import ceil, exp
+from math import ceil
 
 import msgspec
 
 from forecasting import SeriesForecast
-from scheduler.planning import beliefs
+from scheduler.planning import beliefs, pace
 from scheduler.planning.actions import Reason, Sizing
 from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory, Vote
@@ -33,7 +33,6 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     signal: RoleSignal | None
     series: SeriesForecast | None
     replica_tokens_per_second: float
-    burst_sigma: float
 
 
 Estimator = Callable[[Ask, Sizing], Sizing]
@@ -65,25 +64,14 @@ def lead_peak(ask: Ask, sizing: Sizing) -> Sizing:
     return _raise_tokens(sizing, "lead_peak", rate, f"{name} is {rate:,.0f} tokens/s")
 
 
-def bursts(ask: Ask, sizing: Sizing) -> Sizing:
-    """Raise to the median peak plus learnt one-minute bursts: queues form within minutes."""
-    forecasts = ask.snapshot.forecasts
-    if forecasts is None or ask.series is None or ask.series.status in ("stale", "absent"):
-        return sizing
-    age = ask.snapshot.now_seconds - forecasts.issued_at_seconds
-    median = peak_within(ask, ask.policy.lead_seconds + age, 0.5)
-    rate = median * exp(ask.policy.burst_sigmas * ask.burst_sigma)
-    text = f"one-minute bursts (sd {ask.burst_sigma:.2f}) reach {rate:,.0f} tokens/s"
-    return _raise_tokens(sizing, "bursts", rate, text)
-
-
 def reactive_floor(ask: Ask, sizing: Sizing) -> Sizing:
-    """Raise to what arrives now plus the queue, whatever the forecast says."""
+    """Raise to what arrives now, with room for its learnt rise, plus the queue."""
     signal = ask.signal
     if signal is None or signal.status in ("stale", "absent"):
         return sizing
-    rate = signal.arrived_tokens_per_second + signal.queued_tokens / QUEUE_DRAIN_SECONDS
-    text = f"{rate:,.0f} tokens/s arrive or wait now"
+    room = pace.room(ask.memory, ask.holding.role, ask.policy)
+    rate = signal.arrived_tokens_per_second * room + signal.queued_tokens / QUEUE_DRAIN_SECONDS
+    text = f"{signal.arrived_tokens_per_second:,.0f} tokens/s arrive, room for {room - 1:.0%} more"
     return _raise_tokens(sizing, "reactive_floor", rate, text)
 
 
@@ -151,7 +139,6 @@ def clamp(ask: Ask, sizing: Sizing) -> Sizing:
 
 CHAIN: tuple[Estimator, ...] = (
     lead_peak,
-    bursts,
     reactive_floor,
     headroom,
     to_replicas,
@@ -243,7 +230,6 @@ def _ask(snapshot: Snapshot, memory: Memory, policy: Policy, holding: Holding) -
         signal=next((s for s in snapshot.signals if s.role == holding.role), None),
         series=forecasts.series.get(key) if forecasts else None,
         replica_tokens_per_second=next(iter(holding.capacity.values())),
-        burst_sigma=beliefs.burst_sigma(memory, holding.role),
     )
 
 

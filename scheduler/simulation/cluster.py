@@ -264,7 +264,8 @@ class VirtualCluster:
         self._signals.take(report)
         waiting = self._recalls.roles
         if waiting:
-            self._recalls.need(_short(report, waiting, self._setting.world.step_seconds), now)
+            step = self._setting.world.step_seconds
+            self._recalls.need(_short(report, waiting, step), (now, now + step))
 
     def _pass_time(self, report: StepReport) -> None:
         """Pass through all that came due inside the step."""

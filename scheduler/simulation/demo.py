@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +21,9 @@ import msgspec
 from scheduler.simulation import worldserver
 from scheduler.simulation.compare import TIDAL, Record
 from scheduler.simulation.demorivals import RivalRun, RivalSearch
-from scheduler.simulation.remote import RemoteWorld
+from scheduler.simulation.remote import RemoteWorld, WorldUnreachableError
 from scheduler.simulation.run import Setup
-from scheduler.simulation.worldserver import LOOPBACK, WorldGoneError
+from scheduler.simulation.worldserver import LOOPBACK, WorldGoneError, WorldProcess
 from scheduler.simulation.worldservice import TIMELINE_BIN_SECONDS
 from scheduler.simulation.worldwire import WorldProgress, WorldReport
 
@@ -50,9 +50,6 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     out: Path
     api_port: int
-    daemon_command: tuple[str, ...]
-    """Without the arguments that are known only once the world listens."""
-    rivals: bool = True
 
     @property
     def events(self) -> Path:
@@ -123,22 +120,19 @@ def play(demo: Demo, audience: Audience) -> Played:
     Raises `DemoError` where it cannot go on, `WorldGoneError` where the world ended early.
     """
     begun = time.monotonic()
+    cores = len(os.sched_getaffinity(0))
     with ExitStack() as stack:
         world = worldserver.start(demo.setup, demo.seed, demo.events)
         stack.callback(world.stop)
         remote = RemoteWorld(world.url)
         stack.callback(remote.close)
         daemon = stack.enter_context(_Daemon(demo, world.url, audience.said))
-        cores = len(os.sched_getaffinity(0))
         search = RivalSearch(demo.setup, demo.seed, TIMELINE_BIN_SECONDS, cores)
         stack.callback(search.stop)
-        audience.opened(Opened(world.url, _url(demo.api_port), daemon.pid or 0))
-        while True:
-            if not world.alive:
-                raise WorldGoneError("the world ended early; its output is above")
-            progress = remote.progress()
-            if demo.rivals:
-                search.poll(cores - 1)
+        audience.opened(Opened(world.url, f"http://{LOOPBACK}:{demo.api_port}", daemon.pid or 0))
+        for progress in _until_ended(world, remote):
+            daemon.watch(progress.now_seconds)
+            search.poll(cores - 1)
             audience.shown(
                 Scene(
                     progress=progress,
@@ -148,15 +142,11 @@ def play(demo: Demo, audience: Audience) -> Played:
                     rivals_done=search.done,
                 )
             )
-            if progress.ended:
-                break
-            daemon.watch(progress.now_seconds)
-            time.sleep(LOOK_SECONDS)
         played = time.monotonic() - begun
         daemon.end()
         report = remote.report()
         record: Record = {"policy": TIDAL, **report.figures.record()}
-        while demo.rivals and not search.finish(record):
+        while not search.finish(record):
             time.sleep(LOOK_SECONDS)
         return Played(
             report=report,
@@ -166,6 +156,20 @@ def play(demo: Demo, audience: Audience) -> Played:
             play_seconds=played,
             wall_seconds=time.monotonic() - begun,
         )
+
+
+def _until_ended(world: WorldProcess, remote: RemoteWorld) -> Iterator[WorldProgress]:
+    """Yield how far the world is, now and then, the end not included."""
+    while world.alive:
+        try:
+            progress = remote.progress()
+        except WorldUnreachableError:
+            break
+        if progress.ended:
+            return
+        yield progress
+        time.sleep(LOOK_SECONDS)
+    raise WorldGoneError("the world ended early; its output is above")
 
 
 def free_port(port: int) -> int:
@@ -186,7 +190,7 @@ class _Daemon:
 
     def __init__(self, demo: Demo, world_url: str, said: Callable[[str], None]) -> None:
         self._command = [
-            *demo.daemon_command,
+            *(sys.executable, "-m", "scheduler.cli.main", "run"),
             *("--world", world_url, "--policy", str(demo.policy), "--ledger", str(demo.ledger)),
             *("--port", str(demo.api_port), "--extender-port", "0"),
         ]
@@ -264,12 +268,3 @@ class _Daemon:
     def _last_line(self) -> str:
         lines = self._log_path.read_text(errors="replace").splitlines()
         return lines[-1] if lines else "it said nothing"
-
-
-def daemon_command() -> tuple[str, ...]:
-    """Return how `scalerctl run` is started with this interpreter."""
-    return (sys.executable, "-m", "scheduler.cli.main", "run")
-
-
-def _url(port: int) -> str:
-    return f"http://{LOOPBACK}:{port}"

@@ -87,8 +87,9 @@ class RecallLine(msgspec.Struct, frozen=True, tag_field="kind", tag="recall"):
     """A loan ended for online need, once its outcome is known.
 
     `need_t` is the first step from the recall on in which the role's demand exceeded what was
-    ready, and `ready_t` when a replica on the returned GPUs was ready. Without a need before
-    that, both are `ready_t`. A recall that no replica followed is closed at the time watched.
+    ready, and `ready_t` when a replica on the returned GPUs was ready; without a need before
+    that, the two are equal. For a recall that no replica of the role followed, `ready_t` is the
+    end of the last step in which the role was short, and `t` when the watch was given up.
     """
 
     t: float

@@ -2,9 +2,10 @@
 
 A watch opens with the notice or stop that names the role. Its need is the first step from then on
 in which the role's arrivals, or its queue, exceed what its ready replicas serve in a step. It is
-answered by the first replica of the role that is bound on one of the returned nodes after the
-GPUs were released, once that is ready. A watch that nothing answers is closed a while after the
-release.
+answered by the first replica of the role that is bound on returned GPUs after their release, once
+that is ready; one replica may stand on the GPUs of several loans and answers them all. Where it
+took other GPUs of the same node, it answers the oldest recall there. A watch that nothing answers
+is closed a while after the release, as ready when the role was last short of capacity.
 """
 
 from collections.abc import Iterable
@@ -26,8 +27,11 @@ class _Watch:
         self.loan = loan
         self.role = role
         self.pods = pods
+        self.gpus = frozenset(name for pod in pods for name in pod.gpu_names())
         self.nodes = frozenset(pod.node.name for pod in pods if pod.node)
         self.need_seconds = inf
+        self.relief_seconds = inf
+        """End of the last step in which the role was short."""
         self.released_seconds = inf
 
 
@@ -40,30 +44,37 @@ class Recalls:
 
     @property
     def roles(self) -> frozenset[str]:
-        """Roles that wait for recalled GPUs and have not yet been seen to need them."""
-        return frozenset(watch.role for watch in self._open.values() if watch.need_seconds == inf)
+        """Roles that wait for recalled GPUs."""
+        return frozenset(watch.role for watch in self._open.values())
 
     def open(self, loan: Loan, role: str, pods: list[Pod]) -> None:
         """Begin to watch a loan, unless it is watched already."""
         if role:
             self._open.setdefault(loan.id, _Watch(loan, role, pods))
 
-    def need(self, roles: Iterable[str], step_start_seconds: float) -> None:
-        """Take note of the roles whose demand exceeded what was ready in a step."""
+    def need(self, roles: Iterable[str], step_seconds: tuple[float, float]) -> None:
+        """Take note of the roles whose demand exceeded what was ready in a step (start, end)."""
         for role in roles:
             for watch in self._open.values():
                 if watch.role == role:
-                    watch.need_seconds = min(watch.need_seconds, step_start_seconds)
+                    watch.need_seconds = min(watch.need_seconds, step_seconds[0])
+                    watch.relief_seconds = step_seconds[1]
 
     def ready(self, replica: Replica, now_seconds: float) -> None:
-        """A replica got ready: it answers the oldest recall that it fits."""
-        bound = replica.bound_seconds
+        """A replica got ready: it answers the recalls whose GPUs it took."""
+        bound = replica.bound_seconds or 0.0
+        gpus = {name for pod in replica.pods for name in pod.gpu_names()}
         nodes = {pod.node.name for pod in replica.pods if pod.node}
-        for watch in self._open.values():
-            fits = watch.role == replica.role.workload.key and not watch.nodes.isdisjoint(nodes)
-            if fits and bound is not None and bound >= watch.released_seconds:
-                self._close(watch, now_seconds)
-                return
+        fits = [
+            watch
+            for watch in self._open.values()
+            if watch.role == replica.role.workload.key
+            and bound >= watch.released_seconds
+            and not watch.nodes.isdisjoint(nodes)
+        ]
+        exact = [watch for watch in fits if not watch.gpus.isdisjoint(gpus)]
+        for watch in exact or fits[:1]:
+            self._close(watch, now_seconds, now_seconds)
 
     def pass_time(self, now_seconds: float) -> None:
         """Note releases; close what nothing answered."""
@@ -72,15 +83,15 @@ class Recalls:
                 if all(pod.node is None for pod in watch.pods):
                     watch.released_seconds = now_seconds
             elif now_seconds - watch.released_seconds >= UNANSWERED_SECONDS:
-                self._close(watch, now_seconds)
+                self._close(watch, min(now_seconds, watch.relief_seconds), now_seconds)
 
     def finish(self, now_seconds: float) -> None:
         """Close every watch at the end of the run."""
         for watch in list(self._open.values()):
-            self._close(watch, now_seconds)
+            self._close(watch, min(now_seconds, watch.relief_seconds), now_seconds)
 
-    def _close(self, watch: _Watch, now_seconds: float) -> None:
+    def _close(self, watch: _Watch, ready_seconds: float, now_seconds: float) -> None:
         del self._open[watch.loan.id]
-        need = min(watch.need_seconds, now_seconds)
+        need = min(watch.need_seconds, ready_seconds)
         promised = watch.loan.promised_p99_seconds
-        self._sink(RecallLine(now_seconds, watch.loan.id, need, promised, now_seconds))
+        self._sink(RecallLine(now_seconds, watch.loan.id, need, promised, ready_seconds))

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from scheduler.adapters.ledger import open_ledger
 from scheduler.daemon.api import Api, ApiPortError, ApiServer
 from scheduler.daemon.documents.shapes import Facts
 from scheduler.daemon.tick import Progress
+from scheduler.ports import Tick
 from tests.fixtures.ticks import busy_tick, tampered
 
 LOOPBACK = "127.0.0.1"
@@ -45,7 +47,7 @@ class Running:
             with error:
                 return error.code, error.read().decode()
 
-    def document(self, path: str) -> Any:
+    def document(self, path: str) -> Any:  # noqa: ANN401
         code, body = self.get(path)
         assert code == 200, body
         return json.loads(body)
@@ -70,9 +72,7 @@ def silent(tmp_path: Path) -> Iterator[Running]:
         server.stop()
 
 
-def busy_tick_of(number: int) -> Any:
-    import msgspec
-
+def busy_tick_of(number: int) -> Tick:
     return msgspec.structs.replace(busy_tick(), number=number)
 
 

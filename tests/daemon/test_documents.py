@@ -51,9 +51,7 @@ def test_sick_and_cordoned_gpus_are_not_free() -> None:
     [(9_950.0, 2), (9_000.0, 4)],
     ids=["fills one part", "older than the reservation"],
 )
-def test_a_reserved_part_counts_until_its_pod_is_bound(
-    bound_seconds: float, reserved: int
-) -> None:
+def test_a_reserved_part_counts_until_its_pod_is_bound(bound_seconds: float, reserved: int) -> None:
     kept = Reservation(
         id="kept",
         owner="chat/decode",

@@ -28,7 +28,8 @@ PARENT = """
 import sys
 from scheduler.extender import process
 if __name__ == "__main__":
-    print(process.start("127.0.0.1", 0).port, flush=True)
+    running = process.start("127.0.0.1", 0)
+    print(running.port, flush=True)
     sys.stdin.read()
 """
 

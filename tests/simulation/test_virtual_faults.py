@@ -99,7 +99,7 @@ def test_a_recall_that_nothing_answers_is_closed() -> None:
     cluster.apply((stop(for_role=DECODE),), 0)
     cluster.advance(3600.0)
     (line,) = [event for event in events if isinstance(event, RecallLine)]
-    assert line.t == line.ready_t == 80.0 + 1800.0
+    assert (line.t, line.need_t, line.ready_t) == (80.0 + 1800.0,) * 3
 
 
 # ---- faults ------------------------------------------------------------------------------
