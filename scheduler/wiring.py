@@ -25,6 +25,7 @@ from scheduler.daemon.forecast import SeriesForecaster
 from scheduler.daemon.loop import run
 from scheduler.daemon.tick import Progress, Shell
 from scheduler.daemon.worker import PlanningProcess
+from scheduler.daemon.writebehind import WriteBehind
 from scheduler.extender import process as extender_process
 from scheduler.extender.process import ExtenderGoneError
 from scheduler.planning.actions import Plan
@@ -37,6 +38,8 @@ LOOPBACK = "127.0.0.1"
 HEARTBEAT_SECONDS = 30
 RETAIN_TICKS = 40_320
 """A week of ticks at 15 s."""
+SWITCH_SECONDS = 0.0005
+"""Longest wait of the tick for the threads of the ledger and the API."""
 
 Log = structlog.typing.FilteringBoundLogger
 
@@ -59,6 +62,7 @@ def run_daemon(settings: DaemonSettings) -> int:
     `PortInUseError`, `ApiPortError`, `WorldUnreachableError`, ValueError for the world's address.
     """
     log = _logger(verbose=settings.verbose)
+    sys.setswitchinterval(SWITCH_SECONDS)
     with ExitStack() as stack:
         stopped = stack.enter_context(_until_signal())
         policy = PolicyFile(settings.policy)
@@ -78,7 +82,7 @@ def run_daemon(settings: DaemonSettings) -> int:
             observer=world,
             actuator=world,
             clock=world,
-            ledger=ledger,
+            ledger=stack.enter_context(WriteBehind(ledger)),
             forecaster=SeriesForecaster(policy.current().forecast.members),
             planner=planner,
             policy=policy.current,

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import yaml
-from rich.console import Console
 
 from scheduler.adapters.ledger import open_ledger
 from scheduler.cli import arguments, words
@@ -26,7 +25,7 @@ from scheduler.cli.inputs import (
 )
 from scheduler.cli.run import port
 from scheduler.cli.simulate import table
-from scheduler.cli.terminal import PROGRAM, CommandError, Subparsers
+from scheduler.cli.terminal import PROGRAM, CommandError, Subparsers, print_parts
 from scheduler.simulation import compare, reference
 from scheduler.simulation.compare import TIDAL, Record
 from scheduler.simulation.demand import DAY_SECONDS, WARM_UP_SECONDS
@@ -85,7 +84,7 @@ def handle(options: argparse.Namespace) -> int:
     timing = msgspec.structs.asdict(reference.machine(begun))
     timing |= {"play_seconds": played.play_seconds, "records": []}
     write(demo, played, {"inputs": inputs, "results": results, "timing": timing})
-    Console().print(table(results))
+    print_parts([table(results)])
     print(
         f"played in {words.span(played.play_seconds)}, "
         f"{words.span(played.wall_seconds)} with the rivals; see {demo.out}"

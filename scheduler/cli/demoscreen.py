@@ -5,6 +5,7 @@ All of it goes to standard error, which leaves standard output to the result.
 
 import sys
 from collections.abc import Sequence
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -33,7 +34,7 @@ class Screen:
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._line_due = 0.0
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -89,6 +90,7 @@ def line(scene: Scene) -> str:
         f"online {online:.0f} GPUs, batch {batch:.0f} on {progress.loans} loans, "
         f"recalls {len(timeline.recalls)}, stops {progress.stops}, "
         f"utilisation {words.share(useful_share(timeline))}, "
+        f"SLO {_percent(progress.slo_attainment)}, "
         f"{words.span(seconds_left(scene))} left{_remark(scene)}"
     )
 
@@ -96,9 +98,9 @@ def line(scene: Scene) -> str:
 def panel(scene: Scene) -> Panel:
     """Return the whole display."""
     progress = scene.progress
-    parts = [_head(scene), _tide(progress.timeline), _roles(progress), _batch(progress)]
-    title = f"Tidal, one day of tide: {clock(progress.now_seconds)}"
-    return Panel(Group(*parts), title=title, title_align="left")
+    parts = Group(_head(scene), _tide(progress.timeline), _roles(progress), _batch(progress))
+    title = f"Tidal at {clock(progress.now_seconds)} of {clock(progress.end_seconds)}"
+    return Panel(parts, title=title, title_align="left")
 
 
 def clock(seconds: float) -> str:
@@ -160,11 +162,16 @@ def _batch(progress: WorldProgress) -> Text:
     late = sum(one.late for one in timeline.recalls)
     return Text(
         f"loans {progress.loans}   preemptions {progress.stops}   "
-        f"recalls {len(timeline.recalls)}, late {late}   "
-        f"productive utilisation so far {words.share(useful_share(timeline))}"
+        f"recalls {len(timeline.recalls)}, late {late}\n"
+        f"so far: productive utilisation {words.share(useful_share(timeline))}, "
+        f"SLO attainment {_percent(progress.slo_attainment)}"
     )
 
 
+def _percent(share: float | None) -> str:
+    """Return a share near 1 with the decimals that matter."""
+    return words.UNKNOWN if share is None else f"{share:.2%}"
+
+
 def _last(values: Sequence[float]) -> float:
-    """Return the last whole bin; the one that runs is not full yet."""
-    return values[-2] if len(values) > 1 else 0.0
+    return values[-1] if values else 0.0

@@ -12,9 +12,7 @@ from importlib import import_module, metadata
 from scheduler.cli.terminal import PROGRAM, CommandError, Parser
 
 COMMANDS = (
-    *("run", "status", "forecast", "plan", "explain", "policy", "replay"),
-    *("simulate", "demo"),
-),
+    *("status", "forecast", "plan", "explain", "policy", "replay"),
     *("simulate", "run", "demo"),
 )
 """Modules of this package; each has `add(subparsers)`, and sets `handle`: arguments to status."""

@@ -24,24 +24,19 @@ class Belief(msgspec.Struct, frozen=True):
     samples: int
 
 
-class Level(msgspec.Struct, frozen=True):
-    """One-minute demand of a role, as observed."""
-
-    at_seconds: float
-    tokens_per_second: float
-
-
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast a role's demand rises, and how many deviations are kept above it."""
+    """A role's present demand, how it strays within minutes, and how careful to be."""
 
     role: str
-    levels: tuple[Level, ...] = ()
-    """The last minutes, oldest first."""
-    variance: float
-    """Of the logarithm of rises over `pace.RISE_SECONDS`; falls count as 0."""
-    samples: int = 0
-    sigmas: float
-    """Moved by the SLO: late minutes widen it, minutes in time narrow it."""
+    since_seconds: float
+    at_seconds: float
+    level_tokens_per_second: float
+    """Smoothed over minutes."""
+    minute_variance: float
+    """Of log(one-minute demand / level)."""
+    samples: int
+    care: float
+    """Factor on the room for errors; late minutes raise it, minutes in time lower it."""
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):

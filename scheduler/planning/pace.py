@@ -1,31 +1,36 @@
-"""How fast demand rises, learnt per role, and how much room above it the SLO asks for.
+"""A role's present level of demand, how minutes stray from it, and how careful the SLO asks to be.
 
-Beside `beliefs`, the first step of a plan. A replica asked for now serves in one or two minutes,
-so what matters is how far one-minute demand climbs in that time. The number of deviations kept
-is moved by what the users saw, as in adaptive conformal inference (Gibbs and Candes, 2021):
-each late share above the budget widens it, each below narrows it, so that in the long run the
-late share is the budget whatever the demand is like.
+Beside `beliefs`, the first step of a plan. Forecasts are means over minutes; a queue forms within
+one. So demand strays from the forecast in two independent ways, the forecast's own error and the
+minutes' noise, and the room for both is their root sum of squares in logarithms. What no model
+of the tail gets right is trimmed by what the users saw, as in adaptive conformal inference
+(Gibbs and Candes, 2021): a late share above the budget makes the planner more careful, one below
+less, so that in the long run the late share is the budget.
 """
 
-from math import exp, log
+from math import exp, hypot, log
 
 import msgspec
 
-from scheduler.planning.memory import Level, Memory, Pace
+from scheduler.planning.memory import Memory, Pace
 from scheduler.planning.policy import Policy, RolePolicy
 from scheduler.planning.snapshot import RoleSignal, Snapshot
 
-RISE_SECONDS = 120.0
-"""From asking for a replica to its first token; `warm-pools.md` section 2, weights on disk."""
+LEVEL_SECONDS = 150.0
+"""Time constant of the level: longer than minutes' noise, shorter than the tide."""
+NORMAL_SCORES = {0.5: 0.0, 0.9: 1.2816, 0.95: 1.6449, 0.99: 2.3263}
 PRIOR_VARIANCE = 0.08**2
 """Squared log-deviation of one-minute demand, as measured on Mooncake's conversation trace."""
 PRIOR_SAMPLES = 40
 MEMORY_SAMPLES = 2000
-LOG_LIMIT = 1.5
-"""One wild rise (a factor above e^1.5) counts as this and no more."""
-STEP_PER_SECOND = 0.02 / 15
-"""How fast late minutes widen the room, in deviations per second at a late share of 1."""
-LEAST_SIGMAS, MOST_SIGMAS = 0.5, 4.0
+CLIP_DEVIATIONS = 3.0
+"""A jump of the level is no noise: one minute counts at most as this many deviations."""
+CARE_PER_SECOND = 0.02 / 15
+"""How fast care grows at a late share of 1."""
+LEAST_CARE, MOST_CARE = 0.5, 3.0
+SETTLING_SECONDS = 900.0
+"""Late minutes of a role that was just met say nothing of its room: nothing ran yet."""
+LONGEST_STEP_SECONDS = 60.0
 
 
 def learn(snapshot: Snapshot, memory: Memory, policy: Policy) -> Memory:
@@ -33,50 +38,62 @@ def learn(snapshot: Snapshot, memory: Memory, policy: Policy) -> Memory:
     known = {pace.role: pace for pace in memory.paces}
     for signal in snapshot.signals:
         profile = policy.role(signal.role)
-        if profile is not None and signal.status == "live":
-            old = known.get(signal.role) or _fresh(signal.role, profile)
+        if profile is not None and signal.status in ("live", "idle"):
+            old = known.get(signal.role) or _fresh(signal, snapshot.now_seconds)
             known[signal.role] = _next(old, signal, profile, snapshot.now_seconds)
     return msgspec.structs.replace(memory, paces=tuple(known[role] for role in sorted(known)))
 
 
-def room(memory: Memory, role: str, profile: RolePolicy) -> float:
-    """Return the factor above present demand that is to be held, 1 or more."""
-    found = next((pace for pace in memory.paces if pace.role == role), None)
-    pace = found or _fresh(role, profile)
+def found(memory: Memory, role: str) -> Pace | None:
+    """Return what is known of a role's pace."""
+    return next((pace for pace in memory.paces if pace.role == role), None)
+
+
+def room(pace: Pace | None, forecast_spread: float, quantile: float) -> float:
+    """Return the factor to hold above expected demand, 1 or more.
+
+    `forecast_spread` is log(quantile / median) of the forecast.
+    """
+    variance = _variance(pace) if pace else PRIOR_VARIANCE
+    care = pace.care if pace else 1.0
+    return exp(care * hypot(forecast_spread, NORMAL_SCORES[quantile] * float(variance**0.5)))
+
+
+def _variance(pace: Pace) -> float:
     weight = pace.samples / (pace.samples + PRIOR_SAMPLES)
-    variance = weight * pace.variance + (1 - weight) * PRIOR_VARIANCE
-    return exp(pace.sigmas * float(variance**0.5))
+    return weight * pace.minute_variance + (1 - weight) * PRIOR_VARIANCE
 
 
-def _fresh(role: str, profile: RolePolicy) -> Pace:
-    return Pace(role=role, variance=0.0, sigmas=profile.rise_sigmas)
-
-
-def _next(old: Pace, signal: RoleSignal, profile: RolePolicy, now_seconds: float) -> Pace:
-    level = Level(now_seconds, signal.arrived_tokens_per_second)
-    kept = tuple(one for one in old.levels if now_seconds - one.at_seconds <= RISE_SECONDS)
-    rise = _rise(kept, level)
-    count, variance = old.samples, old.variance
-    if rise is not None:
-        count = min(count, MEMORY_SAMPLES - 1) + 1
-        variance += (2 * max(rise, 0.0) ** 2 - variance) / count
-    passed = now_seconds - old.levels[-1].at_seconds if old.levels else 0.0
-    step = STEP_PER_SECOND * min(passed, RISE_SECONDS)
-    sigmas = old.sigmas + step * (signal.late_share - profile.late_budget)
+def _fresh(signal: RoleSignal, now_seconds: float) -> Pace:
     return Pace(
-        role=old.role,
-        levels=(*kept, level),
-        variance=variance,
-        samples=count,
-        sigmas=min(max(sigmas, LEAST_SIGMAS), MOST_SIGMAS),
+        role=signal.role,
+        since_seconds=now_seconds,
+        at_seconds=now_seconds,
+        level_tokens_per_second=signal.arrived_tokens_per_second,
+        minute_variance=0.0,
+        samples=0,
+        care=1.0,
     )
 
 
-def _rise(levels: tuple[Level, ...], level: Level) -> float | None:
-    """Return log(now / about `RISE_SECONDS` ago), or None where that is not known."""
-    if not levels or level.at_seconds - levels[0].at_seconds < RISE_SECONDS / 2:
-        return None
-    before = levels[0].tokens_per_second
-    if before <= 0 or level.tokens_per_second <= 0:
-        return None
-    return max(-LOG_LIMIT, min(LOG_LIMIT, log(level.tokens_per_second / before)))
+def _next(old: Pace, signal: RoleSignal, profile: RolePolicy, now_seconds: float) -> Pace:
+    passed = min(now_seconds - old.at_seconds, LONGEST_STEP_SECONDS)
+    weight = 1 - exp(-passed / LEVEL_SECONDS)
+    rate, level = signal.arrived_tokens_per_second, old.level_tokens_per_second
+    count, variance = old.samples, old.minute_variance
+    if rate > 0 and level > 0:
+        count = min(count, MEMORY_SAMPLES - 1) + 1
+        most = CLIP_DEVIATIONS**2 * _variance(old)
+        variance += (min(log(rate / level) ** 2, most) - variance) / count
+    care = old.care
+    if now_seconds - old.since_seconds > SETTLING_SECONDS:
+        care += CARE_PER_SECOND * passed * (signal.late_share - profile.late_budget)
+    return Pace(
+        role=old.role,
+        since_seconds=old.since_seconds,
+        at_seconds=now_seconds,
+        level_tokens_per_second=level + weight * (rate - level),
+        minute_variance=variance,
+        samples=count,
+        care=min(max(care, LEAST_CARE), MOST_CARE),
+    )

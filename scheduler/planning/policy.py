@@ -82,12 +82,8 @@ class RolePolicy(Section):
     """GPU model -> tokens/s of one replica inside the SLO; order is order of preference."""
     min_replicas: Count = 1
     max_replicas: Annotated[int, Field(ge=1)] = 1000
-    quantile: Quantile = 0.95
-    """Which quantile of the peak over the lead time the role is sized for."""
-    headroom: Share = 0.0
-    """Capacity kept above the sized demand, as a share of it."""
-    rise_sigmas: Annotated[float, Field(ge=0)] = 2.0
-    """Room above present demand at the start, in learnt deviations; the SLO then moves it."""
+    quantile: Quantile = 0.9
+    """Which quantile of demand over the lead time, minutes included, is held at first."""
     late_budget: Share = 0.003
     """Share of tokens outside the SLO that is aimed at in the long run."""
     lead_seconds: Annotated[float, Field(gt=0)] = 300.0

@@ -7,7 +7,7 @@ less. Missing metrics hold: nothing shrinks on ignorance.
 """
 
 from collections.abc import Callable
-from math import ceil
+from math import ceil, log
 
 import msgspec
 
@@ -15,7 +15,7 @@ from forecasting import SeriesForecast
 from scheduler.planning import beliefs, pace
 from scheduler.planning.actions import Reason, Sizing
 from scheduler.planning.holdings import Holding
-from scheduler.planning.memory import Memory, Vote
+from scheduler.planning.memory import Memory, Pace, Vote
 from scheduler.planning.policy import Policy, RolePolicy
 from scheduler.planning.snapshot import RoleSignal, Snapshot
 
@@ -33,6 +33,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     signal: RoleSignal | None
     series: SeriesForecast | None
     replica_tokens_per_second: float
+    pace: Pace | None
 
 
 Estimator = Callable[[Ask, Sizing], Sizing]
@@ -54,34 +55,39 @@ def size(snapshot: Snapshot, memory: Memory, policy: Policy, holding: Holding) -
 
 
 def lead_peak(ask: Ask, sizing: Sizing) -> Sizing:
-    """Raise to the chosen quantile of the highest bin over the lead time."""
-    forecasts = ask.snapshot.forecasts
-    if forecasts is None or ask.series is None or ask.series.status in ("stale", "absent"):
+    """Raise to the median of the highest bin over the lead time."""
+    median = peak_within(ask, 0.5)
+    if median is None:
         return sizing
-    age = ask.snapshot.now_seconds - forecasts.issued_at_seconds
-    rate = peak_within(ask, ask.policy.lead_seconds + age, ask.policy.quantile)
-    name = f"P{ask.policy.quantile * 100:g} of the peak in {ask.policy.lead_seconds:g} s"
-    return _raise_tokens(sizing, "lead_peak", rate, f"{name} is {rate:,.0f} tokens/s")
+    text = f"the peak within {ask.policy.lead_seconds:g} s is {median:,.0f} tokens/s"
+    return _raise_tokens(sizing, "lead_peak", median, text)
+
+
+def level(ask: Ask, sizing: Sizing) -> Sizing:
+    """Raise to the present level, which knows of a shift before the forecast does."""
+    if ask.pace is None or ask.signal is None or ask.signal.status in ("stale", "absent"):
+        return sizing
+    rate = ask.pace.level_tokens_per_second
+    return _raise_tokens(sizing, "level", rate, f"{rate:,.0f} tokens/s arrive of late")
+
+
+def room(ask: Ask, sizing: Sizing) -> Sizing:
+    """Add room for the forecast's error and for the minutes' noise."""
+    median, high = peak_within(ask, 0.5), peak_within(ask, ask.policy.quantile)
+    spread = log(high / median) if median and high else 0.0
+    factor = pace.room(ask.pace, spread, ask.policy.quantile)
+    text = f"room of {factor - 1:.0%} for errors and bursts"
+    return _raise_tokens(sizing, "room", sizing.tokens_per_second * factor, text)
 
 
 def reactive_floor(ask: Ask, sizing: Sizing) -> Sizing:
-    """Raise to what arrives now, with room for its learnt rise, plus the queue."""
+    """Raise to what arrives this minute plus the queue, whatever else is expected."""
     signal = ask.signal
     if signal is None or signal.status in ("stale", "absent"):
         return sizing
-    room = pace.room(ask.memory, ask.holding.role, ask.policy)
-    rate = signal.arrived_tokens_per_second * room + signal.queued_tokens / QUEUE_DRAIN_SECONDS
-    text = f"{signal.arrived_tokens_per_second:,.0f} tokens/s arrive, room for {room - 1:.0%} more"
+    rate = signal.arrived_tokens_per_second + signal.queued_tokens / QUEUE_DRAIN_SECONDS
+    text = f"{rate:,.0f} tokens/s arrive or wait now"
     return _raise_tokens(sizing, "reactive_floor", rate, text)
-
-
-def headroom(ask: Ask, sizing: Sizing) -> Sizing:
-    """Add the policy's share on top."""
-    if ask.policy.headroom == 0:
-        return sizing
-    rate = sizing.tokens_per_second * (1 + ask.policy.headroom)
-    text = f"headroom of {ask.policy.headroom:.0%}"
-    return _raise_tokens(sizing, "headroom", rate, text)
 
 
 def to_replicas(ask: Ask, sizing: Sizing) -> Sizing:
@@ -139,8 +145,9 @@ def clamp(ask: Ask, sizing: Sizing) -> Sizing:
 
 CHAIN: tuple[Estimator, ...] = (
     lead_peak,
+    level,
+    room,
     reactive_floor,
-    headroom,
     to_replicas,
     hold_when_blind,
     stabilise,
@@ -196,12 +203,14 @@ def votes_within(memory: Memory, role: str, since_seconds: float) -> tuple[Vote,
     return tuple(v for v in memory.votes.get(role, ()) if v.at_seconds >= since_seconds)
 
 
-def peak_within(ask: Ask, lead_seconds: float, quantile: float) -> float:
-    """Return the forecast of the highest bin within the shortest published lead >= `lead`."""
+def peak_within(ask: Ask, quantile: float) -> float | None:
+    """Return the forecast of the highest bin within the lead time, None where there is none."""
     forecasts, series = ask.snapshot.forecasts, ask.series
-    if forecasts is None or series is None:
-        return 0.0
-    return peak_of(series, forecasts.leads_seconds, forecasts.quantiles, lead_seconds, quantile)
+    if forecasts is None or series is None or series.status in ("stale", "absent"):
+        return None
+    age = ask.snapshot.now_seconds - forecasts.issued_at_seconds
+    lead = ask.policy.lead_seconds + age
+    return peak_of(series, forecasts.leads_seconds, forecasts.quantiles, lead, quantile)
 
 
 def peak_of(
@@ -230,6 +239,7 @@ def _ask(snapshot: Snapshot, memory: Memory, policy: Policy, holding: Holding) -
         signal=next((s for s in snapshot.signals if s.role == holding.role), None),
         series=forecasts.series.get(key) if forecasts else None,
         replica_tokens_per_second=next(iter(holding.capacity.values())),
+        pace=pace.found(memory, holding.role),
     )
 
 

@@ -33,6 +33,8 @@ STOP_SECONDS = 15.0
 VAIN_STARTS = 3
 """Starts in a row in which the world did not move; then the fault will not go by itself."""
 WRONG_USE = 2
+FIRST_GUESS = 0.998
+"""Of Tidal's attainment, while none of its requests was due."""
 
 
 class DemoError(RuntimeError):
@@ -127,12 +129,13 @@ def play(demo: Demo, audience: Audience) -> Played:
         remote = RemoteWorld(world.url)
         stack.callback(remote.close)
         daemon = stack.enter_context(_Daemon(demo, world.url, audience.said))
-        search = RivalSearch(demo.setup, demo.seed, TIMELINE_BIN_SECONDS, cores)
+        search = RivalSearch(demo.setup, demo.seed, TIMELINE_BIN_SECONDS)
         stack.callback(search.stop)
         audience.opened(Opened(world.url, f"http://{LOOPBACK}:{demo.api_port}", daemon.pid or 0))
         for progress in _until_ended(world, remote):
             daemon.watch(progress.now_seconds)
-            search.poll(cores - 1)
+            begins = progress.now_seconds == progress.start_seconds  # all cores are wanted
+            search.pursue(_guess(progress), 0 if begins else cores - 1)
             audience.shown(
                 Scene(
                     progress=progress,
@@ -146,7 +149,8 @@ def play(demo: Demo, audience: Audience) -> Played:
         daemon.end()
         report = remote.report()
         record: Record = {"policy": TIDAL, **report.figures.record()}
-        while not search.finish(record):
+        audience.said("the world has ended; what lacks of the rivals is run")
+        while not search.pursue(record, cores):
             time.sleep(LOOK_SECONDS)
         return Played(
             report=report,
@@ -156,6 +160,15 @@ def play(demo: Demo, audience: Audience) -> Played:
             play_seconds=played,
             wall_seconds=time.monotonic() - begun,
         )
+
+
+def _guess(progress: WorldProgress) -> Record:
+    """Return what is known of Tidal's attainment so far."""
+    attained, worst = progress.slo_attainment, progress.slo_attainment_worst_model
+    return {
+        "slo_attainment": FIRST_GUESS if attained is None else attained,
+        "slo_attainment_worst_model": FIRST_GUESS if worst is None else worst,
+    }
 
 
 def _until_ended(world: WorldProcess, remote: RemoteWorld) -> Iterator[WorldProgress]:

@@ -2,15 +2,15 @@
 
 A rival's settings are ordered from stingy to generous; attainment grows along them, so the
 stingiest that attains Tidal's SLO is found by bisection. Tidal's attainment is known only
-at the end of the demo: until then spare cores run the settings that a bisection may ask for, the
-likeliest first, and after it only what the bisection still lacks. Each run is a process of its
-own, which can be ended at any time.
+at the end of the demo: until then the bisection follows the attainment so far, on spare cores,
+and after it runs what it still lacks. Each run is a process of its own, which can be ended at
+any time.
 """
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
@@ -56,14 +56,13 @@ class _Job(msgspec.Struct, frozen=True):
 
 
 class RivalSearch:
-    """Runs settings until each rival's is found; `poll` it, then `finish`, then `stop`."""
+    """Runs settings until each rival's is found; `pursue` it until it is, then `stop`."""
 
-    def __init__(self, setup: Setup, seed: int, bin_seconds: float, processes: int) -> None:
-        """Run at most `processes` at once."""
+    def __init__(self, setup: Setup, seed: int, bin_seconds: float) -> None:
+        """Begin with nothing run; timelines have bins of `bin_seconds`."""
         self._setup = setup
         self._seed = seed
         self._bin_seconds = bin_seconds
-        self._processes = processes
         self._jobs: dict[Contender, _Job] = {}
         self._done: dict[Contender, RivalRun] = {}
 
@@ -72,22 +71,18 @@ class RivalSearch:
         """Runs that have ended."""
         return len(self._done)
 
-    def poll(self, spare: int) -> None:
-        """Take in what has ended, and keep `spare` processes busy with likely settings."""
-        self._collect()
-        for contender in likely():
-            if len(self._jobs) >= spare:
-                return
-            self._start(contender)
+    def pursue(self, tidal: Record, processes: int) -> bool:
+        """Start what the bisections ask for, on so many processes; return whether all is found.
 
-    def finish(self, tidal: Record) -> bool:
-        """Run what the bisections lack; return whether each rival's setting is found."""
+        `tidal` may be a guess, as long as a later call has the truth.
+        """
         self._collect()
         needed = [one for one in (self._needed(name, tidal) for name in SETTINGS) if one]
-        for contender in set(self._jobs).difference(needed):
-            self._end(contender)
+        if len(self._jobs) >= processes:
+            for contender in set(self._jobs).difference(needed):
+                self._end(contender)
         for contender in needed:
-            if len(self._jobs) < self._processes:
+            if len(self._jobs) < processes:
                 self._start(contender)
         return not needed
 
@@ -158,23 +153,6 @@ class RivalSearch:
         job.process.terminate()
         job.process.join()
         job.pipe.close()
-
-
-def likely() -> Iterator[Contender]:
-    """Yield all settings in the order in which bisections ask for them, rival beside rival."""
-    orders = [list(_breadth_first(name, values)) for name, values in SETTINGS.items()]
-    for place in range(max(len(order) for order in orders)):
-        yield from (order[place] for order in orders if place < len(order))
-
-
-def _breadth_first(name: str, values: Sequence[float]) -> Iterator[Contender]:
-    spans = [(0, len(values))]
-    while spans:
-        low, high = spans.pop(0)
-        if low < high:
-            middle = (low + high) // 2
-            yield Contender(name, f"{values[middle]:g}")
-            spans += [(low, middle), (middle + 1, high)]
 
 
 def rival_run(setup: Setup, contender: Contender, seed: int, bin_seconds: float) -> RivalRun:

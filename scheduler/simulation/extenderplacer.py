@@ -20,8 +20,6 @@ from scheduler.planning.standing import GROUP_ANNOTATION, OWNER_ANNOTATION, PodA
 
 TIMEOUT_SECONDS = 1.0
 """`httpTimeout` of the shipped kube-scheduler configuration."""
-NAMESPACE = "default"
-RESOURCE = "nvidia.com/gpu"
 
 Binding = Literal["made", "other", "unknown"]
 
@@ -104,7 +102,12 @@ class ExtenderPlacer:
         """Let the extender bind; what it bound counts, whatever became of its answer."""
         with self._lock:
             self._binding, self._bound = (pod.uid, node), False
-        args = {"PodName": pod.name, "PodNamespace": NAMESPACE, "PodUID": pod.uid, "Node": node}
+        args = {
+            "PodName": pod.name,
+            "PodNamespace": pod.namespace,
+            "PodUID": pod.uid,
+            "Node": node,
+        }
         try:
             self._post("/bind", args)
         except (OSError, HTTPException, ExtenderError):
@@ -156,11 +159,15 @@ def _is_gang(seen: Snapshot, owner: str) -> bool:
 def _args(pod: PodAsk, names: tuple[str, ...]) -> dict[str, object]:
     """Return the body of filter and prioritize, as kube-scheduler with a node cache sends it."""
     marks = {OWNER_ANNOTATION: pod.owner, GROUP_ANNOTATION: pod.group}
-    metadata = {"name": pod.name, "namespace": NAMESPACE, "uid": pod.uid, "annotations": marks}
-    container = {"resources": {"requests": {RESOURCE: str(pod.gpus)}}}
+    container = {"resources": {"requests": {pod.resource: str(pod.gpus)}}}
     return {
         "Pod": {
-            "metadata": metadata,
+            "metadata": {
+                "name": pod.name,
+                "namespace": pod.namespace,
+                "uid": pod.uid,
+                "annotations": marks,
+            },
             "spec": {"containers": [container], "priority": pod.priority},
         },
         "Nodes": None,

@@ -36,8 +36,12 @@ def draw(path: Path, title: str, tidal: Timeline, rivals: Mapping[str, Timeline]
     figure.suptitle(title)
     _draw_bands(upper, tidal)
     _draw_recalls(upper, tidal)
-    _draw_demand(upper, tidal)
+    right = upper.twinx()
+    _draw_demand(right, tidal)
     _draw_utilisation(lower, tidal, rivals)
+    for axes in (upper, lower):
+        axes.axvspan(min(0.0, tidal.start_seconds / _HOUR), 0.0, color="black", alpha=0.06)
+    _explain(figure, (upper, right, lower))
     figure.savefig(path, dpi=110, format="png", metadata={"Software": None})
 
 
@@ -61,7 +65,6 @@ def _draw_bands(axes: Axes, timeline: Timeline) -> None:
     span = len(timeline.ready) * timeline.bin_seconds
     axes.set_xlim(timeline.start_seconds / _HOUR, (timeline.start_seconds + span) / _HOUR)
     axes.set_ylim(0, 1.06 * max(timeline.ready, default=1.0) or 1.0)
-    axes.legend(loc="lower left", fontsize="small", ncols=2, framealpha=0.85)
 
 
 def _draw_recalls(axes: Axes, timeline: Timeline) -> None:
@@ -70,32 +73,37 @@ def _draw_recalls(axes: Axes, timeline: Timeline) -> None:
         at = [one.at_seconds / _HOUR for one in timeline.recalls if one.late is late]
         if at:
             axes.plot(at, [top] * len(at), "v", color=colour, markersize=4, label=name)
-    axes.legend(loc="lower left", fontsize="small", ncols=2, framealpha=0.85)
 
 
-def _draw_demand(axes: Axes, timeline: Timeline) -> None:
+def _draw_demand(right: Axes, timeline: Timeline) -> None:
     """Draw what each model's users asked for, in tokens, on an axis of its own."""
-    right = axes.twinx()
     for number, (model, row) in enumerate(timeline.demand_tokens_per_second.items()):
         style = _MODEL_STYLES[number % len(_MODEL_STYLES)]
         thousands = np.asarray(row) / 1000
-        right.plot(_hours(timeline), thousands, style, color="black", linewidth=1.2, label=model)
+        label = f"demand, {model}"
+        right.plot(_hours(timeline), thousands, style, color="black", linewidth=1.2, label=label)
     right.set_ylabel("demand, thousand tokens per second")
     right.set_ylim(bottom=0)
-    if timeline.demand_tokens_per_second:
-        right.legend(loc="lower right", fontsize="small", title="demand", framealpha=0.85)
 
 
 def _draw_utilisation(axes: Axes, tidal: Timeline, rivals: Mapping[str, Timeline]) -> None:
     for number, (name, rival) in enumerate(rivals.items()):
         colour = _RIVAL_COLOURS[number % len(_RIVAL_COLOURS)]
-        axes.plot(_hours(rival), _smooth(rival), color=colour, linewidth=1.2, label=name)
-    axes.plot(_hours(tidal), _smooth(tidal), color="#1f5fa8", linewidth=2.0, label="tidal")
+        label = f"share, {name}"
+        axes.plot(_hours(rival), _smooth(rival), color=colour, linewidth=1.2, label=label)
+    axes.plot(_hours(tidal), _smooth(tidal), color="#0b2f57", linewidth=2.0, label="share, tidal")
     axes.set_ylabel("productive share")
-    axes.set_xlabel("hours")
+    axes.set_xlabel("hours; grey: warm-up, not scored")
     axes.set_ylim(0, 1)
     axes.grid(visible=True, axis="y", alpha=0.3)
-    axes.legend(loc="lower left", fontsize="small", ncols=4)
+
+
+def _explain(figure: Figure, all_axes: tuple[Axes, ...]) -> None:
+    """Name every colour and line once, beside the axes, so that nothing is covered."""
+    pairs = [axes.get_legend_handles_labels() for axes in all_axes]
+    handles = [handle for found, _ in pairs for handle in found]
+    labels = [label for _, found in pairs for label in found]
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small", frameon=False)
 
 
 def _smooth(timeline: Timeline) -> Band:

@@ -1,8 +1,8 @@
 """Folds the event stream of one run into GPUs over time: who held them, and what it was good for.
 
 Made for pictures: figures of a run come from `score`. One pass; time is cut into equal bins, and
-every band is a mean over its bin. Progress of a batch run is known only from its lines, so what
-a run kept is spread evenly over the time in which it held GPUs.
+every band is a mean over its bin, or over its begun part. Progress of a batch run is known only
+from its lines, so what a run kept is spread evenly over the time in which it held GPUs.
 """
 
 from collections import defaultdict
@@ -82,6 +82,12 @@ class _Bins(msgspec.Struct, frozen=True):
     def row(self) -> Row:
         """Return a row of zeros."""
         return np.zeros(self.count)
+
+    def widths(self, until: float) -> Row:
+        """Return the width of each bin that has begun; the last may have just begun."""
+        passed = max(0.0, until - self.start)
+        begun = min(self.count, ceil(passed / self.width))
+        return np.asarray(np.minimum(self.width, passed - self.width * np.arange(begun)))
 
     def spread(self, row: Row, start: float, end: float, amount: float) -> None:
         """Add `amount`, spread evenly over [start, end), to the bins; the rest falls outside."""
@@ -175,18 +181,17 @@ class TimelineFold:
 
     def timeline(self, until_seconds: float) -> Timeline:
         """Return the bins that have begun by `until_seconds`."""
-        width = self._bins.width
-        count = min(self._bins.count, max(0, ceil((until_seconds - self._bins.start) / width)))
+        widths = self._bins.widths(until_seconds)
         kept, held = self._batch(until_seconds)
         online = self._online.until(until_seconds) + self._reserved.until(until_seconds)
 
         def band(row: Row) -> Band:
             # A difference of equal sums may fall short of 0 by rounding.
-            return tuple(float(value) for value in np.maximum(row[:count] / width, 0.0))
+            return tuple(float(value) for value in np.maximum(row[: len(widths)] / widths, 0.0))
 
         return Timeline(
             start_seconds=self._bins.start,
-            bin_seconds=width,
+            bin_seconds=self._bins.width,
             ready=band(self._ready.until(until_seconds)),
             online_productive=band(self._productive),
             online_idle=band(online - self._productive),

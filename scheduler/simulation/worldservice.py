@@ -7,14 +7,14 @@ says what the run came to.
 """
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from forecasting import Sample
 from scheduler.planning.snapshot import Snapshot
 from scheduler.simulation.cluster import Setting, VirtualCluster, workloads
-from scheduler.simulation.events import Event, JobLine, Sink, ViolationLine, tee
+from scheduler.simulation.events import Event, JobLine, Sink, Slo, ViolationLine, tee
 from scheduler.simulation.extenderplacer import Binding, ExtenderPlacer
 from scheduler.simulation.run import Setup
 from scheduler.simulation.score import Score
@@ -60,6 +60,8 @@ class Tally:
         self.stops = 0
         self.violations: list[str] = []
         self._states: dict[str, str] = {}
+        self._due: dict[str, float] = defaultdict(float)
+        self._met: dict[str, float] = defaultdict(float)
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
@@ -70,10 +72,21 @@ class Tally:
                 self._states[event.id] = event.state
                 if event.state == "done":
                     del self._states[event.id]
+            case Slo() if event.t >= 0:
+                self._due[event.model] += event.tokens_due
+                self._met[event.model] += event.tokens_met
             case ViolationLine():
                 self.violations.append(f"{event.invariant}: {event.detail}")
             case _:
                 pass
+
+    @property
+    def attained(self) -> tuple[float, float] | tuple[None, None]:
+        """SLO attainment so far, over all tokens and of the worst model."""
+        shares = [self._met[model] / due for model, due in self._due.items() if due > 0]
+        if not shares:
+            return None, None
+        return sum(self._met.values()) / sum(self._due.values()), min(shares)
 
 
 class WorldService:
@@ -98,7 +111,7 @@ class WorldService:
         self._tally = Tally()
         self._start_seconds = demand.start_seconds
         self._quiet_seconds = quiet_seconds
-        self._placer = ExtenderPlacer(lambda: self._cluster.observe())
+        self._placer = ExtenderPlacer(self._seen)
         setting = Setting(
             cluster=setup.cluster,
             world=setup.world,
@@ -119,7 +132,7 @@ class WorldService:
 
     def observe(self) -> Snapshot:
         """Return the newest state."""
-        return self._heard(self._cluster.observe)
+        return self._heard(self._seen)
 
     def samples(self, after: After) -> Bins:
         """Return all demand bins after a cursor, those of the history first."""
@@ -156,6 +169,7 @@ class WorldService:
         with self._lock:
             seen, now = self._cluster.observe(), self._cluster.now_seconds
             timeline = self._timeline.timeline(now)
+            attained, worst = self._tally.attained
         return WorldProgress(
             now_seconds=now,
             start_seconds=self._start_seconds,
@@ -164,6 +178,8 @@ class WorldService:
             unplanned=self._unplanned,
             loans=len(seen.loans),
             stops=self._tally.stops,
+            slo_attainment=attained,
+            slo_attainment_worst_model=worst,
             roles=_role_counts(seen),
             timeline=timeline,
             placed_by_extender=self._placer.by_extender,
@@ -206,6 +222,10 @@ class WorldService:
             self._calls += 1
             self._unplanned = False
             return do()
+
+    def _seen(self) -> Snapshot:
+        """Return the newest state, to whoever holds the lock already."""
+        return self._cluster.observe()
 
     def _bins_after(self, cursor: int) -> Bins:
         self._bins.extend(self._cluster.samples())

@@ -118,6 +118,9 @@ class WorldProgress(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs that run on lent GPUs now."""
     stops: int
     """Runs of jobs stopped so far."""
+    slo_attainment: float | None
+    """So far; None before any scored request was due."""
+    slo_attainment_worst_model: float | None
     roles: tuple[RoleCount, ...]
     timeline: Timeline
     """The bins so far."""
