@@ -18,7 +18,6 @@ from scheduler.planning.snapshot import RoleSignal, Snapshot
 
 LEVEL_SECONDS = 150.0
 """Time constant of the level: longer than minutes' noise, shorter than the tide."""
-NORMAL_SCORES = {0.5: 0.0, 0.9: 1.2816, 0.95: 1.6449, 0.99: 2.3263}
 PRIOR_VARIANCE = 0.08**2
 """Squared log-deviation of one-minute demand, as measured on Mooncake's conversation trace."""
 PRIOR_SAMPLES = 40
@@ -49,14 +48,14 @@ def found(memory: Memory, role: str) -> Pace | None:
     return next((pace for pace in memory.paces if pace.role == role), None)
 
 
-def room(pace: Pace | None, forecast_spread: float, quantile: float) -> float:
+def room(pace: Pace | None, forecast_spread: float, minute_sigmas: float) -> float:
     """Return the factor to hold above expected demand, 1 or more.
 
     `forecast_spread` is log(quantile / median) of the forecast.
     """
     variance = _variance(pace) if pace else PRIOR_VARIANCE
     care = pace.care if pace else 1.0
-    return exp(care * hypot(forecast_spread, NORMAL_SCORES[quantile] * float(variance**0.5)))
+    return exp(care * hypot(forecast_spread, minute_sigmas * float(variance**0.5)))
 
 
 def _variance(pace: Pace) -> float:

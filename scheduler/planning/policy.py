@@ -83,7 +83,9 @@ class RolePolicy(Section):
     min_replicas: Count = 1
     max_replicas: Annotated[int, Field(ge=1)] = 1000
     quantile: Quantile = 0.9
-    """Which quantile of demand over the lead time, minutes included, is held at first."""
+    """Which quantile of the forecast peak over the lead time is held at first."""
+    minute_sigmas: Annotated[float, Field(ge=0)] = 2.0
+    """How many deviations of one-minute demand are held at first."""
     late_budget: Share = 0.003
     """Share of tokens outside the SLO that is aimed at in the long run."""
     lead_seconds: Annotated[float, Field(gt=0)] = 300.0

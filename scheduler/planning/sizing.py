@@ -75,7 +75,7 @@ def room(ask: Ask, sizing: Sizing) -> Sizing:
     """Add room for the forecast's error and for the minutes' noise."""
     median, high = peak_within(ask, 0.5), peak_within(ask, ask.policy.quantile)
     spread = log(high / median) if median and high else 0.0
-    factor = pace.room(ask.pace, spread, ask.policy.quantile)
+    factor = pace.room(ask.pace, spread, ask.policy.minute_sigmas)
     text = f"room of {factor - 1:.0%} for errors and bursts"
     return _raise_tokens(sizing, "room", sizing.tokens_per_second * factor, text)
 

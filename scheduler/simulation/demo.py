@@ -20,7 +20,7 @@ import msgspec
 
 from scheduler.simulation import worldserver
 from scheduler.simulation.compare import TIDAL, Record
-from scheduler.simulation.demorivals import RivalRun, RivalSearch
+from scheduler.simulation.demorivals import SETTINGS, RivalRun, RivalSearch
 from scheduler.simulation.remote import RemoteWorld, WorldUnreachableError
 from scheduler.simulation.run import Setup
 from scheduler.simulation.worldserver import LOOPBACK, WorldGoneError, WorldProcess
@@ -52,6 +52,7 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     out: Path
     api_port: int
+    rivals: tuple[str, ...] = tuple(SETTINGS)
 
     @property
     def events(self) -> Path:
@@ -129,7 +130,7 @@ def play(demo: Demo, audience: Audience) -> Played:
         remote = RemoteWorld(world.url)
         stack.callback(remote.close)
         daemon = stack.enter_context(_Daemon(demo, world.url, audience.said))
-        search = RivalSearch(demo.setup, demo.seed, TIMELINE_BIN_SECONDS)
+        search = RivalSearch(demo.rivals, demo.setup, demo.seed, TIMELINE_BIN_SECONDS)
         stack.callback(search.stop)
         audience.opened(Opened(world.url, f"http://{LOOPBACK}:{demo.api_port}", daemon.pid or 0))
         for progress in _until_ended(world, remote):
@@ -191,7 +192,7 @@ def free_port(port: int) -> int:
         with socket.create_server((LOOPBACK, port)) as listener:
             found: int = listener.getsockname()[1]
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        why = os.strerror(error.errno) if isinstance(error, OSError) else str(error)
         raise DemoPortError(
             f"--port: cannot listen on {LOOPBACK}:{port} ({why}); choose another, or 0 for any"
         ) from None

@@ -58,8 +58,9 @@ class _Job(msgspec.Struct, frozen=True):
 class RivalSearch:
     """Runs settings until each rival's is found; `pursue` it until it is, then `stop`."""
 
-    def __init__(self, setup: Setup, seed: int, bin_seconds: float) -> None:
+    def __init__(self, names: tuple[str, ...], setup: Setup, seed: int, bin_seconds: float) -> None:
         """Begin with nothing run; timelines have bins of `bin_seconds`."""
+        self._names = names
         self._setup = setup
         self._seed = seed
         self._bin_seconds = bin_seconds
@@ -77,7 +78,7 @@ class RivalSearch:
         `tidal` may be a guess, as long as a later call has the truth.
         """
         self._collect()
-        needed = [one for one in (self._needed(name, tidal) for name in SETTINGS) if one]
+        needed = [one for one in (self._needed(name, tidal) for name in self._names) if one]
         if len(self._jobs) >= processes:
             for contender in set(self._jobs).difference(needed):
                 self._end(contender)
@@ -88,13 +89,13 @@ class RivalSearch:
 
     def runs(self) -> tuple[RivalRun, ...]:
         """Return all runs that have ended, rival by rival, from stingy to generous."""
-        order = [Contender(name, f"{value:g}") for name in SETTINGS for value in SETTINGS[name]]
+        order = [Contender(name, f"{value:g}") for name in self._names for value in SETTINGS[name]]
         return tuple(self._done[one] for one in order if one in self._done)
 
     def chosen(self, tidal: Record) -> dict[str, RivalRun]:
         """Return each rival's run that counts beside Tidal's."""
         found = {}
-        for name in SETTINGS:
+        for name in self._names:
             mine = [one for one in self.runs() if one.policy == name]
             if mine:
                 records = [one.record(self._seed) for one in mine]

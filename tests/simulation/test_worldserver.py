@@ -185,7 +185,7 @@ def test_a_wrong_call_is_refused_and_the_world_goes_on(
 
 @pytest.mark.parametrize("url", ["", "nonsense", "http://", "http://a", "ftp://a:1", "http://a:b"])
 def test_a_wrong_address_is_named(url: str) -> None:
-    with pytest.raises(ValueError, match="--world: .*give one like"):
+    with pytest.raises(ValueError, match=r"--world: .*give one like"):
         RemoteWorld(url)
 
 
