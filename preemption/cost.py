@@ -24,6 +24,8 @@ def at_stake_seconds(claimant: Claimant, now_seconds: float, *, notice_seconds: 
     write_seconds = claimant.checkpoint_write_seconds
     if write_seconds is not None and write_seconds <= notice_seconds:
         return write_seconds
-    saved_seconds = claimant.last_checkpoint_seconds
-    since_seconds = claimant.started_seconds if saved_seconds is None else saved_seconds
+    since_seconds = claimant.started_seconds
+    if claimant.last_checkpoint_seconds is not None:
+        # A checkpoint of an earlier run saves nothing of this one, nor does waiting lose anything.
+        since_seconds = max(since_seconds, claimant.last_checkpoint_seconds)
     return max(0.0, now_seconds - since_seconds)

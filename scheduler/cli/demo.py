@@ -6,7 +6,10 @@ with status 1 where an invariant broke.
 """
 
 import argparse
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from scheduler.simulation.compare import TIDAL, Record
 from scheduler.simulation.demand import DAY_SECONDS, WARM_UP_SECONDS
 from scheduler.simulation.demandfile import Trace
 from scheduler.simulation.demo import Audience, Demo, DemoError, Played, free_port, play
+from scheduler.simulation.demorivals import SETTINGS
 from scheduler.simulation.generated import generate
 from scheduler.simulation.picture import draw
 from scheduler.simulation.worldserver import WorldGoneError
@@ -65,24 +69,25 @@ def handle(options: argparse.Namespace) -> int:
     setup = setup_of(options, traces)
     inputs = inputs_of(options, setup, [options.seed])
     inputs["built_in_demand"] = [] if options.demand else list(traces)
+    inputs["compare"] = list(SETTINGS)
     demo = Demo(
         setup=setup,
         seed=options.seed,
         out=options.out,
         api_port=free_port(options.port),
+        rivals=tuple(SETTINGS),
     )
     prepare(demo)
     try:
-        with Screen() as screen:
-            played = play(
-                demo, Audience(opened=screen.opened, shown=screen.shown, said=screen.said)
-            )
+        with Screen() as screen, ended_by_sigterm():
+            audience = Audience(opened=screen.opened, shown=screen.shown, said=screen.said)
+            played = play(demo, audience)
     except (DemoError, WorldGoneError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return BROKEN
     results = records(demo, played)
     timing = msgspec.structs.asdict(reference.machine(begun))
-    timing |= {"play_seconds": played.play_seconds, "records": []}
+    timing["play_seconds"] = played.play_seconds
     write(demo, played, {"inputs": inputs, "results": results, "timing": timing})
     print_parts([table(results)])
     print(
@@ -90,6 +95,16 @@ def handle(options: argparse.Namespace) -> int:
         f"{words.span(played.wall_seconds)} with the rivals; see {demo.out}"
     )
     return BROKEN if any(record["violations"] for record in results) else 0
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, so that it leaves no process behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def built_in(options: argparse.Namespace) -> dict[str, Trace]:

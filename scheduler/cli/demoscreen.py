@@ -91,14 +91,14 @@ def line(scene: Scene) -> str:
         f"recalls {len(timeline.recalls)}, stops {progress.stops}, "
         f"utilisation {words.share(useful_share(timeline))}, "
         f"SLO {_percent(progress.slo_attainment)}, "
-        f"{words.span(seconds_left(scene))} left{_remark(scene)}"
-    )
+        f"{words.span(seconds_left(scene))} left"
+    ) + (f"; {missing}" if (missing := _missing(scene).plain) else "")
 
 
 def panel(scene: Scene) -> Panel:
     """Return the whole display."""
     progress = scene.progress
-    parts = Group(_head(scene), _tide(progress.timeline), _roles(progress), _batch(progress))
+    parts = Group(_head(scene), _tide(progress.timeline), _roles(progress), _batch(progress), _missing(scene))
     title = f"Tidal at {clock(progress.now_seconds)} of {clock(progress.end_seconds)}"
     return Panel(parts, title=title, title_align="left")
 
@@ -128,17 +128,15 @@ def _head(scene: Scene) -> Table:
         ProgressBar(total=1.0, completed=done, width=BAR_COLUMNS),
         f"{done:.0%}",
         f"{words.span(seconds_left(scene))} left",
-        Text(_remark(scene).removeprefix("; "), "yellow"),
     )
     return row
 
 
-def _remark(scene: Scene) -> str:
+def _missing(scene: Scene) -> Text:
+    """Return what is said while there is no daemon."""
     if scene.progress.unplanned:
-        return "; no daemon: the world runs on without a planner"
-    if scene.daemon_pid is None:
-        return "; no daemon: the world waits"
-    return ""
+        return Text("no daemon: the world runs on without a planner", "yellow")
+    return Text("no daemon: the world waits" if scene.daemon_pid is None else "", "yellow")
 
 
 def _tide(timeline: Timeline) -> Table:

@@ -120,9 +120,13 @@ def _effort(progress: Progress, policy: Policy, now_seconds: float) -> str:
 def _act(
     shell: Shell, snapshot: Snapshot, planned: Plan, effort: str, policy: Policy
 ) -> tuple[Outcome, ...]:
-    """Publish and apply the plan where the mode says so; otherwise say why not."""
+    """Publish and apply the plan where the mode says so; otherwise say why not.
+
+    Where Tidal does not act it holds nothing either: the extender keeps pods off no GPU.
+    """
     shell.clock.charge_planning(effort)
     if policy.mode != "act":
+        shell.publish(snapshot, msgspec.structs.replace(planned, actions=(), reservations=()))
         return tuple(
             Outcome(action, applied=False, detail=f"mode {policy.mode}")
             for action in planned.actions

@@ -44,8 +44,6 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 
     since_seconds: float | None = None
     """First tick of this memory."""
-    planned_seconds: float | None = None
-    """Last tick that planned in full."""
     votes: dict[str, tuple[Vote, ...]] = {}
     beliefs: tuple[Belief, ...] = ()
     paces: tuple[Pace, ...] = ()

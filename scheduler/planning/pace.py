@@ -26,7 +26,7 @@ CLIP_DEVIATIONS = 3.0
 """A jump of the level is no noise: one minute counts at most as this many deviations."""
 CARE_PER_SECOND = 0.02 / 15
 """How fast care grows at a late share of 1."""
-LEAST_CARE, MOST_CARE = 0.5, 3.0
+LEAST_CARE, MOST_CARE = 0.5, 1.8
 SETTLING_SECONDS = 900.0
 """Late minutes of a role that was just met say nothing of its room: nothing ran yet."""
 LONGEST_STEP_SECONDS = 60.0

@@ -65,7 +65,7 @@ def plan_with(
     situation = _situation(snapshot, memory, policy, effort)
     sizings = tactics.size(situation)
     stops = recalls.due_stops(snapshot)
-    surplus = shrink(situation.held, sizings)
+    surplus = shrink(snapshot, situation.held, sizings)
     situation = _keep(situation, surplus.released)
     growth = grow(situation, sizings, surplus.roles, tactics)
     situation = _keep(situation, frozenset(), growth.reservations)
@@ -123,9 +123,7 @@ def _remember(memory: Memory, situation: Situation, actions: tuple[Action, ...])
                 stops.append(Stop(now, job.id, job.tenant))
         elif isinstance(action, StartJob) and jobs[action.job].attempt:
             protected[action.job] = now + situation.policy.preemption.protected_seconds
-    return msgspec.structs.replace(
-        memory, stops=tuple(stops), protected_until_seconds=protected, planned_seconds=now
-    )
+    return msgspec.structs.replace(memory, stops=tuple(stops), protected_until_seconds=protected)
 
 
 def _summary(actions: tuple[Action, ...], unplaced: tuple[Unplaced, ...]) -> str:

@@ -2,17 +2,14 @@
 
 Between sizing and growing. Replicas go in the order that frees most for others: those that
 wait, those that start, then those on the least preferred GPU model and on the node with the
-fewest GPUs of online replicas, so that whole nodes come free. Capacity never falls below what
-was wanted.
+fewest GPUs in use, so that whole nodes come free. Capacity never falls below what was wanted.
 """
-
-from collections import Counter
 
 import msgspec
 
 from scheduler.planning.actions import ScaleRole, Sizing
 from scheduler.planning.holdings import Holding, milli
-from scheduler.planning.snapshot import Replica
+from scheduler.planning.snapshot import Replica, Snapshot
 
 STATE_ORDER = {"pending": 0, "starting": 1, "ready": 2}
 
@@ -29,9 +26,9 @@ class Surplus(msgspec.Struct, frozen=True):
         return frozenset(action.role for action in self.actions)
 
 
-def shrink(held: tuple[Holding, ...], sizings: tuple[Sizing, ...]) -> Surplus:
+def shrink(snapshot: Snapshot, held: tuple[Holding, ...], sizings: tuple[Sizing, ...]) -> Surplus:
     """Return the retirements that keep every role at or above its wanted capacity."""
-    online = _online_gpus(held)
+    used = {node.name: len(node.devices) - node.free_gpus for node in snapshot.nodes}
     actions: list[ScaleRole] = []
     released: set[str] = set()
     for holding, sizing in zip(held, sizings, strict=True):
@@ -39,7 +36,7 @@ def shrink(held: tuple[Holding, ...], sizings: tuple[Sizing, ...]) -> Surplus:
         if spare <= 0 or holding.target.scaled_by_other:
             continue
         dropped, spare = _release(holding, spare)
-        retired = _retire(holding, spare, online)
+        retired = _retire(holding, spare, used)
         waiting = sorted(holding.unbound, key=lambda r: r.id, reverse=True)[: len(dropped)]
         if retired or waiting:
             released.update(dropped)
@@ -59,14 +56,15 @@ def _release(holding: Holding, spare: int) -> tuple[tuple[str, ...], int]:
     return tuple(dropped), spare
 
 
-def _retire(holding: Holding, spare: int, online: Counter[str]) -> tuple[Replica, ...]:
+def _retire(holding: Holding, spare: int, used: dict[str, int]) -> tuple[Replica, ...]:
     preference = {model: place for place, model in enumerate(holding.capacity_milli)}
     order = sorted(
         holding.bound,
         key=lambda r: (
             STATE_ORDER.get(r.state, 2),
             -preference.get(r.gpu_model, len(preference)),
-            min((online[node] for node, _ in r.parts), default=0),
+            min((used.get(node, 0) for node, _ in r.parts), default=0),
+            r.parts,
             r.id,
         ),
     )
@@ -77,15 +75,6 @@ def _retire(holding: Holding, spare: int, online: Counter[str]) -> tuple[Replica
             spare -= worth
             retired.append(replica)
     return tuple(retired)
-
-
-def _online_gpus(held: tuple[Holding, ...]) -> Counter[str]:
-    counted: Counter[str] = Counter()
-    for holding in held:
-        for replica in holding.bound:
-            for node, gpus in replica.parts:
-                counted[node] += gpus
-    return counted
 
 
 def _action(holding: Holding, sizing: Sizing, gone: tuple[Replica, ...]) -> ScaleRole:

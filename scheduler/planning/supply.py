@@ -8,6 +8,8 @@ nor expired are taken off both.
 from collections import Counter
 from collections.abc import Iterable
 
+import msgspec
+
 from binpacking.problem import Supply
 from scheduler.planning.snapshot import Job, Parts, Pod, Replica, Reservation, Snapshot
 
@@ -19,18 +21,22 @@ def open_reservations(snapshot: Snapshot) -> tuple[Reservation, ...]:
 
     A reservation is filled when each part has a pod of its owner, bound on that node since the
     reservation was made and not counted for an older one. It is void when it expired or when a
-    node of it is gone or takes no pods.
+    node of it is gone or takes no pods. One that nothing fills yet counts from now on: the pods
+    seen so far belong to others, which will be gone from the set when it is looked at again.
     """
     usable = {node.name for node in snapshot.nodes if node.schedulable}
     pods = _bound_pods(snapshot)
     found = []
     for reservation in sorted(snapshot.reservations, key=lambda r: (r.created_seconds, r.id)):
-        if _fill(reservation, pods.get(reservation.owner, [])):
+        filled = _fill(reservation, pods.get(reservation.owner, []))
+        expired = reservation.expires_seconds <= snapshot.now_seconds
+        lost = any(node not in usable for node, _ in reservation.parts)
+        if filled == len(reservation.parts) or expired or lost:
             continue
-        if reservation.expires_seconds > snapshot.now_seconds and all(
-            node in usable for node, _ in reservation.parts
-        ):
-            found.append(reservation)
+        now = snapshot.now_seconds
+        found.append(
+            reservation if filled else msgspec.structs.replace(reservation, created_seconds=now)
+        )
     return tuple(found)
 
 
@@ -104,8 +110,8 @@ def _collect(pods: dict[str, list[Pod]], owner: str, holder: Replica | Job) -> N
     pods.setdefault(owner, []).extend(pod for pod in members if pod.node)
 
 
-def _fill(reservation: Reservation, pods: list[Pod]) -> bool:
-    """Take the pods that fill the reservation out of `pods`; True when every part has one."""
+def _fill(reservation: Reservation, pods: list[Pod]) -> int:
+    """Take the pods that fill the reservation out of `pods`; return how many parts have one."""
     filled = 0
     for node, gpus in reservation.parts:
         for pod in pods:
@@ -115,4 +121,4 @@ def _fill(reservation: Reservation, pods: list[Pod]) -> bool:
                 pods.remove(pod)
                 filled += 1
                 break
-    return filled == len(reservation.parts)
+    return filled

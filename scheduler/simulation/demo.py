@@ -20,7 +20,7 @@ import msgspec
 
 from scheduler.simulation import worldserver
 from scheduler.simulation.compare import TIDAL, Record
-from scheduler.simulation.demorivals import SETTINGS, RivalRun, RivalSearch
+from scheduler.simulation.demorivals import RivalRun, RivalSearch
 from scheduler.simulation.remote import RemoteWorld, WorldUnreachableError
 from scheduler.simulation.run import Setup
 from scheduler.simulation.worldserver import LOOPBACK, WorldGoneError, WorldProcess
@@ -52,7 +52,8 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     out: Path
     api_port: int
-    rivals: tuple[str, ...] = tuple(SETTINGS)
+    rivals: tuple[str, ...]
+    """Of `demorivals.SETTINGS`."""
 
     @property
     def events(self) -> Path:
@@ -150,7 +151,8 @@ def play(demo: Demo, audience: Audience) -> Played:
         daemon.end()
         report = remote.report()
         record: Record = {"policy": TIDAL, **report.figures.record()}
-        audience.said("the world has ended; what lacks of the rivals is run")
+        if not search.pursue(record, cores):
+            audience.said("the world has ended; what lacks of the rivals is run")
         while not search.pursue(record, cores):
             time.sleep(LOOK_SECONDS)
         return Played(
@@ -191,8 +193,8 @@ def free_port(port: int) -> int:
     try:
         with socket.create_server((LOOPBACK, port)) as listener:
             found: int = listener.getsockname()[1]
-    except (OSError, OverflowError) as error:
-        why = os.strerror(error.errno) if isinstance(error, OSError) else str(error)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
         raise DemoPortError(
             f"--port: cannot listen on {LOOPBACK}:{port} ({why}); choose another, or 0 for any"
         ) from None

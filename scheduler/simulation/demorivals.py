@@ -3,8 +3,8 @@
 A rival's settings are ordered from stingy to generous; attainment grows along them, so the
 stingiest that attains Tidal's SLO is found by bisection. Tidal's attainment is known only
 at the end of the demo: until then the bisection follows the attainment so far, on spare cores,
-and after it runs what it still lacks. Each run is a process of its own, which can be ended at
-any time.
+and after it runs what it still lacks. Of what was run, the equal-SLO rule of `compare` chooses.
+Each run is a process of its own, which can be ended at any time.
 """
 
 import multiprocessing

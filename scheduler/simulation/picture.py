@@ -62,7 +62,7 @@ def _draw_bands(axes: Axes, timeline: Timeline) -> None:
     names, colours = zip(*BANDS, strict=True)
     axes.stackplot(_hours(timeline), *rows, labels=names, colors=colours, linewidth=0)
     axes.set_ylabel("GPUs")
-    span = len(timeline.ready) * timeline.bin_seconds
+    span = max(1, len(timeline.ready)) * timeline.bin_seconds
     axes.set_xlim(timeline.start_seconds / _HOUR, (timeline.start_seconds + span) / _HOUR)
     axes.set_ylim(0, 1.06 * max(timeline.ready, default=1.0) or 1.0)
 

@@ -106,7 +106,7 @@ def test_json_and_yaml_hold_the_same_document(
         (
             ("plan",),
             [
-                "chat/decode   lead_peak   0        8,000   P95 of the peak in 300 s",
+                "chat/decode   lead_peak   0        8,000   the peak within 300 s is",
                 "chat/decode   wanted      1        8 ",
                 "chat/decode    n0:2    5m           chat/decode@10000-0",
                 "online     1       6        a-0,b-1",

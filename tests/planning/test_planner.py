@@ -42,7 +42,7 @@ def test_what_arrives_now_counts_even_if_the_forecast_is_lower() -> None:
     )
     (sizing,) = planned(snapshot).sizings
     assert sizing.wanted_milli == 3500
-    assert [reason.step for reason in sizing.reasons] == ["lead_peak", "reactive_floor", "replicas"]
+    assert [reason.step for reason in sizing.reasons] == ["lead_peak", "level", "replicas"]
 
 
 def test_demand_behind_retires_replicas_but_keeps_what_is_wanted() -> None:
@@ -151,7 +151,7 @@ def test_a_slot_that_waits_is_not_asked_for_twice() -> None:
     )
     made = planned(snapshot)
     assert made.actions == ()
-    assert made.reservations == (held,)
+    assert made.reservations == (msgspec.structs.replace(held, created_seconds=10_000.0),)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,18 @@ def test_a_pod_bound_since_fills_one_slot(
     assert [r.id for r in open_reservations(snapshot)] == still_open
 
 
+def test_a_pod_never_fills_a_second_slot_later() -> None:
+    both = (slot("a"), slot("b"))
+    first = world(
+        node("n0"),
+        replicas=(replica("r0", "n0", state="starting", bound_seconds=9_950.0),),
+        reservations=both,
+    )
+    (kept,) = open_reservations(first)
+    again = msgspec.structs.replace(first, now_seconds=10_015.0, reservations=(kept,))
+    assert open_reservations(again)[0].id == "b"
+
+
 def test_expired_slots_and_slots_on_lost_nodes_are_void() -> None:
     cordoned = msgspec.structs.replace(node("n1"), cordoned=True)
     reservations = (slot("old", created=9_000.0), slot("gone", "n9"), slot("shut", "n1"))

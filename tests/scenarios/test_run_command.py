@@ -1,0 +1,146 @@
+"""`scalerctl run` as a process: its children are killed, its policy is spoilt, and it is ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scheduler.adapters.ledger import open_ledger
+from scheduler.cli.main import main
+from scheduler.simulation import worldserver
+from scheduler.simulation.clusterfile import build
+from scheduler.simulation.generated import generate
+from scheduler.simulation.remote import RemoteWorld
+from scheduler.simulation.run import Setup
+from scheduler.simulation.worldfile import load_world
+
+ROOT = Path(__file__).parents[2]
+HOUR = 3600.0
+SETUP = Setup(
+    world=load_world(),
+    cluster=build(4),
+    traces={"code": generate("code", 2.0, 1)},
+    history_seconds=6 * HOUR,
+    days=1.0,
+    peak_share=0.6,
+    demand_shares={},
+    jobs=None,
+)
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(SETUP.policy_for(1).model_dump(mode="json")))
+    return path
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[RemoteWorld]:
+    running = worldserver.start(SETUP, 1, tmp_path / "events.jsonl")
+    remote = RemoteWorld(running.url)
+    yield remote
+    remote.close()
+    running.stop()
+
+
+def passed(world: RemoteWorld, seconds: float) -> None:
+    """Wait until so much more of the world's time has passed."""
+    until = world.progress().now_seconds + seconds
+    while world.progress().now_seconds < until:
+        pass
+
+
+def status(line: str) -> dict[str, Any]:
+    url = json.loads(line)["api"] + "/v1/status"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def workers(pid: int) -> list[int]:
+    """The planner's and the extender's processes."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(child)
+        for child in children
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+def test_it_lives_through_the_loss_of_its_children_and_of_its_policy(
+    world: RemoteWorld, policy: Path, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger.sqlite"
+    command = [
+        *(sys.executable, "-m", "scheduler.cli.main", "run", "--world", world.url),
+        *("--policy", str(policy), "--ledger", str(ledger)),
+        *("--port", "0", "--extender-port", "0", "--verbose"),
+    ]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stderr is not None
+        started = daemon.stderr.readline()
+        passed(world, 600)
+        assert status(started)["worker_failures"] == 0
+        mine = workers(daemon.pid)
+        assert len(mine) == 2
+        for pid in mine:
+            os.kill(pid, signal.SIGKILL)
+        passed(world, 600)
+        placed = world.progress().placed_by_extender
+        policy.write_text("version: 1\nmode: wrong\n")
+        passed(world, 3 * HOUR)
+        seen = status(started)
+        daemon.send_signal(signal.SIGTERM)
+        log = daemon.stderr.read()
+    assert daemon.returncode == 0
+    assert seen["worker_failures"] >= 1
+    assert any("mode" in line for line in seen["policy_errors"])
+    assert world.progress().placed_by_extender > placed > 0
+    events = [json.loads(line)["event"] for line in log.splitlines()]
+    assert events.count("extender_gone") == 1
+    assert events[-1] == "stopped"
+    assert {"tick", "acted"} <= set(events)
+    assert workers_gone(mine)
+    with open_ledger(ledger) as stored:
+        assert stored.gaps() == ()
+        assert len(stored.ticks(0, 10**6)) > 100
+
+
+def workers_gone(pids: list[int]) -> bool:
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--world", "nonsense"], "--world: 'nonsense' is no address"),
+        (["--policy", "none.yaml"], "--policy: none.yaml: cannot be read"),
+        (["--ledger", "policy.yaml"], "--ledger: policy.yaml is no ledger"),
+        (["--port", "65536"], "--port: '65536' is no port"),
+        (["--extender-port", "x"], "--extender-port: 'x' is no port"),
+        (["--fast"], "--fast: is not known here"),
+    ],
+)
+def test_a_daemon_that_cannot_start_says_why_in_one_line(
+    policy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(policy.parent)
+    good = ["--world", "http://127.0.0.1:1", "--policy", "policy.yaml", "--ledger", "ledger"]
+    assert main(["run", *good, *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"scalerctl: {sentence}")
+    assert len(said.err.splitlines()) == 1
