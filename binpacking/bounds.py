@@ -33,13 +33,18 @@ def least_unserved(problem: Problem, layout: Layout) -> int:
 def most_batch_value(problem: Problem, layout: Layout) -> int:
     """No packing without kills that serves the online requests as well exceeds this value."""
     free = sum(layout.free) - sum(_least_gpus(request, layout) for request in problem.online)
+    fits: dict[tuple[Shape, tuple[str, ...]], bool] = {}
+    for request in problem.batch:
+        kind = (request.shape, request.gpu_models)
+        if kind not in fits:
+            fits[kind] = any(
+                _fits_alone(layout, layout.free, leaf, request.shape)
+                for leaf in layout.allowed(request.gpu_models)
+            )
     startable = [
         (Fraction(request.value, request.shape.size), request.shape.size)
         for request in problem.batch
-        if any(
-            _fits_alone(layout, layout.free, leaf, request.shape)
-            for leaf in layout.allowed(request.gpu_models)
-        )
+        if fits[request.shape, request.gpu_models]
     ]
     value = Fraction(0)
     for density, size in sorted(startable, reverse=True):

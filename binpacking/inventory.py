@@ -4,6 +4,7 @@ First words of the capacity vocabulary: everything in this package and above spe
 and `Device`. Quantities are integers: milli-GPU (1000 = one whole GPU), MiB, milli-CPU.
 """
 
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -53,8 +54,8 @@ class Image(msgspec.Struct, frozen=True):
     size_mib: int
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU node as observed."""
+class Node(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """One GPU node as observed; what is derived is computed once, as nodes outlive ticks."""
 
     name: str
     gpu_model: str
@@ -77,12 +78,12 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
         """True when new pods may be placed here."""
         return self.ready and not self.cordoned
 
-    @property
+    @cached_property
     def free_gpus(self) -> int:
         """Whole GPUs without a holder, 0 on a node that takes no new pods."""
         return sum(device.free for device in self.devices) if self.schedulable else 0
 
-    @property
+    @cached_property
     def leaf(self) -> tuple[str, ...]:
         """The leaf switch's full path, with the GPU model: a mixed leaf counts as several."""
         return (*self.switch_path, self.gpu_model)

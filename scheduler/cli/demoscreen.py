@@ -98,7 +98,9 @@ def line(scene: Scene) -> str:
 def panel(scene: Scene) -> Panel:
     """Return the whole display."""
     progress = scene.progress
-    parts = Group(_head(scene), _tide(progress.timeline), _roles(progress), _batch(progress), _missing(scene))
+    parts = Group(
+        _head(scene), _tide(progress.timeline), _roles(progress), _batch(progress), _missing(scene)
+    )
     title = f"Tidal at {clock(progress.now_seconds)} of {clock(progress.end_seconds)}"
     return Panel(parts, title=title, title_align="left")
 

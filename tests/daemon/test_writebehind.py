@@ -11,7 +11,7 @@ from scheduler.daemon.writebehind import MOST_WAITING, WriteBehind
 from scheduler.planning.actions import Plan
 from scheduler.planning.memory import Memory
 from scheduler.planning.snapshot import Snapshot
-from scheduler.ports import Tick
+from scheduler.ports import Ledger, Tick
 
 TICK = Tick(
     number=1,
@@ -27,6 +27,19 @@ TICK = Tick(
 
 def numbered(number: int) -> Tick:
     return msgspec.structs.replace(TICK, number=number)
+
+
+def record_until_refused(ledger: Ledger) -> None:
+    with WriteBehind(ledger) as behind:
+        behind.record(numbered(1))
+        while True:
+            behind.record(numbered(1))
+
+
+def record_twice(ledger: Ledger) -> None:
+    with WriteBehind(ledger) as behind:
+        behind.record(numbered(1))
+        behind.record(numbered(1))
 
 
 class Held:
@@ -65,16 +78,12 @@ def test_a_tick_does_not_wait_for_the_file() -> None:
 
 def test_a_failed_write_fails_the_daemon(tmp_path: Path) -> None:
     with open_ledger(tmp_path / "ledger") as ledger:
-        with pytest.raises(ValueError, match=r"tick\.number is 1"), WriteBehind(ledger) as behind:
-            behind.record(numbered(1))
-            while True:
-                behind.record(numbered(1))
+        with pytest.raises(ValueError, match=r"tick\.number is 1"):
+            record_until_refused(ledger)
         assert len(ledger.ticks(0, 1000)) == 1
 
 
 def test_a_failed_last_write_is_told_at_the_end(tmp_path: Path) -> None:
     with open_ledger(tmp_path / "ledger") as ledger:
-        behind = WriteBehind(ledger)
-        with pytest.raises(ValueError, match=r"tick\.number is 1"), behind:
-            behind.record(numbered(1))
-            behind.record(numbered(1))
+        with pytest.raises(ValueError, match=r"tick\.number is 1"):
+            record_twice(ledger)

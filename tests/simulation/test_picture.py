@@ -1,4 +1,4 @@
-"""The picture of a run: it is written, it is the same for the same run, and it shows what differs."""
+"""The picture of a run: the same for the same run, and it shows what differs."""
 
 from pathlib import Path
 
@@ -67,7 +67,9 @@ def test_the_bands_are_painted_in_their_colours(tmp_path: Path) -> None:
     pixels = imread(tmp_path / "picture.png")[:, :, :3].round(2).reshape(-1, 3)
     found = {tuple(float(part) for part in pixel) for pixel in pixels[::7]}
     for colour in ((0.12, 0.37, 0.66), (0.23, 0.56, 0.3), (0.85, 0.55, 0.17)):
-        assert any(max(abs(a - b) for a, b in zip(colour, one, strict=True)) < 0.02 for one in found)
+        assert any(
+            max(abs(a - b) for a, b in zip(colour, one, strict=True)) < 0.02 for one in found
+        )
 
 
 def test_a_run_that_has_not_begun_is_drawn_empty(tmp_path: Path) -> None:

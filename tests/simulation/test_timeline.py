@@ -1,5 +1,7 @@
 """GPUs over time: every band by hand on a short stream, and equal to the score on a real one."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from scheduler.simulation.events import (
@@ -18,7 +20,7 @@ from tests.simulation import virtual
 HOUR = 3600.0
 
 
-def folded(events: list[Event], until: float, start: float = 0.0) -> Timeline:
+def folded(events: Sequence[Event], until: float, start: float = 0.0) -> Timeline:
     fold = TimelineFold(step_seconds=5, start_seconds=start, end_seconds=30, bin_seconds=10)
     for event in events:
         fold(event)
@@ -38,7 +40,7 @@ def job(t: float, state: str, kept: float, *gpus: str) -> JobLine:
 
 
 def test_online_is_productive_as_far_as_it_serves() -> None:
-    events = [
+    events: list[Event] = [
         NodeLine(0, "n", 8, ready=True),
         replica(0, "starting", "n/0", "n/1"),
         replica(10, "ready", "n/0", "n/1"),
@@ -56,12 +58,16 @@ def test_online_is_productive_as_far_as_it_serves() -> None:
 
 
 def test_reserved_gpus_are_idle_online_ones() -> None:
-    events = [NodeLine(0, "n", 8, ready=True), ReserveLine(5, ("n/0",)), ReserveLine(15, ())]
+    events: list[Event] = [
+        NodeLine(0, "n", 8, ready=True),
+        ReserveLine(5, ("n/0",)),
+        ReserveLine(15, ()),
+    ]
     assert folded(events, 30).online_idle == pytest.approx((0.5, 0.5, 0))
 
 
 def test_what_a_run_kept_is_spread_over_its_stay() -> None:
-    events = [
+    events: list[Event] = [
         NodeLine(0, "n", 8, ready=True),
         job(0, "running", 0.0, "n/0", "n/1"),
         job(20, "stopped", 10.0, "n/0", "n/1"),
@@ -80,7 +86,7 @@ def test_a_run_that_goes_on_is_hoped_to_be_kept() -> None:
 
 
 def test_a_second_run_counts_from_what_the_first_kept() -> None:
-    events = [
+    events: list[Event] = [
         job(0, "running", 0.0, "n/0"),
         job(10, "queued", 10.0),
         job(20, "running", 10.0, "n/0"),
