@@ -34,9 +34,10 @@ from scheduler.simulation.compare import TIDAL, Record
 from scheduler.simulation.demand import DAY_SECONDS, WARM_UP_SECONDS
 from scheduler.simulation.demandfile import Trace
 from scheduler.simulation.demo import Audience, Demo, DemoError, Played, free_port, play
-from scheduler.simulation.demorivals import SETTINGS
+from scheduler.simulation.demorivals import SETTINGS, RivalError
 from scheduler.simulation.generated import generate
 from scheduler.simulation.picture import draw
+from scheduler.simulation.remote import WorldRefusedError
 from scheduler.simulation.worldserver import WorldGoneError
 
 SCHEMA = "tidal.demo/1"
@@ -82,7 +83,7 @@ def handle(options: argparse.Namespace) -> int:
         with Screen() as screen, ended_by_sigterm():
             audience = Audience(opened=screen.opened, shown=screen.shown, said=screen.said)
             played = play(demo, audience)
-    except (DemoError, WorldGoneError) as error:
+    except (DemoError, RivalError, WorldGoneError, WorldRefusedError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return BROKEN
     results = records(demo, played)

@@ -151,6 +151,7 @@ def play(demo: Demo, audience: Audience) -> Played:
         daemon.end()
         report = remote.report()
         record: Record = {"policy": TIDAL, **report.figures.record()}
+        search.drop_vain(record)
         if not search.pursue(record, cores):
             audience.said("the world has ended; what lacks of the rivals is run")
         while not search.pursue(record, cores):

@@ -78,14 +78,17 @@ class RivalSearch:
         `tidal` may be a guess, as long as a later call has the truth.
         """
         self._collect()
-        needed = [one for one in (self._needed(name, tidal) for name in self._names) if one]
-        if len(self._jobs) >= processes:
-            for contender in set(self._jobs).difference(needed):
-                self._end(contender)
+        needed = self._needed(tidal)
         for contender in needed:
             if len(self._jobs) < processes:
                 self._start(contender)
         return not needed
+
+    def drop_vain(self, tidal: Record) -> None:
+        """End the runs that a guess has started and the truth does not ask for."""
+        self._collect()
+        for contender in set(self._jobs).difference(self._needed(tidal)):
+            self._end(contender)
 
     def runs(self) -> tuple[RivalRun, ...]:
         """Return all runs that have ended, rival by rival, from stingy to generous."""
@@ -108,7 +111,11 @@ class RivalSearch:
         for contender in tuple(self._jobs):
             self._end(contender)
 
-    def _needed(self, name: str, tidal: Record) -> Contender | None:
+    def _needed(self, tidal: Record) -> list[Contender]:
+        stands = (self._stands_at(name, tidal) for name in self._names)
+        return [contender for contender in stands if contender]
+
+    def _stands_at(self, name: str, tidal: Record) -> Contender | None:
         """Return the setting at which the bisection stands, or None when it is over."""
         low, high = 0, len(SETTINGS[name])
         while low < high:
@@ -124,7 +131,7 @@ class RivalSearch:
         return None
 
     def _start(self, contender: Contender) -> None:
-        if contender in self._jobs or contender in self._done:
+        if contender in self._jobs:
             return
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)

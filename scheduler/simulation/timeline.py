@@ -234,12 +234,10 @@ class TimelineFold:
         run.gpus, run.since = gpus, event.t
         if not gpus:
             del self._runs[event.id]
-            self._book(run.spans, event.kept_gpu_seconds - run.kept_before)
+            kept = event.kept_gpu_seconds - run.kept_before
+            self._spread_run(self._batch_kept, self._batch_held, run.spans, kept)
         if event.state == "done":
             del self._kept[event.id]
-
-    def _book(self, spans: list[tuple[float, float, int]], kept: float) -> None:
-        self._spread_run(self._batch_kept, self._batch_held, spans, kept)
 
     def _batch(self, until_seconds: float) -> tuple[Row, Row]:
         """Return GPU-seconds kept and held; of a run that goes on, the present is hoped kept."""

@@ -70,11 +70,6 @@ class WorldProcess:
         """Whether the process runs."""
         return self._process.is_alive()
 
-    @property
-    def pid(self) -> int | None:
-        """The process id."""
-        return self._process.pid
-
     def stop(self) -> None:
         """End the process and wait until its files are whole; a second time does nothing."""
         self._pipe.close()

@@ -10,7 +10,7 @@ import msgspec
 
 from forecasting import Sample
 from scheduler.planning.actions import Action
-from scheduler.planning.snapshot import Reservation, Snapshot
+from scheduler.planning.snapshot import Reservation
 from scheduler.ports import Outcome
 from scheduler.simulation.score import Figures
 from scheduler.simulation.timeline import Timeline
@@ -138,7 +138,3 @@ class WorldReport(msgspec.Struct, frozen=True, kw_only=True):
     """Simulated time that passed without a planner."""
     placed_by_extender: int
     placed_by_default: int
-
-
-Told = Snapshot | Bins | Applied | Moved | WorldProgress | WorldReport
-"""All that an answer may hold."""

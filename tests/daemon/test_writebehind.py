@@ -84,6 +84,6 @@ def test_a_failed_write_fails_the_daemon(tmp_path: Path) -> None:
 
 
 def test_a_failed_last_write_is_told_at_the_end(tmp_path: Path) -> None:
-    with open_ledger(tmp_path / "ledger") as ledger:
-        with pytest.raises(ValueError, match=r"tick\.number is 1"):
-            record_twice(ledger)
+    refused = pytest.raises(ValueError, match=r"tick\.number is 1")
+    with open_ledger(tmp_path / "ledger") as ledger, refused:
+        record_twice(ledger)

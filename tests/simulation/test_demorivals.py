@@ -66,10 +66,21 @@ def test_the_stingiest_setting_that_attains_is_found_and_its_neighbour_fails(
 def test_what_runs_can_be_ended(search: RivalSearch) -> None:
     tidal = {"policy": "tidal", "slo_attainment": 1.0, "slo_attainment_worst_model": 1.0}
     assert not search.pursue(tidal, 1)
+    assert not search.pursue(tidal, 1)
     search.stop()
     assert search.done == 0
     assert search.runs() == ()
     assert search.chosen(tidal) == {}
+
+
+def test_a_run_in_vain_makes_room(search: RivalSearch) -> None:
+    easy = {"policy": "tidal", "slo_attainment": 0.0, "slo_attainment_worst_model": 0.0}
+    pursued(search, easy)
+    hard = {"policy": "tidal", "slo_attainment": 2.0, "slo_attainment_worst_model": 2.0}
+    assert not search.pursue(hard, 1)
+    search.drop_vain(easy)
+    assert search.pursue(easy, 1)
+    assert [one.setting for one in search.runs()] == ["0.7", "0.8", "1"]
 
 
 def test_settings_go_from_stingy_to_generous() -> None:

@@ -49,7 +49,7 @@ def test_online_is_productive_as_far_as_it_serves() -> None:
         replica(20, "gone"),
     ]
     found = folded(events, 30)
-    assert found.ready == (8, 8, 8)
+    assert found.ready == pytest.approx((8, 8, 8))
     assert found.online_productive == pytest.approx((0, 1.5, 0))
     assert found.online_idle == pytest.approx((2, 0.5, 0))
     assert found.empty == pytest.approx((6, 6, 8))
@@ -99,7 +99,7 @@ def test_a_second_run_counts_from_what_the_first_kept() -> None:
 
 def test_a_node_that_is_not_ready_has_no_gpus() -> None:
     events: list[Event] = [NodeLine(0, "n", 8, ready=True), NodeLine(5, "n", 8, ready=False)]
-    assert folded(events, 30).ready == (4, 0, 0)
+    assert folded(events, 30).ready == pytest.approx((4, 0, 0))
 
 
 def test_a_recall_is_late_beyond_its_promise() -> None:
@@ -113,7 +113,7 @@ def test_a_recall_is_late_beyond_its_promise() -> None:
 def test_bins_may_begin_before_scored_time_and_the_last_is_a_mean_of_its_begun_part() -> None:
     found = folded([NodeLine(-10, "n", 8, ready=True)], 5, start=-10)
     assert found.start_seconds == -10
-    assert found.ready == (8, 8)
+    assert found.ready == pytest.approx((8, 8))
     assert folded([NodeLine(-10, "n", 8, ready=True)], -10, start=-10).ready == ()
 
 
