@@ -31,7 +31,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     since_seconds: float
     at_seconds: float
     level_tokens_per_second: float
-    """Smoothed over minutes."""
+    """Smoothed over minutes, but for jumps."""
     minute_variance: float
     """Of log(one-minute demand / level)."""
     samples: int

@@ -22,8 +22,9 @@ PRIOR_VARIANCE = 0.08**2
 """Squared log-deviation of one-minute demand, as measured on Mooncake's conversation trace."""
 PRIOR_SAMPLES = 40
 MEMORY_SAMPLES = 2000
-CLIP_DEVIATIONS = 3.0
-"""A jump of the level is no noise: one minute counts at most as this many deviations."""
+JUMP_DEVIATIONS = 2.0
+"""A minute this far above the level is the new level: waiting for proof makes a queue. In the
+measured noise it counts as this many deviations at most, since a jump is no noise."""
 CARE_PER_SECOND = 0.02 / 15
 """How fast care grows at a late share of 1."""
 LEAST_CARE, MOST_CARE = 0.5, 1.8
@@ -77,13 +78,12 @@ def _fresh(signal: RoleSignal, now_seconds: float) -> Pace:
 
 def _next(old: Pace, signal: RoleSignal, profile: RolePolicy, now_seconds: float) -> Pace:
     passed = min(now_seconds - old.at_seconds, LONGEST_STEP_SECONDS)
-    weight = 1 - exp(-passed / LEVEL_SECONDS)
     rate, level = signal.arrived_tokens_per_second, old.level_tokens_per_second
-    count, variance = old.samples, old.minute_variance
-    if rate > 0 and level > 0:
-        count = min(count, MEMORY_SAMPLES - 1) + 1
-        most = CLIP_DEVIATIONS**2 * _variance(old)
-        variance += (min(log(rate / level) ** 2, most) - variance) / count
+    stray = log(rate / level) if rate > 0 and level > 0 else 0.0
+    most = JUMP_DEVIATIONS * float(_variance(old) ** 0.5)
+    jumped = stray > most or (level == 0 and rate > 0)
+    weight = 1.0 if jumped else 1 - exp(-passed / LEVEL_SECONDS)
+    count = min(old.samples, MEMORY_SAMPLES - 1) + 1
     care = old.care
     if now_seconds - old.since_seconds > SETTLING_SECONDS:
         care += CARE_PER_SECOND * passed * (signal.late_share - profile.late_budget)
@@ -92,7 +92,8 @@ def _next(old: Pace, signal: RoleSignal, profile: RolePolicy, now_seconds: float
         since_seconds=old.since_seconds,
         at_seconds=now_seconds,
         level_tokens_per_second=level + weight * (rate - level),
-        minute_variance=variance,
+        minute_variance=old.minute_variance
+        + (min(abs(stray), most) ** 2 - old.minute_variance) / count,
         samples=count,
         care=min(max(care, LEAST_CARE), MOST_CARE),
     )
