@@ -46,11 +46,16 @@ class Crew(msgspec.Struct, frozen=True):
     """Indices into the problem's `batch`, in its order."""
 
 
-class Rows(msgspec.Struct, frozen=True):
-    """The program, and what its columns mean."""
+class Linear(msgspec.Struct, frozen=True):
+    """Columns and rows: all that a solver sees of a program."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+
+
+class Rows(Linear, frozen=True):
+    """The packing program, and what its columns mean."""
+
     unserved: dict[int, int]
     """Column by online request: milli-replicas of shortage left."""
     online: dict[tuple[int, int], int]

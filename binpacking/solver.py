@@ -13,7 +13,7 @@ import numpy as np
 import pulp
 
 from binpacking.problem import Effort
-from binpacking.rows import Rows
+from binpacking.rows import Linear
 
 _LARGEST_WEIGHT = 1 << 20
 """Objective weights above this are scaled down: the solver's tolerances are absolute."""
@@ -31,7 +31,7 @@ class Answer(msgspec.Struct, frozen=True):
     """No point has an objective below this."""
 
 
-def minimise(rows: Rows, weights: Mapping[int, int], effort: Effort) -> Answer | None:
+def minimise(rows: Linear, weights: Mapping[int, int], effort: Effort) -> Answer | None:
     """The least sum of weight x column; `weights` by column number, 0 where one is missing.
 
     None where no feasible point was found within the effort.
@@ -57,7 +57,7 @@ def minimise(rows: Rows, weights: Mapping[int, int], effort: Effort) -> Answer |
     return Answer(tuple(round(column.varValue) for column in columns), bound * scale)
 
 
-def _stated(rows: Rows, weights: Mapping[int, int], scale: int) -> tuple[Any, list[Any]]:
+def _stated(rows: Linear, weights: Mapping[int, int], scale: int) -> tuple[Any, list[Any]]:
     """The PuLP problem and its variables; names are padded because PuLP orders by name."""
     problem = pulp.LpProblem("packing", pulp.LpMinimize)
     columns = [

@@ -4,12 +4,12 @@ Values travel as msgpack over a pipe. A plan that does not come back within the 
 worker that died, costs one heuristic plan computed here; the worker is started anew.
 """
 
-import multiprocessing
 import os
 from multiprocessing.connection import Connection
 
 import msgspec
 
+from scheduler.child import Child
 from scheduler.planning.actions import Plan
 from scheduler.planning.memory import Memory
 from scheduler.planning.planner import plan
@@ -17,6 +17,7 @@ from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Snapshot
 
 WALL_LIMIT_SECONDS = 30.0
+STOP_SECONDS = 1.0
 NICENESS = 5
 """The extender answers first when both want the same core."""
 
@@ -47,7 +48,7 @@ class PlanningProcess:
         self._decode = msgspec.msgpack.Decoder(Answer).decode
         self._policy: tuple[Policy, bytes] | None = None
         self.failures = 0
-        self._start()
+        self._worker = _start()
 
     def __call__(
         self, snapshot: Snapshot, memory: Memory, policy: Policy, effort: str
@@ -57,9 +58,10 @@ class PlanningProcess:
             snapshot=snapshot, memory=memory, policy=self._encoded(policy), effort=effort
         )
         try:
-            self._pipe.send_bytes(self._encode(question))
-            if self._pipe.poll(self._wall_limit_seconds):
-                answer = self._decode(self._pipe.recv_bytes())
+            pipe = self._worker.pipe
+            pipe.send_bytes(self._encode(question))
+            if pipe.poll(self._wall_limit_seconds):
+                answer = self._decode(pipe.recv_bytes())
                 return answer.plan, answer.memory
         except (OSError, EOFError):
             pass
@@ -67,16 +69,12 @@ class PlanningProcess:
 
     def stop(self) -> None:
         """End the worker."""
-        self._pipe.close()
-        self._process.join(timeout=1.0)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._worker.stop(STOP_SECONDS)
 
     def _stand_in(self, snapshot: Snapshot, memory: Memory, policy: Policy) -> tuple[Plan, Memory]:
         self.failures += 1
-        self.stop()
-        self._start()
+        self._worker.stop(0.0)
+        self._worker = _start()
         planned, memory = plan(snapshot, memory, policy, "quick")
         return msgspec.structs.replace(planned, source="heuristic"), memory
 
@@ -85,12 +83,9 @@ class PlanningProcess:
             self._policy = (policy, policy.model_dump_json().encode())
         return self._policy[1]
 
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
+
+def _start() -> Child:
+    return Child("tidal-planner", _serve)
 
 
 def _serve(pipe: Connection) -> None:

@@ -7,18 +7,16 @@ child ends. It stops nothing else and reads nothing else.
 
 import asyncio
 import gc
-import multiprocessing
-import signal
 import socket
 import sys
 import threading
 from contextlib import AsyncExitStack
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 
 import msgspec
 from aiohttp import web
 
+from scheduler.child import Child
 from scheduler.extender.binding import ApiBinder
 from scheduler.extender.server import Extender
 from scheduler.planning.standing import Standing
@@ -44,26 +42,24 @@ class ExtenderGoneError(RuntimeError):
 class ExtenderProcess:
     """A running extender; `publish` feeds it, `stop` ends it, and so does dropping this value."""
 
-    def __init__(self, process: SpawnProcess, pipe: Connection, host: str, port: int) -> None:
-        self._process = process
-        self._pipe = pipe
-        self.host = host
+    def __init__(self, child: Child, port: int) -> None:
+        self._child = child
         self.port = port
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
-        return self._process.is_alive()
+        return self._child.alive
 
     @property
     def pid(self) -> int | None:
         """The process id."""
-        return self._process.pid
+        return self._child.pid
 
     def publish(self, standing: Standing) -> None:
         """Send a standing, or raise `ExtenderGoneError`."""
         try:
-            self._pipe.send_bytes(msgspec.msgpack.encode(standing))
+            self._child.pipe.send_bytes(msgspec.msgpack.encode(standing))
         except OSError as error:
             raise ExtenderGoneError(
                 f"the extender on port {self.port} has ended: {error}"
@@ -71,11 +67,7 @@ class ExtenderProcess:
 
     def stop(self) -> None:
         """End the process; does nothing the second time."""
-        self._pipe.close()
-        self._process.join(STOP_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._child.stop(STOP_SECONDS)
 
 
 def start(
@@ -87,21 +79,12 @@ def start(
     `clock_rate` is how many seconds of the standing's time line pass in one of the wall's.
     Raises `PortInUseError`, or `ExtenderGoneError` where the process did not come up.
     """
-    context = multiprocessing.get_context("spawn")
     with _listening(host, port) as listener:
         bound = listener.getsockname()[1]
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_child,
-            args=(theirs, listener, bind_url, clock_rate),
-            name="tidal-extender",
-            daemon=True,
-        )
-        process.start()
-        theirs.close()
-    running = ExtenderProcess(process, ours, host, bound)
+        child = Child("tidal-extender", _child, listener, bind_url, clock_rate)
+    running = ExtenderProcess(child, bound)
     try:
-        ready = ours.poll(START_SECONDS) and ours.recv_bytes() == _READY
+        ready = child.pipe.poll(START_SECONDS) and child.pipe.recv_bytes() == _READY
     except (EOFError, OSError):
         ready = False
     if not ready:
@@ -120,7 +103,6 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _child(pipe: Connection, listener: socket.socket, bind_url: str | None, rate: float) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's Ctrl-C closes the pipe
     sys.setswitchinterval(SWITCH_SECONDS)
     asyncio.run(_serve(pipe, listener, bind_url, rate))
 

@@ -25,6 +25,7 @@ Code = Literal[
     "recall_now",
     "acknowledged",
     "deadline",
+    "consolidate",
     "shrink",
     "grow",
 ]

@@ -3,8 +3,11 @@
 Last step of a plan. Every started job is a loan with a return-by time.
 """
 
+from collections import Counter
+
 import msgspec
 
+from binpacking.problem import Placed
 from scheduler.planning import placing, supply
 from scheduler.planning.actions import SolverAnswer, StartJob
 from scheduler.planning.situation import Offer, Situation, Tactics
@@ -21,6 +24,8 @@ class Lent(msgspec.Struct, frozen=True):
     reservations: tuple[Reservation, ...]
     answer: SolverAnswer | None
     lendable_gpus: int
+    free_by_node: dict[str, int]
+    """GPUs that stay empty: too few together for any job that waits."""
 
 
 def lend(situation: Situation, tactics: Tactics) -> Lent:
@@ -29,14 +34,24 @@ def lend(situation: Situation, tactics: Tactics) -> Lent:
     supplies = supply.batch_supplies(situation.snapshot, situation.reserved, keep)
     lendable = sum(s.free for s in supplies)
     if not lendable:
-        return Lent((), (), None, 0)
+        return Lent((), (), None, 0, {})
     offers = {offer.job.id: offer for offer in tactics.offers(situation)}
     requests = tuple(offer.request for offer in offers.values())
     packing, answer = placing.pack_batch(supplies, requests, situation.effort)
     promised = _promised_p99(situation.snapshot)
     started = tuple(_start(offers[p.key], situation, promised) for p in packing.batch)
     slots = placing.reservations(situation, packing.batch, "job")
-    return Lent(started, slots, answer, lendable)
+    left = Counter({s.node: s.free for s in supplies})
+    for placed in packing.batch:
+        left.subtract(dict(_gpus_by_node(placed)))
+    return Lent(started, slots, answer, lendable, {node: n for node, n in left.items() if n > 0})
+
+
+def _gpus_by_node(placed: Placed) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for node, gpus in placed.parts:
+        counted[node] += gpus
+    return counted
 
 
 def _start(offer: Offer, situation: Situation, promised_p99_seconds: float) -> StartJob:

@@ -1,4 +1,4 @@
-"""The plan of one tick, as one sentence: learn, size, settle, shrink, grow, lend.
+"""The plan of one tick, as one sentence: learn, size, settle, shrink, grow, lend, consolidate.
 
 `plan` is pure: the same snapshot, memory, policy and effort give the same plan and memory. It
 touches nothing; the daemon applies the actions. Order matters and is least disruptive first:
@@ -18,6 +18,7 @@ from scheduler.planning.actions import (
     StopJob,
     Unplaced,
 )
+from scheduler.planning.consolidating import moves
 from scheduler.planning.growing import grow
 from scheduler.planning.holdings import holdings
 from scheduler.planning.lendout import lend
@@ -71,6 +72,7 @@ def plan_with(
     situation = _keep(situation, frozenset(), growth.reservations)
     lent = lend(situation, tactics)
     actions: tuple[Action, ...] = (*stops, *surplus.actions, *growth.actions, *lent.actions)
+    actions = (*actions, *moves(situation, lent, actions))
     result = Plan(
         at_seconds=snapshot.now_seconds,
         source="full" if effort == "full" else "quick",

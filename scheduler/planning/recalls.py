@@ -59,6 +59,21 @@ def recall(
     )
 
 
+def move(job: Job, node: str, now_seconds: float, notice_seconds: float) -> NotifyJob | None:
+    """Return the notice to a job that moves so that `node` comes free; None where it cannot."""
+    _, told = step(Running(), Wanted(_useful_notice(job, notice_seconds)), now_seconds)
+    if not isinstance(told, Notify):
+        return None
+    return NotifyJob(
+        job=job.id,
+        expected_attempt=job.attempt,
+        deadline_seconds=told.deadline_seconds,
+        for_role="",
+        code="consolidate",
+        sentence=f"{job.id} moves its {job.gpus} GPUs off {node}, so that a whole node comes free",
+    )
+
+
 def _useful_notice(job: Job, notice_seconds: float) -> float:
     """Return the notice, or 0 where the job could not save its work within it."""
     write = job.checkpoint_write_seconds

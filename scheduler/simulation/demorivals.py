@@ -7,16 +7,14 @@ and after it runs what it still lacks. Of what was run, the equal-SLO rule of `c
 Each run is a process of its own, which can be ended at any time.
 """
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 
 import msgspec
 
 from scheduler.simulation import rivals
+from scheduler.child import Child
 from scheduler.simulation.compare import Record, attains, choose
 from scheduler.simulation.contenders import Contender
 from scheduler.simulation.run import Setup, run
@@ -50,11 +48,6 @@ class RivalError(RuntimeError):
     """A rival's run failed; its traceback is on standard error."""
 
 
-class _Job(msgspec.Struct, frozen=True):
-    process: SpawnProcess
-    pipe: Connection
-
-
 class RivalSearch:
     """Runs settings until each rival's is found; `pursue` it until it is, then `stop`."""
 
@@ -64,7 +57,7 @@ class RivalSearch:
         self._setup = setup
         self._seed = seed
         self._bin_seconds = bin_seconds
-        self._jobs: dict[Contender, _Job] = {}
+        self._jobs: dict[Contender, Child] = {}
         self._done: dict[Contender, RivalRun] = {}
 
     @property
@@ -133,17 +126,10 @@ class RivalSearch:
     def _start(self, contender: Contender) -> None:
         if contender in self._jobs:
             return
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(
-            target=_child,
-            args=(theirs, self._setup, contender, self._seed, self._bin_seconds),
-            name=f"tidal-rival-{contender.policy}-{contender.setting}",
-            daemon=True,
+        name = f"tidal-rival-{contender.policy}-{contender.setting}"
+        self._jobs[contender] = Child(
+            name, _child, self._setup, contender, self._seed, self._bin_seconds
         )
-        process.start()
-        theirs.close()
-        self._jobs[contender] = _Job(process, ours)
 
     def _collect(self) -> None:
         for contender, job in tuple(self._jobs.items()):
@@ -157,10 +143,7 @@ class RivalSearch:
             self._end(contender)
 
     def _end(self, contender: Contender) -> None:
-        job = self._jobs.pop(contender)
-        job.process.terminate()
-        job.process.join()
-        job.pipe.close()
+        self._jobs.pop(contender).stop(0.0)
 
 
 def rival_run(setup: Setup, contender: Contender, seed: int, bin_seconds: float) -> RivalRun:
@@ -184,7 +167,6 @@ def rival_run(setup: Setup, contender: Contender, seed: int, bin_seconds: float)
 def _child(
     pipe: Connection, setup: Setup, contender: Contender, seed: int, bin_seconds: float
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     os.nice(NICENESS)
     made = rival_run(setup, contender, seed, bin_seconds)
     pipe.send_bytes(msgspec.msgpack.encode(made))

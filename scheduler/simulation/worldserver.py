@@ -6,20 +6,18 @@ server's: a pod's binding subresource. That one is answered while a call that le
 still running, because this call waits for the extender.
 """
 
-import multiprocessing
 import re
-import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import msgspec
 
+from scheduler.child import Child
 from scheduler.simulation import worldwire as wire
 from scheduler.simulation.events import FileSink
 from scheduler.simulation.extenderplacer import Binding
@@ -60,23 +58,18 @@ class _Binding(msgspec.Struct):
 class WorldProcess:
     """A running world; `stop` ends it."""
 
-    def __init__(self, process: SpawnProcess, pipe: Connection, url: str) -> None:
-        self._process = process
-        self._pipe = pipe
+    def __init__(self, child: Child, url: str) -> None:
+        self._child = child
         self.url = url
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
-        return self._process.is_alive()
+        return self._child.alive
 
     def stop(self) -> None:
         """End the process and wait until its files are whole; a second time does nothing."""
-        self._pipe.close()
-        self._process.join(STOP_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._child.stop(STOP_SECONDS)
 
 
 def start(
@@ -86,18 +79,9 @@ def start(
 
     Raises `WorldGoneError` where it did not come up.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(
-        target=_child,
-        args=(theirs, setup, seed, events, quiet_seconds),
-        name="tidal-world",
-        daemon=True,
-    )
-    process.start()
-    theirs.close()
-    url = _told_url(ours)
-    world = WorldProcess(process, ours, url)
+    child = Child("tidal-world", _child, setup, seed, events, quiet_seconds)
+    url = _told_url(child.pipe)
+    world = WorldProcess(child, url)
     if not url:
         world.stop()
         raise WorldGoneError("the world did not start; see its output above")
@@ -140,7 +124,6 @@ class _Server(ThreadingHTTPServer):
 
 
 def _child(pipe: Connection, setup: Setup, seed: int, events: Path, quiet_seconds: float) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's Ctrl-C closes the pipe
     closing = threading.Event()
 
     def watch_parent() -> None:

@@ -1,0 +1,94 @@
+"""Moves small jobs together, so that whole nodes come free for the work that waits for them.
+
+After lending, in full plans only. Holes that no waiting job fits are worth nothing; where jobs
+that can write a checkpoint on notice stand alone on a node and fit into holes elsewhere, they are
+asked to move. Each move counts against the stop budgets, and a job that moved is protected like
+any other that was resumed.
+"""
+
+from collections import Counter, defaultdict
+
+from binpacking.consolidation import Cell, Mover, consolidate
+from preemption.cost import cost
+from preemption.values import Claimant
+from scheduler.planning import placing, recalls
+from scheduler.planning.actions import Action, NotifyJob
+from scheduler.planning.lendout import Lent
+from scheduler.planning.situation import Situation
+from scheduler.planning.snapshot import Job
+
+HOLE_SECONDS = 1800
+"""How long a hole is taken to stay empty if nobody moves; a batch run's half-life is longer."""
+MOST_MOVES = 8
+"""Per plan: each move empties GPUs for a minute or two, and the next plan sees what it brought."""
+
+
+def moves(situation: Situation, lent: Lent, actions: tuple[Action, ...]) -> tuple[NotifyJob, ...]:
+    """Return the notices that empty the nodes whose emptying gains most."""
+    if not situation.effort.program or not lent.free_by_node:
+        return ()
+    touched = {action.job for action in actions if hasattr(action, "job")}
+    wanted = _wanted_nodes(situation, touched)
+    if not wanted:
+        return ()
+    movable = _movable(situation, touched)
+    cells = tuple(
+        Cell(
+            node=node.name,
+            gpu_model=node.gpu_model,
+            free=lent.free_by_node.get(node.name, 0),
+            total=len(node.devices),
+            movers=tuple(movable.get(node.name, ())),
+        )
+        for node in situation.snapshot.nodes
+        if node.schedulable
+    )
+    jobs = {job.id: job for job in situation.snapshot.jobs}
+    told = [
+        recalls.move(jobs[key], one.node, situation.now, situation.policy.preemption.notice_seconds)
+        for one in consolidate(cells, wanted, HOLE_SECONDS, situation.effort)
+        for key in one.movers
+    ]
+    return tuple(notice for notice in told if notice)[:MOST_MOVES]
+
+
+def _wanted_nodes(situation: Situation, touched: set[str]) -> dict[str, int]:
+    """Return, by GPU model, how many waiting jobs want one whole node of it."""
+    sizes = {node.gpu_model: len(node.devices) for node in situation.snapshot.nodes}
+    wanted: Counter[str] = Counter()
+    for job in situation.snapshot.jobs:
+        if job.state != "queued" or job.id in touched or job.pods != 1:
+            continue
+        for model, size in sizes.items():
+            if job.gpus_per_pod == size and (not job.gpu_models or model in job.gpu_models):
+                wanted[model] += 1
+                break
+    return dict(wanted)
+
+
+def _movable(situation: Situation, touched: set[str]) -> dict[str, list[Mover]]:
+    """Return, by node, the running jobs that stand on it alone and may be asked to move."""
+    willing, _ = placing.claimants(situation.snapshot, situation.memory, situation.policy)
+    notice = situation.policy.preemption.notice_seconds
+    jobs = {job.id: job for job in situation.snapshot.jobs}
+    found: dict[str, list[Mover]] = defaultdict(list)
+    for claimant in willing:
+        job = jobs[claimant.key]
+        if _may_move(job, notice) and job.id not in touched:
+            found[job.parts[0][0]].append(_mover(claimant, situation.now, notice))
+    return found
+
+
+def _may_move(job: Job, notice_seconds: float) -> bool:
+    write = job.checkpoint_write_seconds
+    return (
+        job.state == "running"
+        and len(job.parts) == 1
+        and write is not None
+        and (write <= notice_seconds)
+    )
+
+
+def _mover(claimant: Claimant, now_seconds: float, notice_seconds: float) -> Mover:
+    lost = cost(claimant, now_seconds, notice_seconds=notice_seconds)
+    return Mover(claimant.key, claimant.gpus, lost)
