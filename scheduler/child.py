@@ -28,11 +28,6 @@ class Child:
         """Whether the process runs."""
         return self._process.is_alive()
 
-    @property
-    def pid(self) -> int | None:
-        """The process id."""
-        return self._process.pid
-
     def stop(self, patience_seconds: float) -> None:
         """Close the pipe, and kill what has not ended by then; a second time does nothing."""
         self.pipe.close()

@@ -71,6 +71,19 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
     violations: tuple[str, ...] = ()
 
 
+class TickLine(msgspec.Struct, frozen=True):
+    """One tick in a list."""
+
+    number: int
+    at_seconds: float
+    effort: str
+    source: str
+    actions: int
+    applied: int
+    violations: int
+    summary: str
+
+
 class Ledger(Protocol):
     """Evidence of every tick; correctness never reads it."""
 

@@ -19,7 +19,7 @@ import msgspec
 from scheduler.adapters import deltas
 from scheduler.planning.actions import Plan
 from scheduler.planning.memory import Memory
-from scheduler.ports import Outcome, Tick
+from scheduler.ports import Outcome, Tick, TickLine
 
 APPLICATION_ID = 0x7469646C
 VERSION = 1
@@ -52,19 +52,6 @@ class LedgerFormatError(ValueError):
 
 class UnknownTickError(LookupError):
     """A tick that the ledger does not hold."""
-
-
-class TickLine(msgspec.Struct, frozen=True):
-    """One tick in a list."""
-
-    number: int
-    at_seconds: float
-    effort: str
-    source: str
-    actions: int
-    applied: int
-    violations: int
-    summary: str
 
 
 class Gap(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -22,12 +22,12 @@ from scheduler.daemon.documents.decision import decision
 from scheduler.daemon.documents.explain import explain
 from scheduler.daemon.documents.metrics import CONTENT_TYPE, metrics
 from scheduler.daemon.documents.outlook import outlook
-from scheduler.daemon.documents.shapes import Facts, Failure, NoSuchError, TickLine, Ticks
+from scheduler.daemon.documents.shapes import Facts, Failure, NoSuchError, Ticks
 from scheduler.daemon.documents.status import status
 from scheduler.daemon.tick import Progress
 from scheduler.planning.policy import Policy
 from scheduler.planning.replaying import Replay, replay
-from scheduler.ports import Tick
+from scheduler.ports import Tick, TickLine
 
 STOP_SECONDS = 5.0
 LIST_TICKS = 20
@@ -53,11 +53,8 @@ class NotYetError(RuntimeError):
 class StoredTicks(Protocol):
     """The part of a ledger that people read; called from other threads than the loop's."""
 
-    def ticks(self, first: int, last: int) -> Sequence[object]:
-        """Return the ticks from `first` to `last`, both included, as far as they are there.
-
-        Each has the attributes of `TickLine`.
-        """
+    def ticks(self, first: int, last: int) -> tuple[TickLine, ...]:
+        """Return the ticks from `first` to `last`, both included, as far as they are there."""
         ...
 
     def tick(self, number: int) -> Tick:
@@ -124,10 +121,7 @@ class Api:
         first = _whole("first", request.query.get("first", str(max(0, last - LIST_TICKS + 1))))
         if not 0 <= last - first < MOST_TICKS:
             raise BadRequestError(f"first: {first} to last {last}; give 1 to {MOST_TICKS} ticks")
-        lines = await asyncio.to_thread(self._ledger.ticks, first, last)
-        return _json(
-            Ticks(ticks=msgspec.convert(lines, tuple[TickLine, ...], from_attributes=True))
-        )
+        return _json(Ticks(ticks=await asyncio.to_thread(self._ledger.ticks, first, last)))
 
     async def _replay(self, request: web.Request) -> web.Response:
         """One replay at a time: it plans in full, and the daemon's tick wants the same cores."""

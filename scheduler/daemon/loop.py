@@ -1,6 +1,6 @@
 """Ticks at the policy's cadence, against the world's clock.
 
-The loop ends when the world says so or when it is told to stop; housekeeping runs beside it.
+The loop ends when the world says so or when it is told to stop.
 """
 
 from collections.abc import Callable

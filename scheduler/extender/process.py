@@ -51,11 +51,6 @@ class ExtenderProcess:
         """Whether the process runs."""
         return self._child.alive
 
-    @property
-    def pid(self) -> int | None:
-        """The process id."""
-        return self._child.pid
-
     def publish(self, standing: Standing) -> None:
         """Send a standing, or raise `ExtenderGoneError`."""
         try:

@@ -53,7 +53,10 @@ def moves(situation: Situation, lent: Lent, actions: tuple[Action, ...]) -> tupl
 
 
 def _wanted_nodes(situation: Situation, touched: set[str]) -> dict[str, int]:
-    """Return, by GPU model, how many waiting jobs want one whole node of it."""
+    """Return, by GPU model, how many waiting jobs could use one whole node of it.
+
+    A job that may run on several counts for each: `MOST_MOVES` bounds what that can cost.
+    """
     sizes = {node.gpu_model: len(node.devices) for node in situation.snapshot.nodes}
     wanted: Counter[str] = Counter()
     for job in situation.snapshot.jobs:
@@ -62,7 +65,6 @@ def _wanted_nodes(situation: Situation, touched: set[str]) -> dict[str, int]:
         for model, size in sizes.items():
             if job.gpus_per_pod == size and (not job.gpu_models or model in job.gpu_models):
                 wanted[model] += 1
-                break
     return dict(wanted)
 
 

@@ -13,11 +13,8 @@ from math import inf
 from typing import Literal
 
 from scheduler.simulation.jobs import JobSpec
+from scheduler.simulation.worldfile import Batch
 
-FIRST_START_SECONDS = 10.0
-"""A container's first start; invented. Every later one takes the job's restart time."""
-EXIT_SECONDS = 3.0
-"""From SIGTERM to a process that is gone where there is nothing to save; invented."""
 _LEAST_DECLARED_SECONDS = 60.0
 
 Phase = Literal["idle", "starting", "working", "writing", "paused", "exiting", "done"]
@@ -30,6 +27,8 @@ class Run:
         "_begun",
         "_done_due",
         "_exit_saves",
+        "_exit_seconds",
+        "_first_start_seconds",
         "_lost",
         "_pods",
         "_progress",
@@ -46,9 +45,11 @@ class Run:
         "wakes_seconds",
     )
 
-    def __init__(self, spec: JobSpec) -> None:
-        """Begin with no progress, not placed."""
+    def __init__(self, spec: JobSpec, batch: Batch) -> None:
+        """Begin with no progress, not placed; `batch` says how long containers come and go."""
         self.spec = spec
+        self._first_start_seconds = batch.first_start_seconds
+        self._exit_seconds = batch.exit_seconds
         self.phase: Phase = "idle"
         self.attempt = 0
         self.noticed = False
@@ -65,7 +66,7 @@ class Run:
         """All pods of a new attempt are bound."""
         self._pods = pods
         self._restarts, self._begun = self._begun, True
-        lasts = self.spec.restart_seconds if self._restarts else FIRST_START_SECONDS
+        lasts = self.spec.restart_seconds if self._restarts else self._first_start_seconds
         self._enter("starting", now_seconds, lasts)
 
     def resize(self, pods: int, now_seconds: float) -> None:
@@ -101,8 +102,8 @@ class Run:
         write = self._write_left(now_seconds)
         self._settle(now_seconds)
         self._exit_saves = write <= self.spec.grace_seconds
-        lasts = max(write, EXIT_SECONDS) if self._exit_saves else EXIT_SECONDS
-        self._enter("exiting", now_seconds, lasts)
+        saves_seconds = write if self._exit_saves else 0.0
+        self._enter("exiting", now_seconds, max(saves_seconds, self._exit_seconds))
 
     def tear_away(self, now_seconds: float) -> None:
         """The pods are gone at once, with all that was not saved."""
@@ -197,7 +198,7 @@ class Run:
     def _write_left(self, now_seconds: float) -> float:
         """Return how long saving everything takes, inf where SIGTERM saves nothing."""
         if self.phase in ("paused", "starting"):
-            return EXIT_SECONDS if self.phase == "paused" else inf
+            return self._exit_seconds if self.phase == "paused" else inf
         if not self.spec.writes_on_notice:
             return inf
         if self.phase == "writing":

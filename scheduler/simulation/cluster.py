@@ -97,7 +97,7 @@ class VirtualCluster:
         self._inventory = Inventory(setting.cluster)
         self._scheduler = KubeScheduler(self._inventory, placer)
         self._replicas = Replicas(setting.workloads, world.starts, seed, self._scheduler, sink)
-        self._jobs = Jobs(jobs, self._scheduler, sink)
+        self._jobs = Jobs(jobs, world.batch, self._scheduler, sink)
         self._recalls = Recalls(sink)
         self._reservations = Reservations(self._inventory, self._replicas.roles, sink)
         self._actuation = Actuation(self._replicas, self._jobs, self._recalls)

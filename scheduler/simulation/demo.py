@@ -84,7 +84,6 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     daemon_pid: int | None
     """None while it is down."""
     restarts: int
-    rivals_done: int
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -144,18 +143,13 @@ def play(demo: Demo, audience: Audience) -> Played:
                     wall_seconds=time.monotonic() - begun,
                     daemon_pid=daemon.pid,
                     restarts=daemon.restarts,
-                    rivals_done=search.done,
                 )
             )
         played = time.monotonic() - begun
         daemon.end()
         report = remote.report()
         record: Record = {"policy": TIDAL, **report.figures.record()}
-        search.drop_vain(record)
-        if not search.pursue(record, cores):
-            audience.said("the world has ended; what lacks of the rivals is run")
-        while not search.pursue(record, cores):
-            time.sleep(LOOK_SECONDS)
+        _finish(search, record, cores, audience.said)
         return Played(
             report=report,
             rivals=search.runs(),
@@ -164,6 +158,17 @@ def play(demo: Demo, audience: Audience) -> Played:
             play_seconds=played,
             wall_seconds=time.monotonic() - begun,
         )
+
+
+def _finish(
+    search: RivalSearch, tidal: Record, processes: int, said: Callable[[str], None]
+) -> None:
+    """Run what the rivals still lack, now that Tidal's attainment is known."""
+    search.drop_vain(tidal)
+    if not search.pursue(tidal, processes):
+        said("the world has ended; what lacks of the rivals is run")
+    while not search.pursue(tidal, processes):
+        time.sleep(LOOK_SECONDS)
 
 
 def _guess(progress: WorldProgress) -> Record:

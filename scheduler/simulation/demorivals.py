@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
-from scheduler.simulation import rivals
 from scheduler.child import Child
+from scheduler.simulation import rivals
 from scheduler.simulation.compare import Record, attains, choose
 from scheduler.simulation.contenders import Contender
 from scheduler.simulation.run import Setup, run
@@ -59,11 +59,6 @@ class RivalSearch:
         self._bin_seconds = bin_seconds
         self._jobs: dict[Contender, Child] = {}
         self._done: dict[Contender, RivalRun] = {}
-
-    @property
-    def done(self) -> int:
-        """Runs that have ended."""
-        return len(self._done)
 
     def pursue(self, tidal: Record, processes: int) -> bool:
         """Start what the bisections ask for, on so many processes; return whether all is found.

@@ -14,8 +14,6 @@ import numpy as np
 
 GPUS_PER_NODE = 8
 LEAVES_PER_SPINE_POD = 8
-MIX = {1: 0.35, 2: 0.20, 4: 0.20, 8: 0.25}
-"""GPUs of a piece to come -> its probability: the weights of the fragmentation measure."""
 
 _LEAF_NODES, _SMALL_LEAF_NODES, _SMALL_FLEET_NODES = 32, 8, 16
 _EIGHT_LEAVES = (0, 0, 0, 0, 1, 1, 1, 2)

@@ -10,11 +10,12 @@ from math import inf
 from typing import Literal
 
 from scheduler.planning import snapshot
-from scheduler.simulation.batch import EXIT_SECONDS, Run
+from scheduler.simulation.batch import Run
 from scheduler.simulation.devices import Pod
 from scheduler.simulation.events import JobLine, LoanLine, Sink
 from scheduler.simulation.jobs import JobSource, JobSpec
 from scheduler.simulation.pods import KubeScheduler, Waiting
+from scheduler.simulation.worldfile import Batch
 
 State = Literal["queued", "starting", "running", "notified", "acknowledged", "stopping"]
 _LINE_STATES: dict[State, Literal["queued", "running", "notified", "stopped"]] = {
@@ -30,10 +31,10 @@ _LINE_STATES: dict[State, Literal["queued", "running", "notified", "stopped"]] =
 class BatchJob:
     """One job: its run, its pods, the loan it runs on, and whom it gives way to."""
 
-    def __init__(self, spec: JobSpec) -> None:
+    def __init__(self, spec: JobSpec, batch: Batch) -> None:
         """Begin queued."""
         self.spec = spec
-        self.run = Run(spec)
+        self.run = Run(spec, batch)
         self.pods: list[Pod] = []
         self.made_pods = 0
         """In this attempt; names are not used twice."""
@@ -131,11 +132,14 @@ class BatchJob:
 class Jobs:
     """All jobs that are waiting or running."""
 
-    def __init__(self, source: JobSource, scheduler: KubeScheduler, sink: Sink) -> None:
+    def __init__(
+        self, source: JobSource, batch: Batch, scheduler: KubeScheduler, sink: Sink
+    ) -> None:
         self.all: dict[str, BatchJob] = {}
         """In order of submission."""
         self.waiting: dict[str, BatchJob] = {}
         self._source = source
+        self._batch = batch
         self._scheduler = scheduler
         self._sink = sink
         self._wakes: list[tuple[float, str]] = []
@@ -143,7 +147,7 @@ class Jobs:
     def submit(self, now_seconds: float) -> None:
         """Queue the jobs that are due."""
         for spec in self._source.due(now_seconds, len(self.waiting)):
-            job = BatchJob(spec)
+            job = BatchJob(spec, self._batch)
             self.all[spec.id] = self.waiting[spec.id] = job
             self._sink(job.line(now_seconds))
 
@@ -269,7 +273,8 @@ class Jobs:
     def _send_away(self, job: BatchJob, pods: list[Pod], now_seconds: float) -> None:
         self._scheduler.remove(pods)
         job.pods = [pod for pod in job.pods if pod not in pods]
-        job.leaving += [(now_seconds + EXIT_SECONDS, pod) for pod in pods if pod.node]
+        gone_seconds = now_seconds + self._batch.exit_seconds
+        job.leaving += [(gone_seconds, pod) for pod in pods if pod.node]
 
     def _changed(self, job: BatchJob, now_seconds: float) -> None:
         job.changed()

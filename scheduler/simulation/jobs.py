@@ -15,8 +15,6 @@ import numpy as np
 from scheduler.simulation.clusterfile import ClusterSpec
 from scheduler.simulation.worldfile import Batch, Spread
 
-DECLARED_LOG_SD = 0.3
-"""Of the error of declared durations. Invented: off by a third in either direction."""
 _POD_GPUS = 8
 _MOST_DRAWS = 1000
 
@@ -123,7 +121,7 @@ class DrawnJobs:
         tenant = batch.tenants[int(rng.choice(len(shares), p=shares))].name
         priority = int(rng.choice(batch.priorities, p=batch.priority_probabilities))
         duration = _log_normal(rng, batch.duration)
-        declared = duration * float(np.exp(rng.normal(0.0, DECLARED_LOG_SD)))
+        declared = duration * float(np.exp(rng.normal(0.0, batch.declared_log_sd)))
         writes = rng.random() >= batch.checkpoint.none_share
         interval = float(rng.choice(batch.checkpoint.interval_seconds))
         write = _log_normal(rng, batch.checkpoint.write)

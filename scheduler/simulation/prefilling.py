@@ -130,21 +130,7 @@ class Prefill:
             clock += part.prompt / rate
             left -= part.prompt
             end = max(clock, part.arrived_end)
-            slack = part.limit - service
-            late = late_share(slack - start + part.arrived)
-            late += late_share(slack - end + part.arrived_end)
-            due = part.prompt + part.generated
-            done.append(
-                Prefilled(
-                    start + service,
-                    end + service,
-                    part.requests,
-                    part.generated,
-                    due,
-                    due * (1 - late / 2),
-                    part.arrived_end,
-                )
-            )
+            done.append(_completed(part, start, end, service, late_share))
         self.queued = self.queued - budget + left if self.queue else 0.0
         return budget - left, done
 
@@ -169,6 +155,24 @@ def tail(
         return busy * exp(slope * x * (x + drift)) if x >= 0 else 1.0
 
     return beyond
+
+
+def _completed(
+    part: Cohort, start: float, end: float, service: float, late_share: Callable[[float], float]
+) -> Prefilled:
+    """Return the requests whose prefill began evenly over [start, end] and takes `service`."""
+    slack = part.limit - service
+    late = late_share(slack - start + part.arrived) + late_share(slack - end + part.arrived_end)
+    due = part.prompt + part.generated
+    return Prefilled(
+        start + service,
+        end + service,
+        part.requests,
+        part.generated,
+        due,
+        due * (1 - late / 2),
+        part.arrived_end,
+    )
 
 
 def _first(cohort: Cohort, prompt: float) -> Cohort:

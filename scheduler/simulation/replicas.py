@@ -22,8 +22,6 @@ from scheduler.simulation.worldfile import Starts, Tier
 
 ONLINE_PRIORITY = 1000
 """Above every batch priority."""
-EXIT_SECONDS = 3.0
-"""A replica that serves nobody is gone this long after SIGTERM; invented."""
 _REMEMBERED_STARTS = 256
 
 
@@ -113,8 +111,9 @@ class Replicas:
     def drained(self, pool: PoolKey, count: int, now_seconds: float) -> None:
         """Physics says that the first `count` draining replicas of a pool run nothing any more."""
         for replica in self._drains[pool][:count]:
-            if replica.wakes_seconds > now_seconds + EXIT_SECONDS:
-                self._wake(replica, now_seconds + EXIT_SECONDS)
+            gone_seconds = now_seconds + self._starts.exit_seconds
+            if replica.wakes_seconds > gone_seconds:
+                self._wake(replica, gone_seconds)
 
     def tear_away(self, name: str, now_seconds: float) -> None:
         """Take a replica away at once; its controller makes another."""
@@ -152,7 +151,7 @@ class Replicas:
         if not held:
             self._remove(replica, now_seconds)
             return
-        lasts = EXIT_SECONDS
+        lasts = self._starts.exit_seconds
         if replica.state == "ready":
             lasts = max(lasts, self._starts.drain_seconds_max)
             self._count(self.ready, replica.pool, -1)

@@ -63,6 +63,18 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         )
         return shifted(made, self.faults)
 
+    def setting(self, seed: int) -> Setting:
+        """Return what the virtual cluster of a run with this seed is made of."""
+        demand = self.demand(seed)
+        return Setting(
+            cluster=self.cluster,
+            world=self.world,
+            demand=demand,
+            workloads=workloads(self.world, tuple(demand.models), tuple(self.gpus_by_model)),
+            faults=self.faults,
+            seed=seed,
+        )
+
     def check(self) -> None:
         """Raise ValueError, naming the option, where no run could be made of this."""
         self.demand(0)
@@ -139,20 +151,13 @@ def run(
 
     `on_share` is told the share of the run that is done, 0 to 1, after each tick.
     """
-    demand = setup.demand(seed)
+    setting = setup.setting(seed)
+    demand = setting.demand
     policy = contender.adapted(setup.policy_for(seed))
     score = Score(demand.step_seconds, demand.end_seconds)
     sink = tee(score, *sinks)
     view = View()
     placer = ViewPlacer(view)
-    setting = Setting(
-        cluster=setup.cluster,
-        world=setup.world,
-        demand=demand,
-        workloads=workloads(setup.world, tuple(demand.models), tuple(setup.gpus_by_model)),
-        faults=setup.faults,
-        seed=seed,
-    )
     cluster = VirtualCluster(setting, setup.job_source(seed), placer, sink)
     placer.now = lambda: cluster.now_seconds
 

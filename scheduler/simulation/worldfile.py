@@ -136,6 +136,8 @@ class Starts(Section):
     asleep: Spread
     failure_share: Annotated[float, Field(ge=0, lt=1)]
     drain_seconds_max: NotNegative
+    exit_seconds: NotNegative
+    """From SIGTERM to gone, of a replica that serves nobody."""
 
     def spread(self, tier: Tier) -> Spread:
         """Return the distribution of one tier."""
@@ -184,8 +186,14 @@ class Batch(Section):
     priorities: Annotated[tuple[Whole, ...], Field(min_length=1)]
     priority_probabilities: Probabilities
     duration: Spread
+    declared_log_sd: NotNegative
+    """Of the logarithm of declared durations over true ones."""
     checkpoint: Checkpoints
+    first_start_seconds: NotNegative
+    """Of a job's containers; every later start takes the job's restart time."""
     restart: Spread
+    exit_seconds: NotNegative
+    """From SIGTERM to gone, of a container that has nothing to save."""
     grace_seconds: NotNegative
     elastic_share: Probability
     """Of jobs of two pods or more; they may shrink to `elastic_min_share` of their pods."""

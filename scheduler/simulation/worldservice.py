@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from forecasting import Sample
 from scheduler.planning.snapshot import Snapshot
-from scheduler.simulation.cluster import Setting, VirtualCluster, workloads
+from scheduler.simulation.cluster import VirtualCluster
 from scheduler.simulation.events import Event, JobLine, Sink, Slo, ViolationLine, tee
 from scheduler.simulation.extenderplacer import Binding, ExtenderPlacer
 from scheduler.simulation.run import Setup
@@ -100,7 +100,8 @@ class WorldService:
         quiet_seconds: float = QUIET_SECONDS,
     ) -> None:
         """Make the cluster at the start of its demand; raises `DemandError` where none fits."""
-        demand = setup.demand(seed)
+        setting = setup.setting(seed)
+        demand = setting.demand
         self._score = Score(demand.step_seconds, demand.end_seconds)
         self._timeline = TimelineFold(
             step_seconds=demand.step_seconds,
@@ -112,14 +113,6 @@ class WorldService:
         self._start_seconds = demand.start_seconds
         self._quiet_seconds = quiet_seconds
         self._placer = ExtenderPlacer(self._seen)
-        setting = Setting(
-            cluster=setup.cluster,
-            world=setup.world,
-            demand=demand,
-            workloads=workloads(setup.world, tuple(demand.models), tuple(setup.gpus_by_model)),
-            faults=setup.faults,
-            seed=seed,
-        )
         sink = tee(self._score, self._timeline, self._tally, *sinks)
         self._cluster = VirtualCluster(setting, setup.job_source(seed), self._placer, sink)
         self._bins: list[Sample] = list(self._cluster.history())

@@ -187,6 +187,23 @@ def test_free_gpus_are_lent_until_the_tide_wants_them() -> None:
     assert sorted(r.owner for r in made.reservations) == ["long", "short"]
 
 
+@pytest.mark.parametrize(("effort", "movers"), [("full", ["b"]), ("quick", [])])
+def test_small_jobs_move_together_for_one_that_wants_a_node(effort: str, movers: list[str]) -> None:
+    jobs = (
+        job("a", {"n0": 4}, checkpoint_write_seconds=30.0, priority=2),
+        job("b", {"n1": 4}, checkpoint_write_seconds=30.0),
+        job("whole", gpus_per_pod=8),
+    )
+    snapshot = world(
+        node("n0", dict.fromkeys(range(4), "a")),
+        node("n1", dict.fromkeys(range(4), "b")),
+        jobs=jobs,
+        forecasts=forecasts(0.0),
+    )
+    told = [a for a in planned(snapshot, effort).actions if isinstance(a, NotifyJob)]
+    assert [(a.job, a.code) for a in told] == [(name, "consolidate") for name in movers]
+
+
 def test_sick_and_cordoned_devices_take_nothing() -> None:
     broken_device = msgspec.structs.replace(node("n0").devices[0], healthy=False)
     sick = msgspec.structs.replace(node("n0"), devices=(broken_device,) * 8)

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.simulation.batch import EXIT_SECONDS, FIRST_START_SECONDS, Run
+from scheduler.simulation.batch import Run
 from scheduler.simulation.jobs import JobSpec
+from scheduler.simulation.worldfile import load_world
+
+BATCH = load_world().batch
 
 PLAIN = JobSpec(
     id="j",
@@ -38,7 +41,7 @@ SLOW = msgspec.structs.replace(ON_NOTICE, checkpoint_write_seconds=40.0)
 
 
 def begun(spec: JobSpec, *, pods: int | None = None) -> Run:
-    run = Run(spec)
+    run = Run(spec, BATCH)
     run.attempt = 1
     run.start(pods or spec.pods, 0.0)
     return run
@@ -105,7 +108,7 @@ def test_a_notice_writes_at_once_and_then_waits_with_its_gpus() -> None:
     assert run.last_checkpoint_seconds == 430.0
     assert at(run, 5000.0) == ("paused", 760.0, 0.0)
     run.terminate(5000.0)
-    assert at(run, 5000.0 + EXIT_SECONDS) == ("idle", 760.0, 0.0)
+    assert at(run, 5000.0 + BATCH.exit_seconds) == ("idle", 760.0, 0.0)
     assert (run.noticed, run.deadline_seconds) == (False, None)
 
 
@@ -168,7 +171,7 @@ def test_a_shrunken_job_still_writes_its_checkpoint_before_it_is_done() -> None:
 def test_remaining_is_what_the_owner_declared_and_the_restart_to_come() -> None:
     spec = msgspec.structs.replace(WRITES, declared_seconds=700.0)
     run = begun(spec)
-    assert run.remaining_seconds(0.0) == 700.0 + FIRST_START_SECONDS
+    assert run.remaining_seconds(0.0) == 700.0 + BATCH.first_start_seconds
     run.advance(110.0)
     assert run.remaining_seconds(110.0) == 600.0
     run.tear_away(110.0)

@@ -54,13 +54,13 @@ def test_the_stingiest_setting_that_attains_is_found_and_its_neighbour_fails(
     assert pursued(search, easy)["setting"] == f"{SETTINGS['static'][0]:g}"
     hard = {"policy": "tidal", "slo_attainment": 0.97, "slo_attainment_worst_model": 0.97}
     found = pursued(search, hard)
-    before = search.done
+    before = len(search.runs())
     assert before <= len(SETTINGS["static"])
     ran = {one.setting: one.record(1) for one in search.runs()}
     for setting, record in ran.items():
         assert attains(record, hard) == (float(setting) >= float(found["setting"]))
     assert search.pursue(hard, 1)
-    assert search.done == before
+    assert len(search.runs()) == before
 
 
 def test_what_runs_can_be_ended(search: RivalSearch) -> None:
@@ -68,7 +68,7 @@ def test_what_runs_can_be_ended(search: RivalSearch) -> None:
     assert not search.pursue(tidal, 1)
     assert not search.pursue(tidal, 1)
     search.stop()
-    assert search.done == 0
+    assert len(search.runs()) == 0
     assert search.runs() == ()
     assert search.chosen(tidal) == {}
 

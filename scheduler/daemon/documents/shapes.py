@@ -11,6 +11,7 @@ import msgspec
 from forecasting import SeriesForecast
 from scheduler.planning.actions import Reason, Sizing
 from scheduler.planning.snapshot import Reservation
+from scheduler.ports import TickLine
 
 ALLOCATION_NOTE = (
     "GPUs that any pod holds / all GPUs of Ready nodes; this is allocation, "
@@ -211,19 +212,6 @@ class Explanation(Document, frozen=True, kw_only=True):
     actions: tuple[ActionLine, ...] = ()
     remarks: tuple[str, ...] = ()
     """Why something is not done: refusals, shortages, pauses."""
-
-
-class TickLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of the ledger."""
-
-    number: int
-    at_seconds: float
-    effort: str
-    source: str
-    actions: int
-    applied: int
-    violations: int
-    summary: str
 
 
 class Ticks(msgspec.Struct, frozen=True, kw_only=True):
