@@ -1,5 +1,6 @@
-"""The real world behind the ports: the only modules of Tidal that import its clients.
+"""Ports over this machine's files; an adapter turns the outside's words into values, no more.
 
-One module a port. An adapter turns the outside's words into values and a plan's actions into calls;
-it decides nothing.
+ledger     `ports.Ledger` over SQLite
+deltas     snapshots as differences, for the ledger
+policyfile the policy in force, read again when its file changes
 """

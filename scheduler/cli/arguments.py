@@ -69,10 +69,12 @@ def names_of(known: Sequence[str]) -> Callable[[str], list[str]]:
     """Return a reader of a comma-separated list of known names."""
 
     def read(text: str) -> list[str]:
-        names = [name for name in text.split(",") if name]
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise ArgumentTypeError(f"{unknown[0]!r} is unknown; use {', '.join(known)}")
+        names = text.split(",")
+        for name in names:
+            if name not in known:
+                raise ArgumentTypeError(f"{name!r} is unknown; use {', '.join(known)}")
+            if names.count(name) > 1:
+                raise ArgumentTypeError(f"{name!r} is given twice; give each name once")
         return names
 
     return read

@@ -110,7 +110,8 @@ def ended_by_sigterm() -> Iterator[None]:
 
 def built_in(options: argparse.Namespace) -> dict[str, Trace]:
     """Return the generated tides, as long as the run needs; sets the history's default."""
-    options.history = options.history or DEFAULT_HISTORY_SECONDS
+    if options.history is None:
+        options.history = DEFAULT_HISTORY_SECONDS
     known_days = (options.history + WARM_UP_SECONDS) / DAY_SECONDS
     days = known_days + options.days + SPARE_DAYS
     return {model: generate(model, days, options.seed) for model in MODELS}

@@ -6,20 +6,26 @@ file, the field and the fix.
 
 import argparse
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from scheduler.adapters.policyfile import PolicyFile
 from scheduler.cli import arguments
+from scheduler.cli.terminal import CommandError
+from scheduler.planning.policy import Policy, PolicyError
 from scheduler.simulation.clusterfile import ClusterSpec, build, load_cluster
 from scheduler.simulation.demandfile import Trace, load_demand
-from scheduler.simulation.faults import load_faults
+from scheduler.simulation.documents import DocumentError
+from scheduler.simulation.faults import Fault, load_faults
 from scheduler.simulation.jobfile import load_jobs
 from scheduler.simulation.jobs import JobSpec
 from scheduler.simulation.run import Setup
 from scheduler.simulation.worldfile import load_world
 
 DEFAULT_HISTORY_SECONDS = 2 * 86400.0
+DEFAULT_NODES = 64
 
 
 def add_world(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +39,10 @@ def add_world(parser: argparse.ArgumentParser) -> None:
         help="a demand trace; repeat for more models",
     )
     cluster = parser.add_mutually_exclusive_group()
-    cluster.add_argument("--nodes", type=arguments.count, default=64)
+    # argparse sees a flag of an exclusive pair only where its value is not the default
+    cluster.add_argument(
+        "--nodes", type=arguments.count, help=f"of 8 GPUs each; default {DEFAULT_NODES}"
+    )
     cluster.add_argument("--cluster", type=Path, metavar="FILE")
     parser.add_argument("--world", type=Path, metavar="FILE")
     parser.add_argument("--policy", type=Path, metavar="FILE")
@@ -64,23 +73,35 @@ def traces_of(options: argparse.Namespace) -> dict[str, Trace]:
 
 def setup_of(options: argparse.Namespace, traces: dict[str, Trace]) -> Setup:
     """Return what the arguments describe; every input is read and checked here."""
-    cluster = load_cluster(options.cluster) if options.cluster else build(options.nodes)
+    with named("--cluster" if options.cluster else "--nodes"):
+        cluster = _cluster(options)
     shortest = min(trace.end_seconds - trace.start_seconds for trace in traces.values())
-    no_faults = options.faults == "none"
+    known = options.history
+    with named("--world"):
+        world = load_world(options.world)
     setup = Setup(
-        world=load_world(options.world),
+        world=world,
         cluster=cluster,
         traces=traces,
-        history_seconds=options.history or min(DEFAULT_HISTORY_SECONDS, shortest / 2),
+        history_seconds=min(DEFAULT_HISTORY_SECONDS, shortest / 2) if known is None else known,
         days=options.days,
         peak_share=options.peak_share,
         demand_shares=arguments.once(options.demand_share, "--demand-share"),
         jobs=_jobs(options.jobs, cluster),
-        faults=() if no_faults else load_faults(Path(options.faults), cluster, tuple(traces)),
-        policy=PolicyFile(options.policy).current() if options.policy else None,
+        faults=_faults(options.faults, cluster, tuple(traces)),
+        policy=_policy(options.policy),
     )
     setup.check()
     return setup
+
+
+@contextmanager
+def named(option: str) -> Iterator[None]:
+    """Put the option before each error of the document that it names."""
+    try:
+        yield
+    except (DocumentError, PolicyError) as error:
+        raise CommandError(*(f"{option}: {line}" for line in error.errors)) from None
 
 
 def inputs_of(options: argparse.Namespace, setup: Setup, seeds: list[int]) -> dict[str, Any]:
@@ -113,6 +134,26 @@ def inputs_of(options: argparse.Namespace, setup: Setup, seeds: list[int]) -> di
     }
 
 
+def _cluster(options: argparse.Namespace) -> ClusterSpec:
+    if options.cluster:
+        return load_cluster(options.cluster)
+    return build(DEFAULT_NODES if options.nodes is None else options.nodes)
+
+
+def _faults(given: str, cluster: ClusterSpec, models: tuple[str, ...]) -> tuple[Fault, ...]:
+    if given == "none":
+        return ()
+    with named("--faults"):
+        return load_faults(Path(given), cluster, models)
+
+
+def _policy(given: Path | None) -> Policy | None:
+    if given is None:
+        return None
+    with named("--policy"):
+        return PolicyFile(given).current()
+
+
 def _jobs(given: str, cluster: ClusterSpec) -> tuple[JobSpec, ...] | None:
     match given:
         case "unlimited":
@@ -120,4 +161,5 @@ def _jobs(given: str, cluster: ClusterSpec) -> tuple[JobSpec, ...] | None:
         case "none":
             return ()
         case _:
-            return load_jobs(Path(given), cluster)
+            with named("--jobs"):
+                return load_jobs(Path(given), cluster)

@@ -130,7 +130,7 @@ class Lending(Section):
 class Preemption(Section):
     """The disruption contract's terms."""
 
-    notice_seconds: Seconds = 120.0
+    notice_seconds: Seconds = 60.0
     minimum_runtime_seconds: Seconds = 300.0
     protected_seconds: Seconds = 900.0
     """Time after a resumed start in which a former victim is not asked again."""

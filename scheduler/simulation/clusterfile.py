@@ -20,6 +20,8 @@ GPUS_PER_NODE = 8
 LEAF_NODES = 16
 SPINE_LEAVES = 4
 MOST_GPUS = 16
+MOST_NODES = 20_000
+"""Four times the largest cluster that Kubernetes supports."""
 _MIB_PER_GIB = 1024
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$")]
@@ -105,7 +107,7 @@ class _Group(_Hardware):
     """`count` equal nodes NAME-0001.., filling leaves of their own under spines of their own."""
 
     name: Name
-    count: Positive
+    count: Annotated[int, Field(ge=1, le=MOST_NODES)]
     leaf_nodes: Positive = LEAF_NODES
     spine_leaves: Positive = SPINE_LEAVES
 
@@ -120,6 +122,8 @@ class _Document(BaseModel):
 def load_cluster(path: Path) -> ClusterSpec:
     """Return the cluster of a YAML file; raise `ClusterError` with every error."""
     document = parse_yaml(read_text(path, ClusterError), str(path), ClusterError)
+    if not isinstance(document, dict):
+        raise ClusterError((f"{path}: holds no cluster; write nodes or groups",))
     return parse_cluster(document)
 
 
@@ -141,8 +145,8 @@ def build(nodes: int, gpu_models: tuple[str, ...] = DEFAULT_GPU_MODELS) -> Clust
     Leaves hold 16 nodes, spines 4 leaves. Where that makes fewer leaves than GPU models, leaves
     are smaller, so that every model exists as far as the nodes reach.
     """
-    if nodes < 1:
-        raise ClusterError((f"nodes: must be at least 1 (given: {nodes})",))
+    if not 1 <= nodes <= MOST_NODES:
+        raise ClusterError((f"nodes: must be 1 to {MOST_NODES} (given: {nodes})",))
     if not gpu_models:
         raise ClusterError(("gpu_models: is empty; name at least one GPU model",))
     leaf_nodes = min(LEAF_NODES, -(-nodes // len(gpu_models)))
@@ -175,7 +179,9 @@ def _impossible(nodes: list[NodeSpec]) -> tuple[str, ...]:
     if not nodes:
         return ("nodes: there are none; give nodes or groups",)
     counts = Counter(node.name for node in nodes)
-    errors = [f"nodes: the name {name} occurs twice" for name, n in sorted(counts.items()) if n > 1]
+    twice = sorted(name for name, n in counts.items() if n > 1)
+    more = f", as do {len(twice) - 1} more" if len(twice) > 1 else ""
+    errors = [f"nodes: the name {twice[0]} occurs twice{more}; name each differently"] * bool(twice)
     paths = {node.switch_path for node in nodes}
     above = {path[:depth] for path in paths for depth in range(1, len(path))}
     errors.extend(

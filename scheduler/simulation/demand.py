@@ -187,18 +187,20 @@ def _span(
     _check_grid(step, traces, start)
     run = start + step * math.floor(history / step + 1e-9)
     zero = run + step * math.ceil(warm_up / step - 1e-9)
-    if run < start or zero >= end:
+    if run < start or zero + step > end:
         raise DemandError(
             f"--history: {history:g} s of history and {warm_up:g} s of warm-up leave nothing of "
             f"the traces' common {end - start:g} s to score; give a shorter history or longer "
             "traces"
         )
     last = end if days is None else zero + days * DAY_SECONDS
-    if not zero < last <= end + 1e-6:
+    if not last <= end + 1e-6:
         raise DemandError(
             f"--days: {days:g} days are not inside the {(end - zero) / DAY_SECONDS:.4g} that the "
-            "traces have left after history and warm-up"
+            "traces have left after history and warm-up; give fewer, or a shorter --history"
         )
+    if last < zero + step:
+        raise DemandError(f"--days: {days:g} days are less than a step of {step:g} s; give more")
     return _Span(start, run, run + step * math.floor((last - run) / step + 1e-9), zero)
 
 

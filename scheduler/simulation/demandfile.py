@@ -65,8 +65,12 @@ def load_demand(path: Path) -> Trace:
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             rows = list(_rows(path, lines))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DemandError(f"{path}: cannot be read as a CSV file: {error}") from None
+    except OSError as error:
+        raise DemandError(f"{path}: cannot be read: {error.strerror}; name a CSV file") from None
+    except UnicodeDecodeError:
+        raise DemandError(f"{path}: cannot be read: is not UTF-8 text; name a CSV file") from None
+    except csv.Error as error:
+        raise DemandError(f"{path}: cannot be read: is not CSV ({error})") from None
     if len(rows) < 2:  # noqa: PLR2004
         raise DemandError(f"{path}: {len(rows)} rows; give at least 2, so that bins have a width")
     return _trace(path, rows)
@@ -80,8 +84,14 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[_Row]:
         raise DemandError(
             f"{path}: line 1: column {missing[0]}: missing; name {', '.join(NEEDED)} in the header"
         )
+    twice = [name for name in (*NEEDED, OPTIONAL) if header.count(name) > 1]
+    if twice:
+        raise DemandError(f"{path}: line 1: column {twice[0]}: stands twice; leave one out")
     for cells in reader:
-        yield _row(f"{path}: line {reader.line_num}", reader.line_num, cells)
+        place = f"{path}: line {reader.line_num}"
+        if None in cells:  # where DictReader puts what has no column
+            raise DemandError(f"{place}: more cells than the header; give each column a name")
+        yield _row(place, reader.line_num, cells)
 
 
 def _row(place: str, line: int, cells: dict[str, str | None]) -> _Row:
@@ -111,8 +121,9 @@ def _number(place: str, column: str, cells: dict[str, str | None]) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or value < 0:
+        given = "missing" if text is None else repr(text)
         raise DemandError(
-            f"{place}: column {column}: {text!r}; write a finite number that is not negative"
+            f"{place}: column {column}: {given}; write a finite number that is not negative"
         )
     return value
 

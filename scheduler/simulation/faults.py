@@ -101,6 +101,8 @@ class Change(msgspec.Struct, frozen=True):
 def load_faults(path: Path, cluster: ClusterSpec, models: tuple[str, ...]) -> tuple[Fault, ...]:
     """Return the faults of a file; raise `FaultsError` with every error."""
     document = parse_yaml(read_text(path, FaultsError), str(path), FaultsError)
+    if not isinstance(document, list):
+        raise FaultsError((f"{path}: holds no faults; write a list of them, or give 'none'",))
     kind = tuple[Annotated[Fault, Field(discriminator="kind")], ...]
     faults: tuple[Fault, ...] = checked(kind, document, FaultsError)
     errors = tuple(

@@ -69,6 +69,8 @@ def load_jobs(path: Path, cluster: ClusterSpec) -> tuple[JobSpec, ...]:
     """
     text = read_text(path, JobsError)
     document = _csv(text) if path.suffix == ".csv" else parse_yaml(text, str(path), JobsError)
+    if not document or not isinstance(document, list | tuple):
+        raise JobsError((f"{path}: holds no jobs; write a list of them, or give 'none'",))
     jobs = tuple(row.spec() for row in checked(tuple[_Row, ...], document, JobsError))
     errors = _impossible(jobs, cluster)
     if errors:

@@ -151,7 +151,7 @@ class RemoteWorld:
             return self._exchange(path, body)
         except (OSError, HTTPException) as error:
             raise WorldUnreachableError(
-                f"--world: nothing answers at {self.url} ({error}); "
+                f"--world: nothing answers at {self.url} ({_why(error)}); "
                 "start the world, or name another address"
             ) from error
 
@@ -161,6 +161,10 @@ class RemoteWorld:
         self._connection.request("POST", path, body, {"Content-Type": wire.MEDIA_TYPE})
         answer = self._connection.getresponse()
         return answer.status, answer.read()
+
+
+def _why(error: OSError | HTTPException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _address(url: str) -> tuple[str, int]:

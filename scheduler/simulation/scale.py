@@ -53,7 +53,10 @@ def factors(
         if over <= _SURE:
             break
     if not best:
-        raise DemandError("--demand: no window in which every model with a share has demand")
+        raise DemandError(
+            "--demand: no window in which every model with a share has demand; "
+            "give traces with tokens at the same times"
+        )
     return {model: factor * budget / excess for model, factor in best.items()}
 
 

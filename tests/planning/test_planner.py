@@ -115,7 +115,7 @@ def test_the_cheapest_job_gives_way_with_notice() -> None:
     (told,) = actions(made, NotifyJob)
     assert isinstance(told, NotifyJob)
     assert (told.job, told.for_role) == ("fresh", "chat/decode")
-    assert told.deadline_seconds == 10_120.0
+    assert told.deadline_seconds == 10_060.0
     assert actions(made, StopJob) == []
 
 
