@@ -107,8 +107,9 @@ def kept_percent(job: Job, lasts_seconds: float, policy: Policy) -> int:
     """Return the share of a run's GPU-time that is kept if it is recalled after `lasts`.
 
     A run that ends first keeps all. One that writes a checkpoint on notice loses the write and
-    the restart; one with periodic checkpoints half an interval besides; one without, all. The
-    forecast is an upper quantile, so the recall is less than certain: half the loss is charged.
+    the restart; one with periodic checkpoints half an interval besides; the forecast is an upper
+    quantile, so the recall is less than certain and half of that is charged. A run without
+    checkpoints would lose everything, so it starts only where nothing else fits.
     """
     if job.expected_remaining_seconds <= lasts_seconds:
         return 100
@@ -118,6 +119,6 @@ def kept_percent(job: Job, lasts_seconds: float, policy: Policy) -> int:
     elif job.checkpoint_interval_seconds is not None:
         loss = job.checkpoint_interval_seconds / 2 + job.restart_seconds
     else:
-        loss = lasts_seconds
+        return 1
     share = min(1.0, loss / max(lasts_seconds, 1.0))
     return max(1, round(100 * (1 - share / 2)))

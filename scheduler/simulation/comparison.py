@@ -6,6 +6,7 @@ A record is one (policy, setting, seed). Runs do not know of each other; what de
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,10 +15,13 @@ import msgspec
 from scheduler.simulation import bound, compare, contenders
 from scheduler.simulation.compare import BOUND, TIDAL, Record
 from scheduler.simulation.contenders import Contender
-from scheduler.simulation.events import FileSink
+from scheduler.simulation.events import FileSink, Sink
 from scheduler.simulation.reference import start
 from scheduler.simulation.run import Setup, run
 from scheduler.simulation.score import Figures
+from scheduler.simulation.timeline import Timeline, TimelineFold
+
+TIMELINE_BIN_SECONDS = 300.0
 
 Announce = Callable[[float, str], None]
 """Takes the share of all runs that is done, 0 to 1, and what was done last."""
@@ -29,6 +33,8 @@ class Entry(msgspec.Struct, frozen=True):
     contender: Contender
     seed: int
     events: str = ""
+    timeline: bool = False
+    """Whether the run is folded for a picture too."""
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -41,18 +47,29 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """A run's figures and cost."""
+    """A run's figures and cost, and its timeline where that was asked for."""
 
     entry: Entry
     figures: Figures
     wall_seconds: float
+    timeline: Timeline | None = None
 
 
-def entries(names: Sequence[str], seeds: Sequence[int], events: str) -> tuple[Entry, ...]:
-    """Return Tidal and every setting of the named rivals, for each seed; events of Tidal only."""
+def entries(
+    names: Sequence[str], seeds: Sequence[int], events: str, *, timelines: bool = False
+) -> tuple[Entry, ...]:
+    """Return Tidal and every setting of the named rivals, for each seed.
+
+    Events are Tidal's only; `timelines` are of all runs with the first seed.
+    """
     rivals = [one for name in names if name != BOUND for one in contenders.grid(name)]
     return tuple(
-        Entry(contender, seed, events if contender.policy == TIDAL else "")
+        Entry(
+            contender,
+            seed,
+            events if contender.policy == TIDAL else "",
+            timelines and seed == seeds[0],
+        )
         for seed in seeds
         for contender in (contenders.tidal(), *rivals)
     )
@@ -79,12 +96,24 @@ def perform(setup: Setup, todo: Sequence[Entry], processes: int, announce: Annou
 def make(setup: Setup, entry: Entry, on_share: Callable[[float], None] = lambda _: None) -> Done:
     """Make one run."""
     begun = start().wall_seconds
-    if entry.events:
-        with Path(entry.events).open("wb") as file:
-            figures = run(setup, entry.contender, entry.seed, (FileSink(file),), on_share)
-    else:
-        figures = run(setup, entry.contender, entry.seed, (), on_share)
-    return Done(entry, figures, start().wall_seconds - begun)
+    fold = _fold(setup, entry.seed) if entry.timeline else None
+    with ExitStack() as stack:
+        sinks: list[Sink] = [fold] if fold else []
+        if entry.events:
+            sinks.append(FileSink(stack.enter_context(Path(entry.events).open("wb"))))
+        figures = run(setup, entry.contender, entry.seed, sinks, on_share)
+    timeline = fold.timeline(setup.demand(entry.seed).end_seconds) if fold else None
+    return Done(entry, figures, start().wall_seconds - begun, timeline)
+
+
+def _fold(setup: Setup, seed: int) -> TimelineFold:
+    demand = setup.demand(seed)
+    return TimelineFold(
+        step_seconds=demand.step_seconds,
+        start_seconds=demand.start_seconds,
+        end_seconds=demand.end_seconds,
+        bin_seconds=TIMELINE_BIN_SECONDS,
+    )
 
 
 def _within(number: int, total: int, entry: Entry, announce: Announce) -> Callable[[float], None]:
@@ -113,6 +142,17 @@ def records(setup: Setup, done: Sequence[Done], names: Sequence[str]) -> list[Re
         found = [{**r, "excess": r["online_gpu_hours"] / least[r["seed"]] - 1} for r in found]
         found += [_bound_record(seed, hours) for seed, hours in least.items()]
     return compare.mark(found)
+
+
+def timelines(done: Sequence[Done], marked: Sequence[Record]) -> dict[str, Timeline]:
+    """Return, of the runs with a timeline, those that count at equal SLO, by policy and setting."""
+    counted = {(r["policy"], r["setting"], r["seed"]) for r in marked if r["equal_slo"]}
+    return {
+        f"{one.entry.contender.policy} {one.entry.contender.setting}".strip(): one.timeline
+        for one in done
+        if one.timeline
+        and (one.entry.contender.policy, one.entry.contender.setting, one.entry.seed) in counted
+    }
 
 
 def timings(done: Sequence[Done]) -> list[Timing]:

@@ -42,7 +42,7 @@ def test_a_loan_returns_when_the_tide_comes(remaining: float, expected: float) -
         ({"expected_remaining_seconds": 900.0}, 900.0, 100),
         ({"checkpoint_write_seconds": 60.0, "restart_seconds": 40.0}, 1000.0, 95),
         ({"checkpoint_interval_seconds": 600.0, "restart_seconds": 100.0}, 1000.0, 80),
-        ({}, 1000.0, 50),
+        ({}, 1000.0, 1),
     ],
 )
 def test_a_recalled_run_is_worth_what_it_saves(
