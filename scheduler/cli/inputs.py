@@ -73,8 +73,7 @@ def traces_of(options: argparse.Namespace) -> dict[str, Trace]:
 
 def setup_of(options: argparse.Namespace, traces: dict[str, Trace]) -> Setup:
     """Return what the arguments describe; every input is read and checked here."""
-    with named("--cluster" if options.cluster else "--nodes"):
-        cluster = _cluster(options)
+    cluster = _cluster(options)
     shortest = min(trace.end_seconds - trace.start_seconds for trace in traces.values())
     known = options.history
     with named("--world"):
@@ -136,7 +135,8 @@ def inputs_of(options: argparse.Namespace, setup: Setup, seeds: list[int]) -> di
 
 def _cluster(options: argparse.Namespace) -> ClusterSpec:
     if options.cluster:
-        return load_cluster(options.cluster)
+        with named("--cluster"):
+            return load_cluster(options.cluster)
     return build(DEFAULT_NODES if options.nodes is None else options.nodes)
 
 

@@ -8,11 +8,12 @@ any other that was resumed.
 
 from collections import Counter, defaultdict
 
-from binpacking.consolidation import Cell, Mover, consolidate
+from binpacking.consolidation import Cell, Cleared, Mover, consolidate
+from preemption.budgets import stops_left
 from preemption.cost import cost
 from preemption.values import Claimant
 from scheduler.planning import placing, recalls
-from scheduler.planning.actions import Action, NotifyJob
+from scheduler.planning.actions import Action, NotifyJob, ScaleRole, StopJob
 from scheduler.planning.lendout import Lent
 from scheduler.planning.situation import Situation
 from scheduler.planning.snapshot import Job
@@ -27,11 +28,11 @@ def moves(situation: Situation, lent: Lent, actions: tuple[Action, ...]) -> tupl
     """Return the notices that empty the nodes whose emptying gains most."""
     if not situation.effort.program or not lent.free_by_node:
         return ()
-    touched = {action.job for action in actions if hasattr(action, "job")}
+    touched = {action.job for action in actions if not isinstance(action, ScaleRole)}
     wanted = _wanted_nodes(situation, touched)
     if not wanted:
         return ()
-    movable = _movable(situation, touched)
+    movable = _movable(situation, touched, actions)
     cells = tuple(
         Cell(
             node=node.name,
@@ -43,13 +44,20 @@ def moves(situation: Situation, lent: Lent, actions: tuple[Action, ...]) -> tupl
         for node in situation.snapshot.nodes
         if node.schedulable
     )
+    told: list[NotifyJob] = []
+    for cleared in consolidate(cells, wanted, HOLE_SECONDS, situation.effort):
+        if len(told) + len(cleared.movers) <= MOST_MOVES:
+            told.extend(_notices(situation, cleared))
+    return tuple(told)
+
+
+def _notices(situation: Situation, cleared: Cleared) -> list[NotifyJob]:
+    """Return a notice to every mover of a node, or none at all: a part of them frees no node."""
     jobs = {job.id: job for job in situation.snapshot.jobs}
-    told = [
-        recalls.move(jobs[key], one.node, situation.now, situation.policy.preemption.notice_seconds)
-        for one in consolidate(cells, wanted, HOLE_SECONDS, situation.effort)
-        for key in one.movers
-    ]
-    return tuple(notice for notice in told if notice)[:MOST_MOVES]
+    notice = situation.policy.preemption.notice_seconds
+    told = [recalls.move(jobs[key], cleared.node, situation.now, notice) for key in cleared.movers]
+    kept = [one for one in told if one is not None]
+    return kept if len(kept) == len(told) else []
 
 
 def _wanted_nodes(situation: Situation, touched: set[str]) -> dict[str, int]:
@@ -57,19 +65,27 @@ def _wanted_nodes(situation: Situation, touched: set[str]) -> dict[str, int]:
 
     A job that may run on several counts for each: `MOST_MOVES` bounds what that can cost.
     """
-    sizes = {node.gpu_model: len(node.devices) for node in situation.snapshot.nodes}
+    sizes = {(node.gpu_model, len(node.devices)) for node in situation.snapshot.nodes}
     wanted: Counter[str] = Counter()
     for job in situation.snapshot.jobs:
         if job.state != "queued" or job.id in touched or job.pods != 1:
             continue
-        for model, size in sizes.items():
+        for model, size in sorted(sizes):
             if job.gpus_per_pod == size and (not job.gpu_models or model in job.gpu_models):
                 wanted[model] += 1
     return dict(wanted)
 
 
-def _movable(situation: Situation, touched: set[str]) -> dict[str, list[Mover]]:
-    """Return, by node, the running jobs that stand on it alone and may be asked to move."""
+def _movable(
+    situation: Situation, touched: set[str], actions: tuple[Action, ...]
+) -> dict[str, list[Mover]]:
+    """Return, by node, the running jobs that stand on it alone and may be asked to move.
+
+    Stops that this plan asks for already count against the budgets, and so do the most moves.
+    """
+    asked = sum(isinstance(action, (NotifyJob, StopJob)) for action in actions)
+    if asked + MOST_MOVES > _stops_left(situation):
+        return {}
     willing, _ = placing.claimants(situation.snapshot, situation.memory, situation.policy)
     notice = situation.policy.preemption.notice_seconds
     jobs = {job.id: job for job in situation.snapshot.jobs}
@@ -79,6 +95,11 @@ def _movable(situation: Situation, touched: set[str]) -> dict[str, list[Mover]]:
         if _may_move(job, notice) and job.id not in touched:
             found[job.parts[0][0]].append(_mover(claimant, situation.now, notice))
     return found
+
+
+def _stops_left(situation: Situation) -> int:
+    rules = placing.rules(situation.policy)
+    return stops_left(rules, situation.memory.stops, situation.now)
 
 
 def _may_move(job: Job, notice_seconds: float) -> bool:

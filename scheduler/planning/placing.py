@@ -79,7 +79,7 @@ def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:
     willing, _ = claimants(situation.snapshot, memory, situation.policy)
     return Victims(
         gangs(willing, now, notice_seconds=notice_seconds),
-        limits(willing, _rules(situation.policy), memory.stops, now),
+        limits(willing, rules(situation.policy), memory.stops, now),
     )
 
 
@@ -90,7 +90,7 @@ def claimants(
     running = tuple(
         _claimant(job, memory) for job in snapshot.jobs if job.state in ("starting", "running")
     )
-    return candidates(running, _rules(policy), memory.stops, snapshot.now_seconds)
+    return candidates(running, rules(policy), memory.stops, snapshot.now_seconds)
 
 
 def reservations(
@@ -112,7 +112,8 @@ def reservations(
     )
 
 
-def _rules(policy: Policy) -> Rules:
+def rules(policy: Policy) -> Rules:
+    """Return the disruption contract's terms in the policy."""
     terms = policy.preemption
     return Rules(
         minimum_runtime_seconds=terms.minimum_runtime_seconds,

@@ -180,7 +180,7 @@ def _impossible(nodes: list[NodeSpec]) -> tuple[str, ...]:
         return ("nodes: there are none; give nodes or groups",)
     counts = Counter(node.name for node in nodes)
     twice = sorted(name for name, n in counts.items() if n > 1)
-    more = f", as do {len(twice) - 1} more" if len(twice) > 1 else ""
+    more = f", and so do others ({len(twice) - 1})" if len(twice) > 1 else ""
     errors = [f"nodes: the name {name} occurs twice{more}; rename one" for name in twice[:1]]
     paths = {node.switch_path for node in nodes}
     above = {path[:depth] for path in paths for depth in range(1, len(path))}
