@@ -8,6 +8,7 @@ or behind something that has it.
 """
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -205,9 +206,10 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port))
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None)  # create_server puts more into strerror
+        why = os.strerror(number) if number else str(error)
         raise ApiPortError(
-            f"api port: cannot listen on {host}:{port} ({why}); choose another port"
+            f"--port: cannot listen on {host}:{port} ({why}); choose another port"
         ) from error
 
 

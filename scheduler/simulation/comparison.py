@@ -4,10 +4,11 @@ A record is one (policy, setting, seed). Runs do not know of each other; what de
 (the equal-SLO rule, the excess over the bound) is added at the end.
 """
 
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import msgspec
@@ -82,13 +83,20 @@ def perform(setup: Setup, todo: Sequence[Entry], processes: int, announce: Annou
             make(setup, entry, _within(number, len(todo), entry, announce))
             for number, entry in enumerate(todo)
         ]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        processes,
+        mp_context=get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),  # Ctrl-C reaches all; the parent ends them
+    ) as pool:
         futures = [pool.submit(make, setup, entry) for entry in todo]
         try:
             for count, future in enumerate(as_completed(futures), start=1):
                 announce(count / len(todo), _name(future.result().entry))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in active_children():  # or each would first finish what it has taken
+                worker.terminate()
             raise
         return [future.result() for future in futures]
 

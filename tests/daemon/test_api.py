@@ -178,7 +178,7 @@ def test_a_port_in_use_is_an_error_before_anything_starts(tmp_path: Path) -> Non
     ):
         port = taken.getsockname()[1]
         before = threading.active_count()
-        with pytest.raises(ApiPortError, match=f"api port: cannot listen on {LOOPBACK}:{port} "):
+        with pytest.raises(ApiPortError, match=f"--port: cannot listen on {LOOPBACK}:{port} "):
             ApiServer(Api(ledger), LOOPBACK, port)
         assert threading.active_count() == before
 

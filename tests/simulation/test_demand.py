@@ -193,6 +193,7 @@ def test_a_level_shift_starts_at_its_time() -> None:
         ({"warm_up_seconds": 1200}, "--history: 0 s of history and 1200 s of warm-up"),
         ({"days": 1}, "--days: 1 days are not inside the 0.01389"),
         ({"days": 0}, "--days: 0 days"),
+        ({"days": 1e-9}, "--days: 1e-09 days are less than a step of 5 s"),
         ({"peak_share": 0}, "--peak-share: 0"),
         ({"peak_share": float("nan")}, "--peak-share: nan"),
         ({"gpus": {H100: 0}}, "--cluster: no GPUs"),

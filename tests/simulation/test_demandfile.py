@@ -47,7 +47,7 @@ def test_missing_rows_become_invalid_bins(tmp_path: Path) -> None:
         (["0,1,1,1,1", "60,1,inf,1,1"], "line 3: column prompt_tokens: 'inf'"),
         (["0,1,1,1,1", "60,1,1,nan,1"], "line 3: column generated_tokens: 'nan'"),
         (["0,1,1,1,1", "60,1,1,,1"], "line 3: column generated_tokens: ''"),
-        (["0,1,1,1,1", "60,1,1"], "line 3: column generated_tokens: None"),
+        (["0,1,1,1,1", "60,1,1"], "line 3: column generated_tokens: missing"),
         (["0,1,1,1,1", "60,1,1,1,2"], "line 3: column valid: 2; write 1, or 0"),
         (["0,1,1,1,1", "60,0,5,0,1"], "line 3: column prompt_tokens: tokens in a bin without"),
         (["0,1,1,1,1", "0,1,1,1,1"], "line 3: column timestamp_s: 0 does not come after"),
@@ -67,6 +67,13 @@ def test_a_bad_file_is_refused_where_it_is_bad(tmp_path: Path, rows: list[str], 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(DemandError, match="line 1: column valid: missing"):
         loaded(tmp_path, "0,1,1,1", header="timestamp_s,requests,prompt_tokens,generated_tokens")
+
+
+def test_a_cell_without_a_column_and_a_column_twice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DemandError, match="line 2: more cells than the header"):
+        loaded(tmp_path, "0,1,1,1,1,9", "60,1,1,1,1")
+    with pytest.raises(DemandError, match="column requests: stands twice"):
+        loaded(tmp_path, "0,1,1,1,1,9", header=f"{HEADER},requests")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
