@@ -4,6 +4,9 @@ from typing import Literal
 
 import msgspec
 
+NEVER_SECONDS = float("-inf")
+"""Before every time: worlds may count from a later origin, so 0 is a time like any other."""
+
 
 class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     """A running job as the question "may it be stopped?" sees it."""
@@ -20,7 +23,7 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     """None: it cannot write one on notice."""
     restart_seconds: float
     opted_out: bool = False
-    protected_until_seconds: float = 0.0
+    protected_until_seconds: float = NEVER_SECONDS
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,6 +28,8 @@ measured noise it counts as this many deviations at most, since a jump is no noi
 CARE_PER_SECOND = 0.02 / 15
 """How fast care grows at a late share of 1."""
 LEAST_CARE, MOST_CARE = 0.5, 1.8
+MOST_ROOM = 3.0
+"""After hours of silence quantiles lie orders of magnitude apart; no room is held for that."""
 SETTLING_SECONDS = 900.0
 """Late minutes of a role that was just met say nothing of its room: nothing ran yet."""
 LONGEST_STEP_SECONDS = 60.0
@@ -50,13 +52,14 @@ def found(memory: Memory, role: str) -> Pace | None:
 
 
 def room(pace: Pace | None, forecast_spread: float, minute_sigmas: float) -> float:
-    """Return the factor to hold above expected demand, 1 or more.
+    """Return the factor to hold above expected demand, from 1 to `MOST_ROOM`.
 
     `forecast_spread` is log(quantile / median) of the forecast.
     """
     variance = _variance(pace) if pace else PRIOR_VARIANCE
     care = pace.care if pace else 1.0
-    return exp(care * hypot(forecast_spread, minute_sigmas * float(variance**0.5)))
+    spread = hypot(forecast_spread, minute_sigmas * float(variance**0.5))
+    return exp(min(care * spread, log(MOST_ROOM)))
 
 
 def _variance(pace: Pace) -> float:

@@ -22,7 +22,7 @@ from binpacking.problem import (
 )
 from preemption.budgets import limits
 from preemption.candidates import candidates
-from preemption.values import Claimant, Refusal, Rules
+from preemption.values import NEVER_SECONDS, Claimant, Refusal, Rules
 from preemption.victims import gangs
 from scheduler.planning.actions import SolverAnswer
 from scheduler.planning.holdings import Holding
@@ -88,7 +88,9 @@ def claimants(
 ) -> tuple[tuple[Claimant, ...], tuple[Refusal, ...]]:
     """Return the running jobs that may be asked to give way, and why the others may not."""
     running = tuple(
-        _claimant(job, memory) for job in snapshot.jobs if job.state in ("starting", "running")
+        _claimant(job, memory, snapshot.now_seconds)
+        for job in snapshot.jobs
+        if job.state in ("starting", "running")
     )
     return candidates(running, rules(policy), memory.stops, snapshot.now_seconds)
 
@@ -135,19 +137,19 @@ def _request(shortage: Shortage) -> OnlineRequest:
     )
 
 
-def _claimant(job: Job, memory: Memory) -> Claimant:
+def _claimant(job: Job, memory: Memory, now_seconds: float) -> Claimant:
     return Claimant(
         key=job.id,
         tenant=job.tenant,
         priority=job.priority,
         gpus=job.gpus,
         parts=job.parts,
-        started_seconds=job.started_seconds or 0.0,
+        started_seconds=now_seconds if job.started_seconds is None else job.started_seconds,
         last_checkpoint_seconds=job.last_checkpoint_seconds,
         checkpoint_write_seconds=job.checkpoint_write_seconds,
         restart_seconds=job.restart_seconds,
         opted_out=not job.preemptible,
-        protected_until_seconds=memory.protected_until_seconds.get(job.id, 0.0),
+        protected_until_seconds=memory.protected_until_seconds.get(job.id, NEVER_SECONDS),
     )
 
 

@@ -115,9 +115,9 @@ def _fill(reservation: Reservation, pods: list[Pod]) -> int:
     filled = 0
     for node, gpus in reservation.parts:
         for pod in pods:
-            since = -1.0 if pod.bound_seconds is None else pod.bound_seconds
+            since = pod.bound_seconds
             fits = pod.node == node and pod.gpus == gpus
-            if fits and since >= reservation.created_seconds:
+            if fits and since is not None and since >= reservation.created_seconds:
                 pods.remove(pod)
                 filled += 1
                 break

@@ -119,6 +119,20 @@ def test_the_cheapest_job_gives_way_with_notice() -> None:
     assert actions(made, StopJob) == []
 
 
+def test_times_before_the_origin_protect_nobody() -> None:
+    only = job("only", {"n0": 8}, started_seconds=-9_000.0)
+    snapshot = world(
+        node("n0", dict.fromkeys(range(8), "only")),
+        roles=(role(0),),
+        jobs=(only,),
+        signals=(signal(900.0, queued_tokens=9_000.0),),
+        forecasts=forecasts(900.0, issued_at=-5_000.0),
+    )
+    early = msgspec.structs.replace(snapshot, now_seconds=-5_000.0)
+    (told,) = actions(planned(early), StopJob)
+    assert isinstance(told, StopJob)
+
+
 def test_a_queue_that_is_here_leaves_no_time_for_notice() -> None:
     only = job("only", {"n0": 8}, checkpoint_write_seconds=30.0)
     snapshot = world(
