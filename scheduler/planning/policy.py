@@ -84,7 +84,7 @@ class RolePolicy(Section):
     max_replicas: Annotated[int, Field(ge=1)] = 1000
     quantile: Quantile = 0.9
     """Which quantile of the forecast peak over the lead time is held at first."""
-    minute_sigmas: Annotated[float, Field(ge=0)] = 2.0
+    minute_sigmas: Annotated[float, Field(ge=0)] = 2.3
     """How many deviations of one-minute demand are held at first."""
     late_budget: Share = 0.003
     """Share of tokens outside the SLO that is aimed at in the long run."""

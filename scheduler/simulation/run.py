@@ -88,8 +88,10 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
     def policy_for(self, seed: int) -> Policy:
         """Return the policy given, or the start policy of the seed."""
-        given = self.policy
-        return given or start_policy(self.world, self.traces, tuple(self.gpus_by_model), seed)
+        if self.policy is not None:
+            return self.policy
+        models = tuple(self.gpus_by_model)
+        return start_policy(self.world, self.traces, self.history_seconds, models, seed)
 
     @property
     def gpus_by_model(self) -> dict[str, int]:

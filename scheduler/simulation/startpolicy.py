@@ -9,6 +9,7 @@ is left to decode.
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from scheduler.planning.policy import Policy, parse
@@ -22,16 +23,34 @@ SEED_STREAM = 0x504F4C
 
 
 def start_policy(
-    world: World, traces: Mapping[str, Trace], gpu_models: tuple[str, ...], seed: int
+    world: World,
+    traces: Mapping[str, Trace],
+    history_seconds: float,
+    gpu_models: tuple[str, ...],
+    seed: int,
 ) -> Policy:
-    """Return a policy for the traced models on the cluster's GPU models."""
+    """Return a policy for the traced models on the cluster's GPU models.
+
+    Lengths are those of the first `history_seconds` that the traces share; of the whole trace for
+    a model that was silent then.
+    """
     rng = np.random.default_rng([seed, SEED_STREAM])
+    known = max(trace.start_seconds for trace in traces.values()) + history_seconds
     models = {
-        model: _model(world, model, mean_lengths(traces[model]), gpu_models, rng)
+        model: _model(world, model, mean_lengths(_before(traces[model], known)), gpu_models, rng)
         for model in sorted(traces)
     }
     tenants = {tenant.name: tenant.weight for tenant in world.batch.tenants}
     return parse({"version": 1, "models": models, "tenants": tenants})
+
+
+def _before(trace: Trace, end_seconds: float) -> Trace:
+    """Return the trace with later bins unknown, or whole where nothing came before."""
+    starts = trace.start_seconds + np.arange(len(trace.valid)) * trace.bin_seconds
+    valid = trace.valid & (starts < end_seconds)
+    if not trace.requests[valid].sum():
+        return trace
+    return msgspec.structs.replace(trace, valid=valid)
 
 
 def mean_lengths(trace: Trace) -> tuple[float, float]:
