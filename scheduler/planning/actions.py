@@ -15,10 +15,6 @@ from scheduler.planning.snapshot import Loan, Reservation
 Code = Literal[
     "demand_rises",
     "demand_falls",
-    "backlog",
-    "ratio",
-    "minimum",
-    "replace_sick",
     "lend",
     "resume",
     "recall",
@@ -27,7 +23,6 @@ Code = Literal[
     "deadline",
     "consolidate",
     "shrink",
-    "grow",
 ]
 
 

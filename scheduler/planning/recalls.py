@@ -83,10 +83,11 @@ def _useful_notice(job: Job, notice_seconds: float) -> float:
 
 def _settle(job: Job, *, acknowledged: bool) -> StopJob:
     what = "wrote its checkpoint" if acknowledged else "let its notice pass"
+    whither = f"its GPUs go to {job.notice_for}" if job.notice_for else "its node comes free"
     return StopJob(
         job=job.id,
         expected_attempt=job.attempt,
         for_role=job.notice_for,
         code="acknowledged" if acknowledged else "deadline",
-        sentence=f"{job.id} {what}; its GPUs go to {job.notice_for or 'online'}",
+        sentence=f"{job.id} {what}; {whither}",
     )

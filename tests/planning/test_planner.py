@@ -180,6 +180,23 @@ def test_a_notice_ends_in_one_stop(state: str, deadline: float, code: str) -> No
     assert (stop.job, stop.expected_attempt, stop.code) == ("told", 1, code)
 
 
+@pytest.mark.parametrize(
+    ("notice_for", "ending"),
+    [("chat/decode", "its GPUs go to chat/decode"), ("", "its node comes free")],
+)
+def test_a_stop_says_where_the_gpus_go(notice_for: str, ending: str) -> None:
+    told = job(
+        "told",
+        {"n0": 2},
+        state="acknowledged",
+        notice_deadline_seconds=10_060.0,
+        notice_for=notice_for,
+    )
+    (stop,) = actions(planned(world(node("n0", {0: "told", 1: "told"}), jobs=(told,))), StopJob)
+    assert isinstance(stop, StopJob)
+    assert stop.sentence.endswith(ending)
+
+
 def test_a_notice_that_runs_is_left_alone() -> None:
     told = job("told", {"n0": 2}, state="notified", notice_deadline_seconds=10_060.0)
     snapshot = world(node("n0", {0: "told", 1: "told"}), jobs=(told,))
