@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import msgspec
 
-from scheduler.planning.standing import GROUP_ANNOTATION, OWNER_ANNOTATION, PodAsk
+from scheduler.planning.standing import PodAsk
+from scheduler.planning.targets import GROUP_ANNOTATION, OWNER_ANNOTATION
 from scheduler.planning.verdicts import FilterVerdict
 
 _T = TypeVar("_T")

@@ -5,7 +5,7 @@ path. Unknown keys are refused, so that a misspelt key never silently means its 
 stand in the names. The document that explains each field is `deploy/policy.example.yaml`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -16,6 +16,8 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+
+from scheduler.planning.targets import Kind, Target
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
 
@@ -71,8 +73,30 @@ class ScaleDown(Section):
     tolerance: Share = 0.0
 
 
+class TargetPolicy(Section):
+    """The workload whose replica count is the role's."""
+
+    kind: Kind
+    namespace: Annotated[str, Field(min_length=1)] = "default"
+    name: Annotated[str, Field(min_length=1)]
+    role: str = ""
+    """Of a RoleBasedGroup: the name of its role."""
+
+    @model_validator(mode="after")
+    def whole(self) -> Self:
+        """A group has roles, and nothing else has."""
+        if (self.kind == "RoleBasedGroup") != bool(self.role):
+            raise ValueError("role must be set for a RoleBasedGroup, and for nothing else")
+        return self
+
+
 class RolePolicy(Section):
     """One role of one model."""
+
+    target: TargetPolicy | None = None
+    """Needed on Kubernetes; the virtual cluster makes its own workloads."""
+    engine_labels: dict[str, str] = {}
+    """Labels that the role's engine metrics carry; empty: `model_name` is the model's key."""
 
     gpus_per_pod: Annotated[int, Field(ge=1)] = 1
     pods_per_replica: Annotated[int, Field(ge=1)] = 1
@@ -152,6 +176,45 @@ class Forecasting(Section):
     members: Annotated[tuple[Member, ...], Field(min_length=1)] = ("last", "profile", "harmonic")
 
 
+class Kubernetes(Section):
+    """How the cluster is read and written."""
+
+    gpu_resources: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "nvidia.com/gpu",
+        "amd.com/gpu",
+        "huawei.com/Ascend910",
+    )
+    """Extended resources that count as GPUs; a node offers one of them."""
+    gpu_model_labels: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "nvidia.com/gpu.product",
+        "amd.com/gpu.product-name",
+        "accelerator",
+    )
+    """Node labels that name the GPU model; the first that is there counts."""
+    gpu_models: dict[str, str] = {}
+    """Label's value -> name in this policy; values not named here stand for themselves."""
+    topology_labels: tuple[tuple[str, ...], ...] = (
+        ("topology.kubernetes.io/zone",),
+        (
+            "fabric.topograph.run/tier-1",
+            "network.topology.nvidia.com/spine",
+            "topology.k8s.aws/network-node-layer-2",
+            "cloud.google.com/gce-topology-block",
+            "oci.oraclecloud.com/host.network_block_id",
+        ),
+        (
+            "fabric.topograph.run/tier-0",
+            "network.topology.nvidia.com/block",
+            "topology.k8s.aws/network-node-layer-3",
+            "cloud.google.com/gce-topology-subblock",
+            "oci.oraclecloud.com/host.rack_id",
+        ),
+    )
+    """Per tier, outermost first: labels that name the switch; the first that is there counts."""
+    override_hold_seconds: Seconds = 3600.0
+    """How long a replica count that somebody else wrote is left alone."""
+
+
 class Serving(Section):
     """When the extender trusts the plan."""
 
@@ -180,12 +243,21 @@ class Policy(Section):
     preemption: Preemption = Preemption()
     packing: Packing = Packing()
     extender: Serving = Serving()
+    kubernetes: Kubernetes = Kubernetes()
 
     def role(self, key: str) -> RolePolicy | None:
         """Return the policy of role `model/role`, or None where the policy names none."""
         model, _, name = key.partition("/")
         found = self.models.get(model)
         return found.roles.get(name) if found else None
+
+    def targets(self) -> Iterator[tuple[str, Target]]:
+        """Yield role keys and their workloads, in order; roles without one are left out."""
+        for model, each in self.models.items():
+            for name, role in each.roles.items():
+                if role.target is not None:
+                    one = role.target
+                    yield f"{model}/{name}", Target(one.kind, one.namespace, one.name, one.role)
 
 
 class PolicyError(ValueError):

@@ -72,6 +72,8 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     """Name of an HPA or ScaledObject on the same target; then Tidal refuses to act."""
     override_until_seconds: float = 0.0
     """A human's edit is respected until then."""
+    removable: Literal["any", "last"] = "any"
+    """Which replicas may be named to go: any, or only those of the highest ordinals."""
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +87,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     tier: Tier = "weights"
     created_seconds: float = 0.0
     ready_seconds: float | None = None
+    ordinal: int = 0
+    """Its number in a workload that counts its replicas."""
 
     @property
     def parts(self) -> Parts:

@@ -16,11 +16,7 @@ import msgspec
 from scheduler.planning.actions import Plan, ResizeJob, ScaleRole, StopJob
 from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Job, Pod, Replica, Reservation, Snapshot
-
-OWNER_ANNOTATION = "tidal.dev/owner"
-"""Role key or job id of a pod; an annotation, because a label's value may hold no slash."""
-GROUP_ANNOTATION = "tidal.dev/group"
-"""Replica or job id that a pod shares with its siblings; absent where a replica is one pod."""
+from scheduler.planning.targets import Target
 
 BIND_MEMORY_SECONDS = 120.0
 """How long a bind that no snapshot shows is believed."""
@@ -89,6 +85,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     victims: tuple[Victim, ...] = ()
     seen: tuple[str, ...] = ()
     """Uids of bound pods that an extender may still remember as its own bind."""
+    targets: tuple[tuple[str, Target], ...] = ()
+    """Role keys and their workloads: whose a pod is that no snapshot has shown yet."""
 
 
 def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
@@ -105,6 +103,7 @@ def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
         bound=(*_replica_siblings(snapshot), *_job_siblings(snapshot)),
         victims=victims,
         seen=tuple(_seen(snapshot)),
+        targets=tuple(policy.targets()),
     )
 
 

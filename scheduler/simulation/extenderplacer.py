@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from scheduler.planning.snapshot import Snapshot
-from scheduler.planning.standing import GROUP_ANNOTATION, OWNER_ANNOTATION, PodAsk
+from scheduler.planning.standing import PodAsk
+from scheduler.planning.targets import GROUP_ANNOTATION, OWNER_ANNOTATION
 
 TIMEOUT_SECONDS = 1.0
 """`httpTimeout` of the shipped kube-scheduler configuration."""

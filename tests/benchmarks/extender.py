@@ -33,7 +33,8 @@ from scheduler.extender import process
 from scheduler.planning.actions import Plan, StopJob
 from scheduler.planning.policy import parse
 from scheduler.planning.snapshot import Job, Pod, Reservation, Snapshot
-from scheduler.planning.standing import OWNER_ANNOTATION, Standing, standing_of
+from scheduler.planning.standing import Standing, standing_of
+from scheduler.planning.targets import OWNER_ANNOTATION
 from scheduler.simulation import reference
 
 SCHEMA = "tidal.extender/1"
