@@ -4,7 +4,7 @@ The daemon knows the world only through these. Production adapters, the virtual 
 same process and the virtual cluster behind HTTP all satisfy them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -13,7 +13,7 @@ from forecasting import Forecasts, Sample
 from scheduler.planning.actions import Action, Plan
 from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
-from scheduler.planning.snapshot import Reservation, Snapshot
+from scheduler.planning.snapshot import CapacitySignal, Reservation, RoleSignal, Snapshot
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -41,6 +41,28 @@ class Observer(Protocol):
 
     def samples(self) -> Sequence[Sample]:
         """Return demand bins that closed since the last call; missing bins as invalid."""
+        ...
+
+
+class Signals(Protocol):
+    """Reads what the engines report; half of an observer where the cluster is another source."""
+
+    def history(self, now_seconds: float) -> Sequence[Sample]:
+        """Return the demand known before the first tick."""
+        ...
+
+    def samples(self, now_seconds: float) -> Sequence[Sample]:
+        """Return demand bins that closed since the last call; missing bins as invalid."""
+        ...
+
+    def roles(self, now_seconds: float) -> tuple[RoleSignal, ...]:
+        """Return what the engines of each role reported over the last window."""
+        ...
+
+    def capacities(
+        self, now_seconds: float, ready: Mapping[tuple[str, str], int]
+    ) -> tuple[CapacitySignal, ...]:
+        """Return measured capacities; `ready` counts ready replicas by (role, GPU model)."""
         ...
 
 

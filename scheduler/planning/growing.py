@@ -20,6 +20,7 @@ from scheduler.planning.actions import (
 from scheduler.planning.holdings import Holding
 from scheduler.planning.placing import Shortage
 from scheduler.planning.situation import Situation, Tactics
+from scheduler.planning.sizing import others_hand
 from scheduler.planning.snapshot import Reservation
 
 
@@ -65,7 +66,7 @@ def _scale_up(
     return tuple(
         _more(holding, count)
         for holding in situation.held
-        if holding.role not in shrinking and not holding.target.scaled_by_other
+        if holding.role not in shrinking and not others_hand(holding, situation.now)
         for count in (_missing_replicas(holding, packing),)
         if count > 0
     )

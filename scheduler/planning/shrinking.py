@@ -2,13 +2,15 @@
 
 Between sizing and growing. Replicas go in the order that frees most for others: those that
 wait, those that start, then those on the least preferred GPU model and on the node with the
-fewest GPUs in use, so that whole nodes come free. Capacity never falls below what was wanted.
+fewest GPUs in use, so that whole nodes come free. Where the workload's controller lets nobody
+choose, the highest ordinals go. Capacity never falls below what was wanted.
 """
 
 import msgspec
 
 from scheduler.planning.actions import ScaleRole, Sizing
 from scheduler.planning.holdings import Holding, milli
+from scheduler.planning.sizing import others_hand
 from scheduler.planning.snapshot import Replica, Snapshot
 
 STATE_ORDER = {"pending": 0, "starting": 1, "ready": 2}
@@ -33,15 +35,44 @@ def shrink(snapshot: Snapshot, held: tuple[Holding, ...], sizings: tuple[Sizing,
     released: set[str] = set()
     for holding, sizing in zip(held, sizings, strict=True):
         spare = holding.covered_milli - sizing.wanted_milli
-        if spare <= 0 or holding.target.scaled_by_other:
+        if spare <= 0 or others_hand(holding, snapshot.now_seconds):
             continue
-        dropped, spare = _release(holding, spare)
-        retired = _retire(holding, spare, used)
-        waiting = sorted(holding.unbound, key=lambda r: r.id, reverse=True)[: len(dropped)]
-        if retired or waiting:
+        chosen = holding.target.removable == "any"
+        gone, dropped = _chosen(holding, spare, used) if chosen else _last(holding, spare)
+        if gone:
             released.update(dropped)
-            actions.append(_action(holding, sizing, (*waiting, *retired)))
+            actions.append(_action(holding, sizing, gone))
     return Surplus(tuple(actions), frozenset(released))
+
+
+def _chosen(
+    holding: Holding, spare: int, used: dict[str, int]
+) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
+    """Return the replicas to retire, in any order that suits, and the reservations to drop."""
+    dropped, spare = _release(holding, spare)
+    waiting = sorted(holding.unbound, key=lambda r: r.id, reverse=True)[: len(dropped)]
+    return (*waiting, *_retire(holding, spare, used)), dropped
+
+
+def _last(holding: Holding, spare: int) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
+    """Return the replicas of the highest ordinals that are surplus, and the reservations to drop.
+
+    A replica that waits is worth the reservation that it would fill.
+    """
+    held = [reservation.id for reservation in holding.reservations]
+    unit = min(holding.capacity_milli.values())
+    gone: list[Replica] = []
+    dropped: list[str] = []
+    for replica in sorted((*holding.bound, *holding.unbound), key=lambda r: -r.ordinal):
+        waits = replica in holding.unbound
+        worth = unit * bool(held) if waits else milli(holding.capacity_milli, replica.gpu_model)
+        if worth > spare:
+            break
+        spare -= worth
+        gone.append(replica)
+        if waits and held:
+            dropped.append(held.pop())
+    return tuple(gone), tuple(dropped)
 
 
 def _release(holding: Holding, spare: int) -> tuple[tuple[str, ...], int]:

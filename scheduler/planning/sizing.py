@@ -14,10 +14,13 @@ import msgspec
 from forecasting import SeriesForecast
 from scheduler.planning import beliefs, pace
 from scheduler.planning.actions import Reason, Sizing
-from scheduler.planning.holdings import Holding
+from scheduler.planning.holdings import Holding, milli
 from scheduler.planning.memory import Memory, Pace, Vote
 from scheduler.planning.policy import Policy, RolePolicy
 from scheduler.planning.snapshot import RoleSignal, Snapshot
+
+LEFT_TO_OTHERS = "others"
+"""Name of the step after which a count is not Tidal's to change."""
 
 QUEUE_DRAIN_SECONDS = 30.0
 """A queue is to be worked off in this time; shorter than the patience of a waiting user."""
@@ -143,6 +146,27 @@ def clamp(ask: Ask, sizing: Sizing) -> Sizing:
     return _set_milli(sizing, bound, wanted, f"{bound} is {wanted // 1000}")
 
 
+def leave_to_others(ask: Ask, sizing: Sizing) -> Sizing:
+    """Take the count that somebody else has set for what is wanted, while it is theirs to set."""
+    whose = others_hand(ask.holding, ask.snapshot.now_seconds)
+    if not whose:
+        return sizing
+    bound = sum(milli(ask.holding.capacity_milli, r.gpu_model) for r in ask.holding.bound)
+    wanted = bound + 1000 * len(ask.holding.unbound)
+    return _set_milli(sizing, LEFT_TO_OTHERS, wanted, whose)
+
+
+def others_hand(holding: Holding, now_seconds: float) -> str:
+    """Return who sets the role's count in Tidal's place, nothing where nobody does."""
+    target = holding.target
+    if target.scaled_by_other:
+        return f"{target.scaled_by_other} scales the same target: delete one of the two"
+    until = target.override_until_seconds
+    if until is not None and until > now_seconds:
+        return f"{target.replicas} replicas were set by hand, and are left alone for a while"
+    return ""
+
+
 CHAIN: tuple[Estimator, ...] = (
     lead_peak,
     level,
@@ -153,6 +177,7 @@ CHAIN: tuple[Estimator, ...] = (
     stabilise,
     tolerate,
     clamp,
+    leave_to_others,
 )
 
 
@@ -165,11 +190,12 @@ def bound_ratios(sizings: tuple[Sizing, ...], policy: Policy) -> tuple[Sizing, .
             continue
         bounds = model_policy.ratio
         low = ceil(decode.wanted_milli * bounds.min_prefill_per_decode)
-        if prefill.wanted_milli < low:
+        if prefill.wanted_milli < low and not _fixed(prefill):
             text = f"at least {bounds.min_prefill_per_decode:g} prefill per decode"
             by_role[prefill.role] = _set_milli(prefill, "ratio", low, text)
         most = bounds.max_prefill_per_decode
-        if most is not None and prefill.wanted_milli > decode.wanted_milli * most:
+        lacks = most is not None and prefill.wanted_milli > decode.wanted_milli * most
+        if most is not None and lacks and not _fixed(decode):
             text = f"at most {most:g} prefill per decode"
             need = ceil(prefill.wanted_milli / most)
             by_role[decode.role] = _set_milli(decode, "ratio", need, text)
@@ -241,6 +267,10 @@ def _ask(snapshot: Snapshot, memory: Memory, policy: Policy, holding: Holding) -
         replica_tokens_per_second=next(iter(holding.capacity.values())),
         pace=pace.found(memory, holding.role),
     )
+
+
+def _fixed(sizing: Sizing) -> bool:
+    return bool(sizing.reasons) and sizing.reasons[-1].step == LEFT_TO_OTHERS
 
 
 def _asked(sizing: Sizing) -> int:

@@ -70,7 +70,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     """Set in group mode: roles that share it scale as one fixed group."""
     scaled_by_other: str = ""
     """Name of an HPA or ScaledObject on the same target; then Tidal refuses to act."""
-    override_until_seconds: float = 0.0
+    override_until_seconds: float | None = None
     """A human's edit is respected until then."""
     removable: Literal["any", "last"] = "any"
     """Which replicas may be named to go: any, or only those of the highest ordinals."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -42,7 +42,7 @@ def written(
         field = section.model_fields[key.value]
         yield section, key.value, key, value
         inner = section_of(field.annotation)
-        if inner and field.annotation is not inner:
+        if inner and get_origin(field.annotation) is dict:
             for _, one in value.value:
                 yield from written(one, inner)
         else:

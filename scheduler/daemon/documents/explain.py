@@ -138,7 +138,8 @@ def _role_facts(role: Role) -> tuple[Fact, ...]:
 def _role_remarks(tick: Tick, role: Role) -> Iterable[str]:
     if role.scaled_by_other:
         yield f"{role.scaled_by_other} scales the same target; Tidal does not act on it"
-    left = role.override_until_seconds - tick.snapshot.now_seconds
+    until = role.override_until_seconds
+    left = 0.0 if until is None else until - tick.snapshot.now_seconds
     if left > 0:
         yield f"a person set the replica count; it is respected for {left:.0f} s more"
     yield from (one.sentence for one in tick.plan.unplaced if one.owner == role.key)
