@@ -28,11 +28,18 @@ class WorldEndedError(Exception):
     """The world has come to its end and takes no more ticks; only virtual ones do."""
 
 
+class WorldStaleError(Exception):
+    """The world cannot be seen now; nothing may be decided until it can."""
+
+
 class Observer(Protocol):
     """Reads the world."""
 
     def observe(self) -> Snapshot:
-        """Return the newest state, without forecasts."""
+        """Return the newest state, without forecasts.
+
+        Raises `WorldStaleError` where what is known is too old to decide on.
+        """
         ...
 
     def history(self) -> Sequence[Sample]:

@@ -14,7 +14,7 @@ from scheduler.cli.terminal import PROGRAM, CommandError, Subparsers
 from scheduler.extender.process import ExtenderGoneError, PortInUseError
 from scheduler.planning.policy import PolicyError
 from scheduler.simulation.remote import WorldRefusedError
-from scheduler.wiring import DaemonSettings, run_daemon
+from scheduler.wiring.world import DaemonSettings, run_daemon
 
 BROKEN = 1
 MOST_PORT = 65535

@@ -65,6 +65,8 @@ def tell(status: Status) -> Iterator[Table | Text]:
         ),
         (ACTION_HEADERS, action_rows(status.actions)),
     )
+    if status.leadership:
+        yield Text(status.leadership)
     wrong = Text("\n").join(_wrong(status))
     if wrong:
         yield wrong
@@ -137,6 +139,8 @@ def _batch(status: Status) -> tuple[Cell, ...]:
 def _wrong(status: Status) -> Iterator[Text]:
     for line in status.violations:
         yield Text(f"violation: {line}", words.BAD)
+    for line in status.problems:
+        yield Text(f"problem: {line}", words.WARN)
     for line in status.policy_errors:
         yield Text(f"policy: the last edit is refused: {line}", words.BAD)
     if status.worker_failures:

@@ -35,6 +35,8 @@ def _process(status: Status) -> Iterator[Family]:
     yield _one("plan_age_seconds", "Time since the newest plan.", status.plan_age_seconds)
     yield _one("invariant_violations", "Broken in the newest tick.", len(status.violations))
     yield _one("policy_errors", "Errors of a refused edit.", len(status.policy_errors))
+    yield _one("leader", "1 where this replica plans for real.", status.leads)
+    yield _one("problems", "Parts of what Tidal reads that are missing.", len(status.problems))
     failures: Sample = ({}, float(status.worker_failures))
     yield Family(
         "planner_failures", "Plans the worker failed to make.", (failures,), type="counter"

@@ -43,6 +43,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     worker_failures: int = 0
     policy_errors: tuple[str, ...] = ()
     """Why the last edit was refused; empty while the policy in force is the newest."""
+    leads: bool = True
+    """Whether this replica plans for real; one that follows answers the extender only."""
+    leadership: str = ""
+    """Which replica leads, in words; empty where there is one replica only."""
+    problems: tuple[str, ...] = ()
+    """What is missing or stale of what Tidal reads, a sentence each."""
 
 
 class FleetGpus(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +144,9 @@ class Status(Document, frozen=True, kw_only=True):
     policy_errors: tuple[str, ...]
     extender_port: int | None
     worker_failures: int
+    leads: bool
+    leadership: str
+    problems: tuple[str, ...]
 
 
 class Outlook(Document, frozen=True, kw_only=True):

@@ -49,6 +49,9 @@ def status(tick: Tick, facts: Facts) -> Status:
         policy_errors=facts.policy_errors,
         extender_port=facts.extender_port,
         worker_failures=facts.worker_failures,
+        leads=facts.leads,
+        leadership=facts.leadership,
+        problems=facts.problems,
     )
 
 

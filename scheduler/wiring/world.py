@@ -1,21 +1,16 @@
-"""Joins the parts into a running daemon; nothing here decides.
+"""Joins the parts into a daemon of a world behind HTTP; nothing here decides.
 
 The world comes from outside behind HTTP; planner and extender are processes of their own, the
 API is a thread, and the tick runs in the caller's. Everything is taken down in reverse order of
 its start, also where a start fails half way.
 """
 
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 import msgspec
-import structlog
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from scheduler.adapters.ledger import SqliteLedger, open_ledger
 from scheduler.adapters.policyfile import PolicyFile
@@ -31,17 +26,17 @@ from scheduler.extender.process import ExtenderGoneError
 from scheduler.planning.actions import Plan
 from scheduler.planning.snapshot import Snapshot
 from scheduler.planning.standing import Standing, standing_of
-from scheduler.ports import Tick
 from scheduler.simulation.remote import RemoteWorld
-
-LOOPBACK = "127.0.0.1"
-HEARTBEAT_SECONDS = 30
-RETAIN_TICKS = 40_320
-"""A week of ticks at 15 s."""
-SWITCH_SECONDS = 0.0005
-"""Longest wait of the tick for the threads of the ledger and the API."""
-
-Log = structlog.typing.FilteringBoundLogger
+from scheduler.wiring.parts import (
+    LOOPBACK,
+    RETAIN_TICKS,
+    SWITCH_SECONDS,
+    Log,
+    Watch,
+    heartbeat,
+    logger,
+    until_signal,
+)
 
 
 class DaemonSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,10 +56,10 @@ def run_daemon(settings: DaemonSettings) -> int:
     Raises what the parts raise where they cannot start: `PolicyError`, `LedgerFormatError`,
     `PortInUseError`, `ApiPortError`, `WorldUnreachableError`, ValueError for the world's address.
     """
-    log = _logger(verbose=settings.verbose)
+    log = logger(verbose=settings.verbose)
     sys.setswitchinterval(SWITCH_SECONDS)
     with ExitStack() as stack:
-        stopped = stack.enter_context(_until_signal())
+        stopped = stack.enter_context(until_signal())
         policy = PolicyFile(settings.policy)
         world = RemoteWorld(settings.world_url)
         stack.callback(world.close)
@@ -76,8 +71,8 @@ def run_daemon(settings: DaemonSettings) -> int:
         api = _api(ledger, planner, policy, extender)
         server = ApiServer(api, LOOPBACK, settings.api_port)
         stack.callback(server.stop)
-        watch = _Watch(policy, planner, log)
-        stack.enter_context(_heartbeat(watch.beat))
+        watch = Watch(policy, planner, log)
+        stack.enter_context(heartbeat(watch.beat))
         shell = Shell(
             observer=world,
             actuator=world,
@@ -131,56 +126,6 @@ class _Extender:
         self._process.stop()
 
 
-class _Watch:
-    """Says in the log what happens, and that nothing does."""
-
-    def __init__(self, policy: PolicyFile, planner: PlanningProcess, log: Log) -> None:
-        self._policy = policy
-        self._planner = planner
-        self._log = log
-        self._ticks = 0
-        self._ticks_at_beat = 0
-        self._failures_at_beat = 0
-        self._refused: tuple[str, ...] = ()
-        self.violations = 0
-
-    def ticked(self, done: Tick) -> None:
-        """Log one tick: its plan, what was acted, what was dropped, what is broken."""
-        self._ticks += 1
-        now, plan = done.snapshot.now_seconds, done.plan
-        self._log.debug("tick", tick=done.number, now_seconds=now, plan=plan.summary)
-        dropped = tuple(one.detail for one in done.outcomes if not one.applied)
-        if done.outcomes:
-            acted = len(done.outcomes) - len(dropped)
-            self._log.info(
-                "acted",
-                tick=done.number,
-                now_seconds=now,
-                source=plan.source,
-                summary=plan.summary,
-                applied=acted,
-                dropped=dropped,
-            )
-        for sentence in done.violations:
-            self.violations += 1
-            self._log.error("violation", tick=done.number, now_seconds=now, sentence=sentence)
-
-    def beat(self) -> None:
-        """Log what came up since the last beat; runs beside the ticks, and outlives a stuck one."""
-        refused = self._policy.error
-        if refused and refused != self._refused:
-            self._log.warning("policy_refused", errors=refused)
-        self._refused = refused
-        failures = self._planner.failures
-        if failures > self._failures_at_beat:
-            self._log.warning("planner_failed", failures=failures)
-        self._failures_at_beat = failures
-        ticks = self._ticks
-        if ticks == self._ticks_at_beat:
-            self._log.warning("no_tick", seconds=HEARTBEAT_SECONDS)
-        self._ticks_at_beat = ticks
-
-
 def _api(
     ledger: SqliteLedger, planner: PlanningProcess, policy: PolicyFile, extender: _Extender
 ) -> Api:
@@ -199,46 +144,3 @@ def _publisher(extender: _Extender, policy: PolicyFile) -> Callable[[Snapshot, P
         extender.publish(standing_of(snapshot, plan, policy.current()))
 
     return publish
-
-
-@contextmanager
-def _until_signal() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM and SIGINT set; children leave SIGINT to their parent."""
-    stopped = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopped.set()
-
-    before = {one: signal.signal(one, stop) for one in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopped
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-
-@contextmanager
-def _heartbeat(beat: Callable[[], None]) -> Iterator[None]:
-    """Call `beat` at wall intervals, in a thread of its own."""
-    scheduler = BackgroundScheduler()
-    scheduler.add_job(beat, "interval", seconds=HEARTBEAT_SECONDS, coalesce=True)
-    scheduler.start()
-    try:
-        yield
-    finally:
-        scheduler.shutdown(wait=False)
-
-
-def _logger(*, verbose: bool) -> Log:
-    """Return a logger that writes one JSON object a line to standard error."""
-    level = "debug" if verbose else "info"
-    log: Log = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-    )
-    return log

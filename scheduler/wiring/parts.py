@@ -1,0 +1,129 @@
+"""What every daemon is made of, whatever world it runs in: signals, heartbeat, log, watch."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Protocol
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from scheduler.daemon.worker import PlanningProcess
+from scheduler.planning.policy import Policy
+from scheduler.ports import Tick
+
+LOOPBACK = "127.0.0.1"
+HEARTBEAT_SECONDS = 30
+RETAIN_TICKS = 40_320
+"""A week of ticks at 15 s."""
+SWITCH_SECONDS = 0.0005
+"""Longest wait of the tick for the threads of the ledger and the API."""
+
+Log = structlog.typing.FilteringBoundLogger
+
+
+class PolicySource(Protocol):
+    """Where the policy comes from."""
+
+    error: tuple[str, ...]
+    """Why the newest edit was refused."""
+
+    def current(self) -> Policy:
+        """Return the last good policy."""
+        ...
+
+
+class Watch:
+    """Says in the log what happens, and that nothing does."""
+
+    def __init__(self, policy: PolicySource, planner: PlanningProcess, log: Log) -> None:
+        self._policy = policy
+        self._planner = planner
+        self._log = log
+        self._ticks = 0
+        self._ticks_at_beat = 0
+        self._failures_at_beat = 0
+        self._refused: tuple[str, ...] = ()
+        self.violations = 0
+
+    def ticked(self, done: Tick) -> None:
+        """Log one tick: its plan, what was acted, what was dropped, what is broken."""
+        self._ticks += 1
+        now, plan = done.snapshot.now_seconds, done.plan
+        self._log.debug("tick", tick=done.number, now_seconds=now, plan=plan.summary)
+        dropped = tuple(one.detail for one in done.outcomes if not one.applied)
+        if done.outcomes:
+            acted = len(done.outcomes) - len(dropped)
+            self._log.info(
+                "acted",
+                tick=done.number,
+                now_seconds=now,
+                source=plan.source,
+                summary=plan.summary,
+                applied=acted,
+                dropped=dropped,
+            )
+        for sentence in done.violations:
+            self.violations += 1
+            self._log.error("violation", tick=done.number, now_seconds=now, sentence=sentence)
+
+    def beat(self) -> None:
+        """Log what came up since the last beat; runs beside the ticks, and outlives a stuck one."""
+        refused = self._policy.error
+        if refused and refused != self._refused:
+            self._log.warning("policy_refused", errors=refused)
+        self._refused = refused
+        failures = self._planner.failures
+        if failures > self._failures_at_beat:
+            self._log.warning("planner_failed", failures=failures)
+        self._failures_at_beat = failures
+        ticks = self._ticks
+        if ticks == self._ticks_at_beat:
+            self._log.warning("no_tick", seconds=HEARTBEAT_SECONDS)
+        self._ticks_at_beat = ticks
+
+
+@contextmanager
+def until_signal() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM and SIGINT set; children leave SIGINT to their parent."""
+    stopped = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
+    before = {one: signal.signal(one, stop) for one in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopped
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@contextmanager
+def heartbeat(beat: Callable[[], None]) -> Iterator[None]:
+    """Call `beat` at wall intervals, in a thread of its own."""
+    scheduler = BackgroundScheduler()
+    scheduler.add_job(beat, "interval", seconds=HEARTBEAT_SECONDS, coalesce=True)
+    scheduler.start()
+    try:
+        yield
+    finally:
+        scheduler.shutdown(wait=False)
+
+
+def logger(*, verbose: bool) -> Log:
+    """Return a logger that writes one JSON object a line to standard error."""
+    level = "debug" if verbose else "info"
+    log: Log = structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+    )
+    return log
