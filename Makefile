@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test check format-check lint types contracts coverage format lock clean
+.PHONY: help install demo test controlplane check format-check lint types contracts coverage format lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,10 @@ demo: install ## run the demonstration
 
 test: install ## run the tests
 	$(BIN)/python -m pytest
+
+controlplane: install ## build the control plane of the tests, once; needs Go 1.26
+	@echo "control plane of the tests: about ten minutes with an empty cache, no time with a full one"
+	$(BIN)/python -m tests.controlplane.build
 
 check: format-check lint types contracts coverage ## run everything that must be green
 

@@ -51,6 +51,10 @@ class Observer(Protocol):
         ...
 
 
+Ready = Mapping[tuple[str, str], int]
+"""(role key, GPU model) -> ready replicas."""
+
+
 class Signals(Protocol):
     """Reads what the engines report; half of an observer where the cluster is another source."""
 
@@ -62,14 +66,17 @@ class Signals(Protocol):
         """Return demand bins that closed since the last call; missing bins as invalid."""
         ...
 
-    def roles(self, now_seconds: float) -> tuple[RoleSignal, ...]:
+    def roles(self, now_seconds: float, ready: Ready) -> tuple[RoleSignal, ...]:
         """Return what the engines of each role reported over the last window."""
         ...
 
-    def capacities(
-        self, now_seconds: float, ready: Mapping[tuple[str, str], int]
-    ) -> tuple[CapacitySignal, ...]:
-        """Return measured capacities; `ready` counts ready replicas by (role, GPU model)."""
+    def capacities(self, now_seconds: float, ready: Ready) -> tuple[CapacitySignal, ...]:
+        """Return measured capacities of the pools that have ready replicas."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """Why something is missing, in a sentence; empty where nothing is."""
         ...
 
 

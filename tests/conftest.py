@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ("tests.controlplane.fixtures",)  # `plane` and `namespace`, for tests anywhere
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 # derandomize: a commit that is green here is green everywhere. The search for new

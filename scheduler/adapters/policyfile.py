@@ -26,7 +26,7 @@ class PolicyFile:
         """Read the file; raise `PolicyError` with every error, since nothing good is known."""
         self._path = path
         self._body: bytes | None = _body(path)
-        self._policy = _parsed(self._body, str(path))
+        self._policy = parsed(self._body, str(path))
         self.error: tuple[str, ...] = ()
 
     def current(self) -> Policy:
@@ -35,7 +35,7 @@ class PolicyFile:
             body = _body(self._path)
             if body != self._body:
                 self._body = body
-                self._policy = _parsed(body, str(self._path))
+                self._policy = parsed(body, str(self._path))
                 self.error = ()
         except PolicyError as error:
             self.error = error.errors
@@ -44,7 +44,7 @@ class PolicyFile:
 
 def read_policy(path: Path) -> Policy:
     """Return the file's policy, or raise `PolicyError` with one line per error."""
-    return _parsed(_body(path), str(path))
+    return parsed(_body(path), str(path))
 
 
 def _body(path: Path) -> bytes:
@@ -58,7 +58,8 @@ def _body(path: Path) -> bytes:
     return body
 
 
-def _parsed(body: bytes, name: str) -> Policy:
+def parsed(body: bytes, name: str) -> Policy:
+    """Return the policy of a document's bytes, or raise `PolicyError`; `name` is for its lines."""
     return parse(_mapping(_unwrapped(_yaml(body, name), name), name))
 
 

@@ -8,8 +8,8 @@ Quantities stay text, times stay RFC 3339; `times` and the readers turn them int
 import msgspec
 
 
-class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Base: camelCase on the wire."""
+class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """Base: camelCase on the wire. Values are trees, so the cycle collector need not visit them."""
 
 
 class OwnerReference(_Wire, frozen=True):
@@ -184,10 +184,17 @@ class PodTemplate(_Wire, frozen=True):
 # ---- workloads -------------------------------------------------------------------------------
 
 
+class Ordinals(_Wire, frozen=True):
+    """How a StatefulSet numbers its pods."""
+
+    start: int = 0
+
+
 class ReplicatedSpec(_Wire, frozen=True):
     """spec of a Deployment or StatefulSet; absent replicas mean 1."""
 
     replicas: int = 1
+    ordinals: Ordinals | None = None
     template: PodTemplate = PodTemplate()
 
 
@@ -220,16 +227,30 @@ class LeaderWorkerSet(_Wire, frozen=True):
     spec: LeaderWorkerSpec = LeaderWorkerSpec()
 
 
+class CrossReference(_Wire, frozen=True):
+    """A workload by kind and name, such as scaleTargetRef of an autoscaler."""
+
+    kind: str = ""
+    name: str = ""
+
+
 class Enable(_Wire, frozen=True):
     """A part that is switched on or off."""
 
     enable: bool = False
 
 
+class StandalonePattern(_Wire, frozen=True):
+    """A role whose replicas are single pods."""
+
+    template: PodTemplate = PodTemplate()
+
+
 class LeaderWorkerPattern(_Wire, frozen=True):
     """A role whose replicas are several pods."""
 
     size: int = 1
+    template: PodTemplate | None = None
 
 
 class GroupRole(_Wire, frozen=True):
@@ -242,6 +263,11 @@ class GroupRole(_Wire, frozen=True):
     leader_worker_pattern: LeaderWorkerPattern | None = None
     leader_worker_set: LeaderWorkerPattern | None = None
     """v1alpha1's name of the same."""
+    standalone_pattern: StandalonePattern | None = None
+    template: PodTemplate | None = None
+    """v1alpha1: the template of either pattern."""
+    workload: CrossReference | None = None
+    """v1alpha1: the kind of the role's workload."""
 
 
 class RoleBasedGroupSpec(_Wire, frozen=True):
@@ -320,13 +346,6 @@ class Job(_Wire, frozen=True):
 # ---- what stands in the way ------------------------------------------------------------------
 
 
-class CrossReference(_Wire, frozen=True):
-    """scaleTargetRef of an autoscaler."""
-
-    kind: str = ""
-    name: str = ""
-
-
 class AutoscalerSpec(_Wire, frozen=True):
     """spec of a HorizontalPodAutoscaler or a KEDA ScaledObject; KEDA's kind may be absent."""
 
@@ -365,6 +384,7 @@ class PriorityClass(_Wire, frozen=True):
 
     metadata: Meta
     value: int = 0
+    global_default: bool = False
 
 
 # ---- our own state ---------------------------------------------------------------------------

@@ -13,18 +13,26 @@ from scheduler.cli.terminal import PROGRAM, CommandError, Parser
 
 COMMANDS = (
     *("status", "forecast", "plan", "explain", "policy", "replay"),
-    *("simulate", "run", "demo"),
+    *("simulate", "run", "demo", "fake-kubelet", "job-agent"),
 )
 """Modules of this package; each has `add(subparsers)`, and sets `handle`: arguments to status."""
+
+MODULES = {"fake-kubelet": "kubelet", "job-agent": "jobagent"}
+"""Where the module has another name than its command."""
 
 FAILED, INTERRUPTED, NO_READER = 2, 130, 141
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def plugin() -> int:
+    """Run as `kubectl tidal`: the daemon is in the cluster unless an address is given."""
+    return main(plugin=True)
+
+
+def main(argv: Sequence[str] | None = None, *, plugin: bool = False) -> int:
     """Run one command and return the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(words)
+        return _run(words, plugin=plugin)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -47,8 +55,9 @@ def _lines(error: ValueError | OSError) -> tuple[str, ...]:
     return (" ".join(str(error).split()),)
 
 
-def _run(words: Sequence[str]) -> int:
+def _run(words: Sequence[str], *, plugin: bool) -> int:
     parser = _parser(words)
+    parser.set_defaults(plugin=plugin)
     try:
         args = parser.parse_args(words)
         if args.version:
@@ -69,7 +78,8 @@ def _parser(words: Sequence[str]) -> Parser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     named = words[0] if words else ""
     for command in (named,) if named in COMMANDS else COMMANDS:
-        import_module(f"scheduler.cli.{command}").add(subparsers)
+        module = MODULES.get(command, command)
+        import_module(f"scheduler.cli.{module}").add(subparsers)
     return parser
 
 

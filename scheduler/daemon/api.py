@@ -3,28 +3,33 @@
 Every answer is a pure function of the newest tick; the loop hands each one over with `publish`,
 and readers take the reference. The ledger comes in as an object that lists and returns ticks.
 Errors are `{"error": "field: what is wrong; fix"}`: 400 for what cannot be understood, 404 for
-what does not exist, 503 before the first tick. There is no authentication: listen on loopback,
-or behind something that has it.
+what does not exist, 503 before the first tick. A guard checks who asks (401, 403); without one
+the server listens on loopback only.
 """
 
 import asyncio
+import ipaddress
 import os
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import msgspec
-from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
 
+from scheduler.daemon.certificate import Certificate
 from scheduler.daemon.documents.decision import decision
 from scheduler.daemon.documents.explain import explain
 from scheduler.daemon.documents.metrics import CONTENT_TYPE, metrics
 from scheduler.daemon.documents.outlook import outlook
 from scheduler.daemon.documents.shapes import Facts, Failure, NoSuchError, Ticks
 from scheduler.daemon.documents.status import status
+from scheduler.daemon.guard import NoAnswerError, NotAllowedError, UnknownUserError
 from scheduler.daemon.tick import Progress
 from scheduler.planning.policy import Policy
 from scheduler.planning.replaying import Replay, replay
@@ -92,9 +97,10 @@ class Api:
         with self._lock:
             self._state = (progress, self._clock())
 
-    def app(self) -> web.Application:
-        """Return the application with its routes."""
-        app = web.Application(middlewares=[_errors_as_json])
+    def app(self, guard: Middleware | None = None) -> web.Application:
+        """Return the application with its routes, each behind the guard."""
+        guards = () if guard is None else (guard,)
+        app = web.Application(middlewares=[_errors_as_json, *guards])
         app.router.add_get("/v1/status", self._status)
         app.router.add_get("/v1/forecast/{model}", self._forecast)
         app.router.add_get("/v1/plan", self._plan)
@@ -103,6 +109,7 @@ class Api:
         app.router.add_get("/v1/replay/{tick}", self._replay)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._alive)
+        app.router.add_get("/readyz", self._ready)
         return app
 
     async def _status(self, _: web.Request) -> web.Response:
@@ -150,6 +157,11 @@ class Api:
             return _json(Failure(f"tick: none for {age:.0f} s; restart the daemon"), 503)
         return web.Response(text="ok\n")
 
+    async def _ready(self, _: web.Request) -> web.Response:
+        """Say whether there is something to answer from."""
+        self._tick()
+        return web.Response(text="ok\n")
+
     def _tick(self) -> Tick:
         progress, _ = self._state
         if progress is None or progress.last is None:
@@ -168,11 +180,25 @@ class Api:
 class ApiServer:
     """A running API; `stop` ends it."""
 
-    def __init__(self, api: Api, host: str, port: int) -> None:
-        """Take the port and serve; raise `ApiPortError` where it cannot be had. 0: any port."""
+    def __init__(
+        self,
+        api: Api,
+        host: str,
+        port: int,
+        guard: Middleware | None = None,
+        certificate: Certificate | None = None,
+    ) -> None:
+        """Take the port and serve, over TLS where there is a certificate. 0: any port.
+
+        Raises `ApiPortError` where the address cannot be had, and ValueError for an address that
+        others can reach where there is no guard.
+        """
+        if guard is None and not _loopback(host):
+            raise ValueError(f"host: {host} is not loopback and nobody is checked; give a guard")
         self._listener = _listening(host, port)
         self.host, self.port = host, self._listener.getsockname()[1]
-        self._api = api
+        self._app = api.app(guard)
+        self._certificate = certificate
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -191,15 +217,36 @@ class ApiServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        runner = web.AppRunner(self._api.app(), access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=1.0)
         try:
             await runner.setup()
-            await web.SockSite(runner, self._listener).start()
-            self._started.set()
-            await self._stop.wait()
+            async with _kept_fresh(self._certificate) as context:
+                await web.SockSite(runner, self._listener, ssl_context=context).start()
+                self._started.set()
+                await self._stop.wait()
         finally:
             self._started.set()
             await runner.cleanup()
+
+
+@asynccontextmanager
+async def _kept_fresh(certificate: Certificate | None) -> AsyncIterator[ssl.SSLContext | None]:
+    """Yield the certificate's context, which follows its files meanwhile; None is plain HTTP."""
+    if certificate is None:
+        yield None
+        return
+    following = asyncio.create_task(certificate.follow())
+    try:
+        yield certificate.context
+    finally:
+        following.cancel()
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -230,6 +277,14 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return await handler(request)
     except NotYetError:
         return _json(Failure("tick: the first is not done yet; ask again shortly"), 503)
+    except UnknownUserError as error:
+        answer = _json(Failure(str(error)), 401)
+        answer.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+        return answer
+    except NotAllowedError as error:
+        return _json(Failure(str(error)), 403)
+    except NoAnswerError as error:
+        return _json(Failure(str(error)), 503)
     except NoSuchError as error:
         return _json(Failure(str(error)), 404)
     except BadRequestError as error:

@@ -5,79 +5,58 @@ read, and a pod that is where it should be counts as bound.
 """
 
 import asyncio
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
 
-import aiohttp
 import msgspec
 
+from scheduler.apiserver.client import Api, ApiError, ApiUnreachableError
+from scheduler.apiserver.objects import Pod
 from scheduler.extender.server import BindError
 from scheduler.extender.wire import BindArgs
 
 AT_ONCE = 16
 """Bindings in flight; kube-scheduler sends as many binds as it has pods, all together."""
-TIMEOUT_SECONDS = 10.0
 CONFLICT = 409
 
-
-class _Meta(msgspec.Struct):
-    uid: str
-
-
-class _Spec(msgspec.Struct, rename="camel"):
-    node_name: str = ""
-
-
-class _BoundPod(msgspec.Struct):
-    metadata: _Meta
-    spec: _Spec
+Connect = Callable[[], Api]
+"""Makes the client in the process that binds; picklable, as `functools.partial(Api.load, file)`."""
 
 
 class ApiBinder:
-    """Binds pods through the API server at `url`; use as an asynchronous context."""
+    """Binds pods through the API server that `connect` reaches; `close` it."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
-        self._slots = asyncio.Semaphore(AT_ONCE)
-        self._session: aiohttp.ClientSession
+    def __init__(self, connect: Connect) -> None:
+        self._api = connect()
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="bind")
 
-    async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-        self._session = aiohttp.ClientSession(timeout=timeout)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._session.close()
+    def close(self) -> None:
+        """End the connections; binds under way fail."""
+        self._api.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, args: BindArgs) -> None:
         """Bind the pod, or raise `BindError`."""
-        async with self._slots:
-            try:
-                await self._create(args)
-            except (aiohttp.ClientError, TimeoutError) as error:
-                cause = str(error) or type(error).__name__
-                raise BindError(f"binding {args.name} to {args.node}: {cause}") from error
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, self._bind, args)
 
-    async def _create(self, args: BindArgs) -> None:
-        pod = f"{self._url}/api/v1/namespaces/{args.namespace}/pods/{args.name}"
-        async with self._session.post(f"{pod}/binding", json=_binding(args)) as answer:
-            if answer.ok:
-                return
-            text = (await answer.text())[:300]
-        if answer.status == CONFLICT and await self._is_there(pod, args):
-            return
-        raise BindError(f"binding {args.name} to {args.node}: HTTP {answer.status}: {text}")
+    def _bind(self, args: BindArgs) -> None:
+        pod = f"/api/v1/namespaces/{quote(args.namespace, '')}/pods/{quote(args.name, '')}"
+        try:
+            self._api.post(f"{pod}/binding", _binding(args))
+        except ApiError as error:
+            if error.status != CONFLICT or not self._is_there(pod, args):
+                raise BindError(f"binding {args.name} to {args.node}: HTTP {error}") from error
+        except ApiUnreachableError as error:
+            raise BindError(f"binding {args.name} to {args.node}: {error}") from error
 
-    async def _is_there(self, pod: str, args: BindArgs) -> bool:
-        async with self._session.get(pod) as answer:
-            if not answer.ok:
-                return False
-            found = msgspec.json.decode(await answer.read(), type=_BoundPod)
+    def _is_there(self, path: str, args: BindArgs) -> bool:
+        try:
+            found = msgspec.json.decode(self._api.get(path), type=Pod)
+        except (ApiError, ApiUnreachableError, msgspec.DecodeError):
+            return False
         return found.metadata.uid == args.uid and found.spec.node_name == args.node
 
 

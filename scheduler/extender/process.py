@@ -10,21 +10,23 @@ import gc
 import socket
 import sys
 import threading
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import msgspec
 from aiohttp import web
 
 from scheduler.child import Child
-from scheduler.extender.binding import ApiBinder
+from scheduler.extender.binding import ApiBinder, Connect
+from scheduler.extender.renewal import BACKLOG, RenewedSite
 from scheduler.extender.server import Extender
+from scheduler.extender.tls import Tls, context_of
 from scheduler.planning.standing import Standing
 from scheduler.view import View
 
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
-BACKLOG = 1024
 SWITCH_SECONDS = 0.0005
 """Longest wait of an answer for the thread that takes a new standing in."""
 
@@ -42,9 +44,10 @@ class ExtenderGoneError(RuntimeError):
 class ExtenderProcess:
     """A running extender; `publish` feeds it, `stop` ends it, and so does dropping this value."""
 
-    def __init__(self, child: Child, port: int) -> None:
+    def __init__(self, child: Child, port: int, health_port: int | None) -> None:
         self._child = child
         self.port = port
+        self.health_port = health_port
 
     @property
     def alive(self) -> bool:
@@ -66,18 +69,33 @@ class ExtenderProcess:
 
 
 def start(
-    host: str, port: int, bind_url: str | None = None, clock_rate: float = 1.0
+    host: str,
+    port: int,
+    binds_through: Connect | None = None,
+    clock_rate: float = 1.0,
+    tls: Tls | None = None,
+    health_port: int | None = None,
 ) -> ExtenderProcess:
     """Start the extender on `host`:`port`, port 0 for any free one, and wait until it listens.
 
-    `bind_url` is the API server through which /bind creates Bindings; without it /bind refuses.
-    `clock_rate` is how many seconds of the standing's time line pass in one of the wall's.
-    Raises `PortInUseError`, or `ExtenderGoneError` where the process did not come up.
+    `binds_through` connects to the API server at which /bind creates Bindings; without it /bind
+    refuses. `clock_rate` is how many seconds of the standing's time line pass in one of the
+    wall's. `tls` makes it HTTPS. `health_port` serves what is only read without TLS, for probes
+    that hold no certificate. Raises `PortInUseError`, `TlsError`, or `ExtenderGoneError` where
+    the process did not come up.
     """
-    with _listening(host, port) as listener:
+    if tls is not None:
+        context_of(tls)
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listening(host, port))
+        health = None
+        if health_port is not None:
+            health = stack.enter_context(_listening(host, health_port))
+        parts = _Parts(listener, health, binds_through, clock_rate, tls)
         bound = listener.getsockname()[1]
-        child = Child("tidal-extender", _child, listener, bind_url, clock_rate)
-    running = ExtenderProcess(child, bound)
+        health_bound = None if health is None else health.getsockname()[1]
+        child = Child("tidal-extender", _child, parts)
+    running = ExtenderProcess(child, bound, health_bound)
     try:
         ready = child.pipe.poll(START_SECONDS) and child.pipe.recv_bytes() == _READY
     except (EOFError, OSError):
@@ -86,6 +104,17 @@ def start(
         running.stop()
         raise ExtenderGoneError(f"the extender on port {bound} ended while it started")
     return running
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the child gets; pickled."""
+
+    listener: socket.socket
+    health: socket.socket | None
+    binds_through: Connect | None
+    clock_rate: float
+    tls: Tls | None
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -97,23 +126,21 @@ def _listening(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _child(pipe: Connection, listener: socket.socket, bind_url: str | None, rate: float) -> None:
+def _child(pipe: Connection, parts: _Parts) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
-    asyncio.run(_serve(pipe, listener, bind_url, rate))
+    asyncio.run(_serve(pipe, parts))
 
 
-async def _serve(
-    pipe: Connection, listener: socket.socket, bind_url: str | None, rate: float
-) -> None:
+async def _serve(pipe: Connection, parts: _Parts) -> None:
     loop = asyncio.get_running_loop()
     closed = asyncio.Event()
     async with AsyncExitStack() as stack:
-        binder = await stack.enter_async_context(ApiBinder(bind_url)) if bind_url else None
-        extender = Extender(View(), loop.time, rate, binder)
-        runner = web.AppRunner(extender.app(), access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        binder = None
+        if parts.binds_through is not None:
+            binder = ApiBinder(parts.binds_through)
+            stack.callback(binder.close)
+        extender = Extender(View(), loop.time, parts.clock_rate, binder)
+        await _listen(stack, extender, parts)
         _calm_garbage()
 
         def read() -> None:
@@ -123,6 +150,27 @@ async def _serve(
         threading.Thread(target=read, name="standings", daemon=True).start()
         pipe.send_bytes(_READY)
         await closed.wait()
+
+
+async def _listen(stack: AsyncExitStack, extender: Extender, parts: _Parts) -> None:
+    runner = await _runner(stack, extender.app())
+    if parts.tls is None:
+        await web.SockSite(runner, parts.listener, backlog=BACKLOG).start()
+    else:
+        site = RenewedSite(runner, parts.listener, parts.tls)
+        await site.start()
+        watching = asyncio.create_task(site.follow(extender))
+        stack.callback(watching.cancel)
+    if parts.health is not None:
+        health = await _runner(stack, extender.health_app())
+        await web.SockSite(health, parts.health, backlog=BACKLOG).start()
+
+
+async def _runner(stack: AsyncExitStack, app: web.Application) -> web.AppRunner:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    return runner
 
 
 def _read_standings(pipe: Connection, extender: Extender) -> None:

@@ -1,18 +1,22 @@
 """The HTTP server: JSON in, the view's answer, JSON out.
 
 Every verb is answered with status 200, refusals included; only a body that cannot be understood
-gets 400. The clock measures how long ago the newest standing came; times on the standing's own
-time line are its `now_seconds` plus that span at the rate at which the world runs.
+gets a 4xx. The clock measures how long ago the newest standing came; times on the standing's own
+time line are its `now_seconds` plus that span at the rate at which the world runs. What people
+and probes ask (GET) is in `Extender.health_app` too, which needs no certificate.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from aiohttp import web
+import msgspec
+from aiohttp import ClientPayloadError, web
 
 from scheduler.extender import wire
+from scheduler.extender.counts import VERBS, Told, VerbCounts, open_metrics
 from scheduler.planning.standing import PodAsk, Standing
+from scheduler.planning.verdicts import mode_at
 from scheduler.view import NoStandingError, View
 
 _T = TypeVar("_T")
@@ -24,6 +28,14 @@ REMEMBERED = 8192
 """Pods whose ask or node is remembered between filter and bind."""
 BODY_LIMIT = 64 * 1024 * 1024
 """5,000 whole nodes are 10 MB."""
+BODY_SECONDS = 10.0
+"""A body that takes longer than this is given up; kube-scheduler itself waits 5 s at most."""
+UNREAD = frozenset({408, 413, 415})
+"""Answers to bodies that were not read to their end; the connection ends with them."""
+JSON = "application/json"
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+_Route = Callable[[web.Request, VerbCounts], Awaitable[bytes]]
 
 
 class BindError(Exception):
@@ -45,7 +57,9 @@ class Extender:
         self._clock_rate = clock_rate
         self._binder = binder
         self._epoch = (0.0, 0.0)
-        self._resources: frozenset[str] = frozenset()
+        self._counts = {verb: VerbCounts() for verb in VERBS}
+        self.tls_error = ""
+        """Why renewed certificates are not in use."""
         self._asks: dict[str, PodAsk] = {}
         self._nodes: dict[str, str] = {}
         self._binding: dict[str, tuple[str, asyncio.Future[str]]] = {}
@@ -53,7 +67,6 @@ class Extender:
     def publish(self, standing: Standing) -> None:
         """Answer from this standing from now on; may be called from any thread."""
         self._view.publish(standing)
-        self._resources = frozenset(place.resource for place in standing.nodes)
         self._epoch = (standing.now_seconds, self._clock())
 
     @property
@@ -64,49 +77,90 @@ class Extender:
 
     def app(self) -> web.Application:
         """Return the application with its routes."""
-        app = web.Application(client_max_size=BODY_LIMIT, middlewares=[_refuse_bad_bodies])
-        app.router.add_post("/filter", self._filter)
-        app.router.add_post("/prioritize", self._prioritize)
-        app.router.add_post("/preempt", self._preempt)
-        app.router.add_post("/bind", self._bind)
-        app.router.add_get("/healthz", _alive)
-        app.router.add_get("/readyz", self._ready)
+        app = web.Application(client_max_size=BODY_LIMIT)
+        routes: dict[str, _Route] = {
+            "filter": self._filter,
+            "prioritize": self._prioritize,
+            "preempt": self._preempt,
+            "bind": self._bind,
+        }
+        for verb, route in routes.items():
+            app.router.add_post(f"/{verb}", self._counted(route, self._counts[verb]))
+        self._add_reading(app)
         return app
 
-    async def _filter(self, request: web.Request) -> web.Response:
-        args = wire.decode_args(await request.read())
-        offered = wire.offered_nodes(args)
-        ask = self._remember(args.pod)
-        try:
-            verdict = self._view.filter(ask, tuple(offered), self.now_seconds)
-        except NoStandingError as error:
-            return _json(wire.error_answer(str(error)))
-        return _json(wire.filter_answer(verdict, offered))
+    def health_app(self) -> web.Application:
+        """Return what probes and people read, without the verbs."""
+        app = web.Application()
+        self._add_reading(app)
+        return app
 
-    async def _prioritize(self, request: web.Request) -> web.Response:
-        args = wire.decode_args(await request.read())
+    def _add_reading(self, app: web.Application) -> None:
+        app.router.add_get("/healthz", _alive)
+        app.router.add_get("/readyz", self._ready)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/v1/extender", self._status)
+
+    def _counted(
+        self, route: _Route, counts: VerbCounts
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def answer(request: web.Request) -> web.Response:
+            began = self._clock()
+            status = 200
+            try:
+                body = await route(request, counts)
+            except wire.BodyError as error:
+                counts.errors += 1
+                body, status = wire.error_answer(str(error)), error.status
+            counts.took(self._clock() - began)
+            response = web.Response(body=body, status=status, content_type=JSON)
+            if status in UNREAD:
+                response.force_close()
+            return response
+
+        return answer
+
+    async def _filter(self, request: web.Request, counts: VerbCounts) -> bytes:
+        args = wire.decode_args(await _body(request))
         offered = wire.offered_nodes(args)
-        ask = self._remember(args.pod)
         try:
+            ask = self._remember(args.pod)
+            verdict = self._view.steer(ask, tuple(offered), self.now_seconds)
+        except NoStandingError as error:
+            counts.errors += 1
+            return wire.error_answer(str(error))
+        counts.refused += not verdict.passed
+        return wire.filter_answer(verdict, offered)
+
+    async def _prioritize(self, request: web.Request, counts: VerbCounts) -> bytes:
+        args = wire.decode_args(await _body(request))
+        offered = wire.offered_nodes(args)
+        try:
+            ask = self._remember(args.pod)
             scores = self._view.prioritise(ask, tuple(offered), self.now_seconds)
         except NoStandingError:
+            counts.errors += 1
             scores = ()
-        return _json(wire.scores_answer(scores))
+        return wire.scores_answer(scores)
 
-    async def _preempt(self, request: web.Request) -> web.Response:
-        args = wire.decode_preempt(await request.read())
+    async def _preempt(self, request: web.Request, counts: VerbCounts) -> bytes:
+        args = wire.decode_preempt(await _body(request))
         given = wire.offers(args)
-        ask = self._remember(args.pod)
         candidates = {node: offer.uids for node, offer in given.items()}
         try:
+            ask = self._remember(args.pod)
             kept = self._view.preempt(ask, candidates, self.now_seconds)
         except NoStandingError:
+            counts.errors += 1
             kept = {}
-        return _json(wire.preempt_answer(kept, given))
+        counts.refused += not kept
+        return wire.preempt_answer(kept, given)
 
-    async def _bind(self, request: web.Request) -> web.Response:
-        args = wire.decode_bind(await request.read())
-        return _json(wire.error_answer(await self._bound_once(args)))
+    async def _bind(self, request: web.Request, counts: VerbCounts) -> bytes:
+        args = wire.decode_bind(await _body(request))
+        refused = await self._bound_once(args)
+        counts.refused += bool(refused)
+        return wire.error_answer(refused)
 
     async def _bound_once(self, args: wire.BindArgs) -> str:
         """Bind unless the pod is bound or being bound; return nothing, or the reason why not."""
@@ -154,9 +208,32 @@ class Extender:
             return web.Response(status=503, text="no plan received yet\n")
         return web.Response(text="ok\n")
 
+    async def _status(self, _: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(self._told()), content_type=JSON)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        text = open_metrics(self._told()).encode()
+        return web.Response(body=text, headers={"Content-Type": OPEN_METRICS})
+
+    def _told(self) -> Told:
+        standing, now = self._view.standing, self.now_seconds
+        return Told(
+            mode="none" if standing is None else mode_at(standing, now),
+            epoch=0 if standing is None else standing.epoch,
+            plan_age_seconds=None if standing is None else now - standing.planned_at_seconds,
+            observation_age_seconds=None if standing is None else now - standing.now_seconds,
+            plan_stale_seconds=None if standing is None else standing.plan_stale_seconds,
+            heuristic_stale_seconds=None if standing is None else standing.heuristic_stale_seconds,
+            nodes=0 if standing is None else len(standing.nodes),
+            reservations=0 if standing is None else len(standing.reservations),
+            tls_error=self.tls_error,
+            verbs=self._counts,
+        )
+
     def _remember(self, pod: wire.Pod) -> PodAsk:
         """Return the pod's ask, and keep it: bind names the pod but not its GPUs."""
-        ask = wire.ask_of(pod, self._resources)
+        index = self._view.index
+        ask = wire.ask_of(pod, index.resources, index.targets)
         _put(self._asks, ask.uid, ask)
         return ask
 
@@ -167,19 +244,22 @@ def _put(memory: dict[str, _T], key: str, value: _T) -> None:
         del memory[next(iter(memory))]
 
 
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="application/json")
-
-
 async def _alive(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
-@web.middleware
-async def _refuse_bad_bodies(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def _body(request: web.Request) -> bytes:
+    """Read the body, or raise `BodyError`."""
+    if request.content_type != JSON:
+        raise wire.BodyError(f"Content-Type is {request.content_type!r}, not {JSON}", 415)
+    if "Content-Encoding" in request.headers:
+        raise wire.BodyError("Content-Encoding is set; send the body as it is", 415)
     try:
-        return await handler(request)
-    except wire.BodyError as error:
-        return web.json_response({"Error": str(error)}, status=400)
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise wire.BodyError(f"the body took longer than {BODY_SECONDS:g} s", 408) from None
+    except web.HTTPRequestEntityTooLarge:
+        raise wire.BodyError(f"the body is larger than {BODY_LIMIT} bytes", 413) from None
+    except ClientPayloadError as error:
+        raise wire.BodyError(f"request body: {error}") from None

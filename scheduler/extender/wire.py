@@ -6,19 +6,31 @@ understood raises `BodyError`, which names the field.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from fractions import Fraction
 from typing import TypeVar
 
 import msgspec
 
+from scheduler.apiserver.objects import OwnerReference
+from scheduler.apiserver.quantities import exact
+from scheduler.apiserver.requests import occupied
 from scheduler.planning.standing import PodAsk
-from scheduler.planning.targets import GROUP_ANNOTATION, OWNER_ANNOTATION
+from scheduler.planning.targets import Marks, Targets
 from scheduler.planning.verdicts import FilterVerdict
 
 _T = TypeVar("_T")
 
+MOST_GPUS = 1_000_000
+"""More than a cluster has; a larger quantity is a mistake."""
+
 
 class BodyError(ValueError):
     """A request body that was refused; the message names the field."""
+
+    def __init__(self, sentence: str, status: int = 400) -> None:
+        """`status` is the HTTP status of the answer."""
+        super().__init__(sentence)
+        self.status = status
 
 
 class Resources(msgspec.Struct, frozen=True):
@@ -36,18 +48,44 @@ class Container(msgspec.Struct, frozen=True, rename="camel"):
     """`Always` makes an init container a sidecar."""
 
 
-class Meta(msgspec.Struct, frozen=True):
+class Meta(msgspec.Struct, frozen=True, rename="camel"):
     """The metadata of a pod or a node."""
 
-    name: str
+    name: str = ""
+    generate_name: str = ""
+    """Of a pod that the API server has not named yet."""
     namespace: str = "default"
     uid: str = ""
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
+    owner_references: tuple[OwnerReference, ...] | None = None
 
-    def mark(self, key: str) -> str:
-        """Return the annotation, else the label, else nothing."""
-        return (self.annotations or {}).get(key) or (self.labels or {}).get(key) or ""
+    @property
+    def called(self) -> str:
+        """The name, or what it begins with. Raises `BodyError` without either."""
+        called = self.name or self.generate_name
+        if not called:
+            raise BodyError("request body: metadata has neither `name` nor `generateName`")
+        return called
+
+    @property
+    def key(self) -> str:
+        """The uid; by name where it has none."""
+        return self.uid or f"{self.namespace}/{self.called}"
+
+    @property
+    def marks(self) -> Marks:
+        """What says whose pod it is."""
+        owners = self.owner_references or ()
+        controller = next((one for one in owners if one.controller), OwnerReference())
+        return Marks(
+            namespace=self.namespace,
+            name=self.called,
+            labels=self.labels or {},
+            annotations=self.annotations or {},
+            controller_kind=controller.kind,
+            controller_name=controller.name,
+        )
 
 
 class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
@@ -162,7 +200,9 @@ def decode_bind(body: bytes) -> BindArgs:
 def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes | msgspec.Raw) -> _T:
     try:
         return decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except RecursionError:
+        raise BodyError("request body: nested too deep") from None
+    except (msgspec.DecodeError, ValueError) as error:
         raise BodyError(f"request body: {error}") from None
 
 
@@ -173,7 +213,7 @@ def offered_nodes(args: ExtenderArgs) -> dict[str, msgspec.Raw] | tuple[str, ...
     if args.nodes is None:
         raise BodyError("request body: NodeNames and Nodes are both null; one of them is needed")
     items = args.nodes.items or ()
-    return {_decoded(_NAMED, item).metadata.name: item for item in items}
+    return {_decoded(_NAMED, item).metadata.called: item for item in items}
 
 
 def offers(args: PreemptArgs) -> dict[str, Offer]:
@@ -186,21 +226,23 @@ def offers(args: PreemptArgs) -> dict[str, Offer]:
     if args.victims is None:
         raise BodyError("request body: NodeNameToMetaVictims and NodeNameToVictims are both null")
     return {
-        node: Offer(tuple(pod.metadata.uid for pod in each.pods or ()), each.violations)
+        node: Offer(tuple(pod.metadata.key for pod in each.pods or ()), each.violations)
         for node, each in args.victims.items()
     }
 
 
-def ask_of(pod: Pod, resources: Collection[str]) -> PodAsk:
+def ask_of(pod: Pod, resources: Collection[str], targets: Targets) -> PodAsk:
     """Return the pod as an ask; `resources` are the names under which nodes offer GPUs."""
     resource, gpus = _gpus(pod.spec, resources)
     status = pod.status or PodStatus()
+    meta = pod.metadata
+    whose = targets.identify(meta.marks)
     return PodAsk(
-        uid=pod.metadata.uid,
-        name=pod.metadata.name,
-        namespace=pod.metadata.namespace,
-        owner=pod.metadata.mark(OWNER_ANNOTATION),
-        group=pod.metadata.mark(GROUP_ANNOTATION),
+        uid=meta.key,
+        name=meta.called,
+        namespace=meta.namespace,
+        owner=whose.owner,
+        group=whose.group,
         gpus=gpus,
         resource=resource,
         priority=pod.spec.priority or 0,
@@ -211,40 +253,40 @@ def ask_of(pod: Pod, resources: Collection[str]) -> PodAsk:
 def _gpus(spec: PodSpec, resources: Collection[str]) -> tuple[str, int]:
     """Return the GPU resource that the pod asks for and how many; ("", 0) where it asks none."""
     for resource in sorted(resources):
-        gpus = _effective(spec, resource)
+        gpus = occupied(
+            [
+                _wants(one, resource, f"containers[{index}]")
+                for index, one in enumerate(spec.containers)
+            ],
+            [
+                (_wants(one, resource, f"initContainers[{index}]"), one.restart_policy == "Always")
+                for index, one in enumerate(spec.init_containers or ())
+            ],
+        )
         if gpus:
             return resource, gpus
     return "", 0
 
 
-def _effective(spec: PodSpec, resource: str) -> int:
-    """Return what the pod occupies, as Kubernetes counts it.
-
-    Containers and sidecars run together; an init container runs beside the sidecars started
-    before it; the pod needs the larger of the two.
-    """
-    sidecars = peak = 0
-    for index, one in enumerate(spec.init_containers or ()):
-        wants = _wants(one, resource, f"initContainers[{index}]")
-        peak = max(peak, sidecars + wants)
-        if one.restart_policy == "Always":
-            sidecars += wants
-    together = (
-        _wants(one, resource, f"containers[{index}]") for index, one in enumerate(spec.containers)
-    )
-    return max(peak, sidecars + sum(together))
-
-
 def _wants(container: Container, resource: str, path: str) -> int:
+    """Read one quantity; the rule of counting must not guess at what it cannot read."""
     given = (container.resources.requests or {}).get(resource)
     if given is None:
         given = (container.resources.limits or {}).get(resource, 0)
-    text = str(given)
-    if not text.isdecimal():
-        raise BodyError(
-            f"request body: Pod.spec.{path}.resources: {resource} is {text!r}, not a whole number"
-        )
-    return int(text)
+    if given == 0:
+        return 0
+    try:
+        amount = Fraction(given) if isinstance(given, int) else exact(given)
+    except ValueError:
+        amount = Fraction(-1)
+    readable = isinstance(given, int) or given.isascii()
+    if readable and amount.denominator == 1 and 0 <= amount <= MOST_GPUS:
+        return int(amount)
+    shown = given[:40] if isinstance(given, str) else "a number out of range"
+    raise BodyError(
+        f"request body: Pod.spec.{path}.resources: {resource} is {shown!r}, not a whole number"
+        f" from 0 to {MOST_GPUS}"
+    )
 
 
 def filter_answer(

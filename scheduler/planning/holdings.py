@@ -63,8 +63,8 @@ def _holding(
     reference = next(iter(capacity.values()))
     scale = {model: round(1000 * rate / reference) for model, rate in capacity.items()}
     mine = [r for r in snapshot.replicas if r.role == role.key and r.state != "draining"]
-    bound = tuple(r for r in mine if all(pod.node for pod in r.pods))
-    unbound = tuple(r for r in mine if not all(pod.node for pod in r.pods))
+    bound = tuple(r for r in mine if _bound(r))
+    unbound = tuple(r for r in mine if not _bound(r))
     reserved = tuple(r for r in open_reservations if r.owner == role.key)
     running = sum(milli(scale, r.gpu_model) for r in bound)
     coming = sum(milli(scale, models.get(r.parts[0][0], "")) for r in reserved)
@@ -79,3 +79,8 @@ def _holding(
         covered_milli=running + coming,
         ready_milli=sum(milli(scale, r.gpu_model) for r in bound if r.state == "ready"),
     )
+
+
+def _bound(replica: Replica) -> bool:
+    """Whether all its pods are there and on nodes; some may not have been made yet."""
+    return replica.state != "pending" and all(pod.node for pod in replica.pods)

@@ -63,11 +63,14 @@ def gangs_under_one_leaf(snapshot: Snapshot) -> Iterator[str]:
 
 
 def queued_jobs_hold_nothing(snapshot: Snapshot) -> Iterator[str]:
-    """A job that waits holds no GPU; one that runs holds some."""
+    """A job that waits holds no GPU; one that runs holds some.
+
+    One that starts may have no pod yet: its controller makes them after it was resumed.
+    """
     for job in snapshot.jobs:
         if job.state == "queued" and job.placed:
             yield f"job {job.id} is queued and holds {len(job.placed)} pods"
-        if job.state in HOLDING_STATES and not job.placed:
+        if job.state in HOLDING_STATES and job.state != "starting" and not job.placed:
             yield f"job {job.id} is {job.state} without pods"
 
 

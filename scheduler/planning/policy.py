@@ -259,6 +259,12 @@ class Policy(Section):
                     one = role.target
                     yield f"{model}/{name}", Target(one.kind, one.namespace, one.name, one.role)
 
+    def aimless(self) -> Iterator[str]:
+        """Yield the keys of roles without a workload; Kubernetes needs one for each."""
+        named = {key for key, _ in self.targets()}
+        for model, each in self.models.items():
+            yield from (key for name in each.roles if (key := f"{model}/{name}") not in named)
+
 
 class PolicyError(ValueError):
     """A policy that was refused; `errors` holds one line per field."""

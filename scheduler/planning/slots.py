@@ -23,6 +23,8 @@ class Slot(msgspec.Struct, frozen=True):
     group: str
     """Group that has begun to fill the reservation; empty while any pod of the owner may."""
     expires_seconds: float
+    reservation: str
+    """The parts of one reservation are for the pods of one replica or job, which start together."""
 
 
 def open_slots(
@@ -45,7 +47,14 @@ def open_slots(
 
 def _slots(reservation: Reservation, parts: list[tuple[str, int]], group: str) -> Iterator[Slot]:
     for node, gpus in parts:
-        yield Slot(reservation.owner, node, gpus, group, reservation.expires_seconds)
+        yield Slot(
+            owner=reservation.owner,
+            node=node,
+            gpus=gpus,
+            group=group,
+            expires_seconds=reservation.expires_seconds,
+            reservation=reservation.id,
+        )
 
 
 def _matched(reservations: list[Reservation], binds: list[Bind]) -> Iterator[Slot]:

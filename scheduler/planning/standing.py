@@ -60,6 +60,8 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     """Held by pods on their way out; kube-scheduler knows first when they are gone."""
     total: int
     schedulable: bool
+    leaving: tuple[str, ...] = ()
+    """Jobs and roles whose pods are on their way out of here, by name."""
 
 
 class Victim(msgspec.Struct, frozen=True, array_like=True):
@@ -87,6 +89,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Uids of bound pods that an extender may still remember as its own bind."""
     targets: tuple[tuple[str, Target], ...] = ()
     """Role keys and their workloads: whose a pod is that no snapshot has shown yet."""
+    jobs: tuple[str, ...] = ()
+    """Tidal's jobs of which pods still wait for a node."""
+    stopping: tuple[str, ...] = ()
+    """Jobs that the plan stops: a pod that their controller still makes gets no GPU."""
 
 
 def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
@@ -98,52 +104,72 @@ def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
         epoch=snapshot.epoch,
         plan_stale_seconds=policy.extender.plan_stale_seconds,
         heuristic_stale_seconds=policy.extender.heuristic_stale_seconds,
-        nodes=_places(snapshot, _releasing(snapshot, plan, victims)),
+        nodes=_places(snapshot, _leaving(snapshot, plan, victims)),
         reservations=plan.reservations,
         bound=(*_replica_siblings(snapshot), *_job_siblings(snapshot)),
         victims=victims,
         seen=tuple(_seen(snapshot)),
         targets=tuple(policy.targets()),
+        jobs=tuple(job.id for job in snapshot.jobs if job.state != "queued" and _waits(job)),
+        stopping=_stopping(snapshot, plan),
     )
 
 
 def _victims(snapshot: Snapshot, plan: Plan) -> Iterator[Victim]:
     """Bound pods of jobs that stop, and pods that a shrinking job releases."""
-    stopped = {action.job for action in plan.actions if isinstance(action, StopJob)}
+    stopped = set(_stopping(snapshot, plan))
     resized = (action for action in plan.actions if isinstance(action, ResizeJob))
     released = {(action.job, pod) for action in resized for pod in action.release}
     for job in snapshot.jobs:
-        whole = job.state == "stopping" or job.id in stopped
         for pod in job.placed:
-            if pod.node and (whole or (job.id, pod.name) in released):
+            if pod.node and (job.id in stopped or (job.id, pod.name) in released):
                 yield Victim(pod.uid, pod.node, pod.gpus)
 
 
-def _releasing(snapshot: Snapshot, plan: Plan, victims: tuple[Victim, ...]) -> dict[str, int]:
-    """GPUs per node of victims, of jobs under notice, and of replicas that drain or retire."""
+def _stopping(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
+    stopped = {action.job for action in plan.actions if isinstance(action, StopJob)}
+    return tuple(job.id for job in snapshot.jobs if job.state == "stopping" or job.id in stopped)
+
+
+def _leaving(
+    snapshot: Snapshot, plan: Plan, victims: tuple[Victim, ...]
+) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """GPUs per node, and whose, of victims, jobs under notice and replicas that drain or retire."""
     scaled = (action for action in plan.actions if isinstance(action, ScaleRole))
     retired = {replica for action in scaled for replica in action.retire}
-    drained = (r for r in snapshot.replicas if r.state == "draining" or r.id in retired)
-    noticed = (job for job in snapshot.jobs if job.state in {"notified", "acknowledged"})
-    going = {victim.uid: (victim.node, victim.gpus) for victim in victims}
-    for pods in (*(one.pods for one in drained), *(job.placed for job in noticed)):
-        going |= {pod.uid: (pod.node, pod.gpus) for pod in pods if pod.node}
-    total: dict[str, int] = {}
-    for node, gpus in going.values():
-        total[node] = total.get(node, 0) + gpus
+    sent = {victim.uid for victim in victims}
+    going: dict[str, tuple[str, int, str]] = {}
+    for job in snapshot.jobs:
+        noticed = job.state in {"notified", "acknowledged"}
+        for pod in job.placed:
+            if pod.node and (noticed or pod.uid in sent):
+                going[pod.uid] = (pod.node, pod.gpus, job.id)
+    for replica in snapshot.replicas:
+        if replica.state == "draining" or replica.id in retired:
+            going |= {
+                pod.uid: (pod.node, pod.gpus, replica.role) for pod in replica.pods if pod.node
+            }
+    total: dict[str, tuple[int, tuple[str, ...]]] = {}
+    for node, gpus, whose in sorted(going.values()):
+        before, names = total.get(node, (0, ()))
+        total[node] = (before + gpus, names if whose in names else (*names, whose))
     return total
 
 
-def _places(snapshot: Snapshot, releasing: dict[str, int]) -> tuple[Place, ...]:
+def _places(
+    snapshot: Snapshot, leaving: dict[str, tuple[int, tuple[str, ...]]]
+) -> tuple[Place, ...]:
+    nobody: tuple[int, tuple[str, ...]] = (0, ())
     return tuple(
         Place(
             name=node.name,
             leaf=node.leaf,
             resource=node.resource_name,
             free=node.free_gpus,
-            releasing=releasing.get(node.name, 0),
+            releasing=leaving.get(node.name, nobody)[0],
             total=len(node.devices),
             schedulable=node.schedulable,
+            leaving=tuple(sorted(leaving.get(node.name, nobody)[1])),
         )
         for node in snapshot.nodes
     )
@@ -157,9 +183,14 @@ def _replica_siblings(snapshot: Snapshot) -> Iterator[Bind]:
 
 def _job_siblings(snapshot: Snapshot) -> Iterator[Bind]:
     for job in snapshot.jobs:
-        bound = sum(1 for pod in job.placed if pod.node)
-        if bound < max(job.pods, len(job.placed)):
+        if _waits(job):
             yield from _binds(job.id, job.id, job.placed)
+
+
+def _waits(job: Job) -> bool:
+    """Whether pods of the job are without a node."""
+    bound = sum(1 for pod in job.placed if pod.node)
+    return bound < max(job.pods, len(job.placed))
 
 
 def _binds(owner: str, group: str, pods: tuple[Pod, ...]) -> Iterator[Bind]:

@@ -10,7 +10,7 @@ both must give the same answer, so the rules stand here once. In order:
   4. the controlling ReplicaSet (of a Deployment), StatefulSet or Job.
 
 A pod of a workload that no role of the policy names has no owner; a pod of any Job is owned by
-that Job.
+that Job, unless the Job is called like a role.
 """
 
 from collections.abc import Iterable, Mapping
@@ -72,6 +72,7 @@ class Targets:
     def __init__(self, roles: Iterable[tuple[str, Target]] = ()) -> None:
         """`roles` pairs role keys with their targets."""
         self._keys = {target: key for key, target in roles}
+        self._taken = frozenset(self._keys.values())
 
     def identify(self, pod: Marks) -> Identity:
         """Return whose pod it is."""
@@ -80,7 +81,8 @@ class Targets:
             return Identity(owner, pod.mark(GROUP_ANNOTATION))
         found = self._workload(pod)
         if found is None:
-            return _job(pod)
+            job = _job(pod)
+            return Identity() if job.owner in self._taken else job
         target, group = found
         key = self._keys.get(target, "")
         return Identity(key, group) if key else Identity()

@@ -6,15 +6,14 @@ room (filter, prioritise) or would find it without the offered victims (preempt)
 
 How far the plan is believed depends on its age:
   plan       up to `plan_stale_seconds`: a pod with open slots gets its slots' nodes and no
-             other; any other pod gets GPUs that are free and that nobody else's slots claim.
-             A node missing from the standing is refused: the next observation, seconds away,
-             will know it.
+             other, and only once all parts of a reservation can be had; any other pod gets GPUs
+             that are free and that nobody else's slots claim, also a pod of a job or role whose
+             plan has no place for it (a retry, a hand-made start), but not one of a job that
+             the plan stops. A node missing from the standing is refused: the next observation,
+             seconds away, will know it.
   heuristic  up to `heuristic_stale_seconds`: slots bind nobody to a node, but still keep others
              out until they expire. An unknown node passes, nothing is reserved there.
   open       after that: every name passes, as without Tidal.
-
-Sentences of refusals hold no relative time and no count that moves: kube-scheduler writes them
-into the pod's condition, and each change of a condition makes it try the pod again at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,17 +21,15 @@ from typing import Literal
 
 import msgspec
 
+from scheduler.planning import reasons
 from scheduler.planning.slots import Slot, open_slots
 from scheduler.planning.standing import Bind, Place, PodAsk, Standing
+from scheduler.planning.targets import Targets
 
 Mode = Literal["plan", "heuristic", "open"]
 BEST_SCORE = 10
-
-UNKNOWN = "not observed by Tidal yet; the next observation adds it"
-CLOSED = "cordoned or not ready when last observed"
-FULL = "fewer free GPUs than the pod asks for"
-RELEASING = "reserved for this pod; its GPUs are not released yet"
-OTHER_LEAF = "not under the leaf switch of the pod's group"
+DEFAULT_RESOURCE = "nvidia.com/gpu"
+"""Counted as a GPU also where no node offers it, so that nobody passes for want of nodes."""
 
 
 class FilterVerdict(msgspec.Struct, frozen=True):
@@ -40,6 +37,8 @@ class FilterVerdict(msgspec.Struct, frozen=True):
 
     passed: tuple[str, ...]
     refused: dict[str, str] = {}
+    planned: bool = False
+    """Whether the pod has slots of its own, so that no other node can pass."""
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -52,6 +51,12 @@ class Index(msgspec.Struct, frozen=True):
     """Node -> uid -> GPUs."""
     free: dict[str, dict[str, int]]
     """Resource -> node -> free GPUs, of nodes that take pods."""
+    resources: frozenset[str]
+    """Names under which GPUs are asked for."""
+    targets: Targets
+    lacking: dict[str, str]
+    """Role or job of Tidal's -> why a pod of it without slots gets nothing."""
+    stopping: frozenset[str]
 
 
 def index_of(standing: Standing) -> Index:
@@ -69,6 +74,11 @@ def index_of(standing: Standing) -> Index:
         places={place.name: place for place in standing.nodes},
         seen=frozenset(standing.seen),
         victims=victims,
+        resources=frozenset({DEFAULT_RESOURCE, *(place.resource for place in standing.nodes)}),
+        targets=Targets(standing.targets),
+        lacking={key: reasons.not_reserved(key) for key, _ in standing.targets}
+        | {job: reasons.not_lent(job) for job in standing.jobs},
+        stopping=frozenset(standing.stopping),
     )
 
 
@@ -87,9 +97,48 @@ def filter_nodes(
     mode = mode_at(index.standing, now_seconds)
     if mode == "open" or ask.gpus == 0:
         return FilterVerdict(tuple(names))
-    bench = _bench(index, binds, ask, now_seconds)
+    bench = _bench(index, binds, ask, now_seconds, names)
     refused = _refusals(bench, names)
-    return FilterVerdict(tuple(name for name in names if name not in refused), refused)
+    passed = tuple(name for name in names if name not in refused)
+    return FilterVerdict(passed, refused, planned=bool(bench.mine))
+
+
+def steals(
+    index: Index,
+    binds: Sequence[Bind],
+    offers: Sequence[Bind],
+    ask: PodAsk,
+    names: Sequence[str],
+    now_seconds: float,
+) -> frozenset[str]:
+    """Return those of `names` where the pod may take GPUs kept for others.
+
+    It may where some of the offers are binds by now: enough of them that only kept GPUs are left,
+    and not so many that kube-scheduler finds too few.
+    """
+    bench = _bench(index, binds, ask, now_seconds)
+    found = set()
+    for name in bench.kept.keys() & set(names) & index.places.keys():
+        place = index.places[name]
+        room = place.free + place.releasing - bench.taken.get(name, 0) - ask.gpus
+        spare = room - bench.kept[name]
+        if any(taken > 0 and spare < taken <= room for taken in _sums(offers, name)):
+            found.add(name)
+    return frozenset(found)
+
+
+def _sums(offers: Sequence[Bind], node: str) -> set[int]:
+    """Return what the offers on the node may take together, whichever of them are binds."""
+    sums = {0}
+    for offer in offers:
+        if offer.node == node:
+            sums |= {each + offer.gpus for each in sums}
+    return sums
+
+
+def guarded(index: Index, binds: Sequence[Bind], ask: PodAsk, now_seconds: float) -> frozenset[str]:
+    """Return the nodes on which GPUs are kept for others."""
+    return frozenset(_bench(index, binds, ask, now_seconds).held)
 
 
 def prioritise(
@@ -123,13 +172,18 @@ def preempt(
         case "heuristic":
             return {}
         case "plan":
-            bench = _bench(index, binds, ask, now_seconds)
+            if ask.owner in index.stopping:
+                return {}
             chosen = {node: _allowed(index, node, uids) for node, uids in candidates.items()}
-            return {
-                node: uids
-                for node, uids in chosen.items()
-                if uids and not _refusal(bench, node, _freed(index, node, uids))
-            }
+            bench = _bench(index, binds, ask, now_seconds)
+            kept = {}
+            for node, uids in chosen.items():
+                here = bench
+                if node in bench.mine - bench.whole:  # of a gang: filter is asked about it alone
+                    here = _bench(index, binds, ask, now_seconds, (node,))
+                if uids and not _refusal(here, node, _freed(index, node, uids)):
+                    kept[node] = uids
+            return kept
 
 
 class _Bench(msgspec.Struct, frozen=True):
@@ -142,17 +196,26 @@ class _Bench(msgspec.Struct, frozen=True):
     """Node -> GPUs of binds that the standing does not show."""
     mine: frozenset[str]
     """Nodes of slots that are open to this pod; empty where it has none."""
-    elsewhere: str
-    """Why a pod with slots may take no other node."""
+    whole: frozenset[str]
+    """Those of them whose reservations can be had in all their parts, or have begun."""
     held: dict[str, list[Slot]]
     """Node -> slots that are kept for others."""
     kept: dict[str, int]
     """Node -> GPUs of those slots."""
     leaf: tuple[str, ...] | None
     """Leaf of the group's bound pods, for a pod without slots."""
+    lacking: str
+    """What a pod of Tidal's without slots waits for; empty for any other pod."""
 
 
-def _bench(index: Index, binds: Sequence[Bind], ask: PodAsk, now_seconds: float) -> _Bench:
+def _bench(
+    index: Index,
+    binds: Sequence[Bind],
+    ask: PodAsk,
+    now_seconds: float,
+    names: Sequence[str] = (),
+) -> _Bench:
+    """Lay out the ask; on `names` kube-scheduler has found room for one such pod."""
     standing = index.standing
     mode = mode_at(standing, now_seconds)
     others = [bind for bind in binds if bind.uid != ask.uid]
@@ -164,16 +227,53 @@ def _bench(index: Index, binds: Sequence[Bind], ask: PodAsk, now_seconds: float)
     for slot in others_slots:
         held.setdefault(slot.node, []).append(slot)
     siblings = [bind.node for bind in bound if ask.group and bind.group == ask.group]
+    taken = _taken(index, others)
+    planned = mine if mode == "plan" else []
     return _Bench(
         index=index,
         mode=mode,
         ask=ask,
-        taken=_taken(index, others),
-        mine=frozenset(slot.node for slot in mine) if mode == "plan" else frozenset(),
-        elsewhere=f"other nodes are reserved for {ask.owner}, and this pod waits for those",
+        taken=taken,
+        mine=frozenset(slot.node for slot in planned),
+        whole=_whole(index, slots, planned, taken, names)
+        if not siblings
+        else frozenset(slot.node for slot in planned),
         held=held,
         kept={node: sum(slot.gpus for slot in each) for node, each in held.items()},
         leaf=_leaf(index, siblings),
+        lacking=index.lacking.get(ask.owner, "") if mode == "plan" else "",
+    )
+
+
+def _whole(
+    index: Index,
+    slots: list[Slot],
+    mine: list[Slot],
+    taken: Mapping[str, int],
+    names: Sequence[str],
+) -> frozenset[str]:
+    """Return the nodes of slots whose reservation has room for each of its parts.
+
+    Else the first pod of a gang would sit on its GPUs while the others wait for theirs.
+    """
+    needs: dict[str, dict[str, int]] = {}
+    for slot in slots:
+        need = needs.setdefault(slot.reservation, {})
+        need[slot.node] = need.get(slot.node, 0) + slot.gpus
+    vouched = {slot.node for slot in mine}.intersection(names) if mine else frozenset()
+
+    def room(node: str) -> int:
+        place = index.places.get(node)
+        if place is None or not place.schedulable:
+            return 0
+        coming = place.releasing if node in vouched else 0
+        return place.free + coming - taken.get(node, 0)
+
+    return frozenset(
+        slot.node
+        for slot in mine
+        if len(needs[slot.reservation]) == 1
+        or all(room(node) >= gpus for node, gpus in needs[slot.reservation].items())
     )
 
 
@@ -210,15 +310,18 @@ def _leaf(index: Index, siblings: Sequence[str]) -> tuple[str, ...] | None:
 def _refusals(bench: _Bench, names: Sequence[str]) -> dict[str, str]:
     """Return name -> reason; on a node of which nobody holds or took a part, free GPUs decide."""
     plain: dict[str, int] = {}
+    if bench.mode == "plan" and bench.ask.owner in bench.index.stopping:
+        return dict.fromkeys(names, reasons.stopping(bench.ask.owner))
     if bench.leaf is None and not bench.mine:
         plain = bench.index.free.get(bench.ask.resource, {})
+    full = bench.lacking or reasons.FULL
     special = {*bench.taken, *bench.held, bench.ask.nominated}
     refused = {}
     for name in names:
         if name in special or name not in plain:
             reason = _refusal(bench, name)
         else:
-            reason = "" if plain[name] >= bench.ask.gpus else FULL
+            reason = "" if plain[name] >= bench.ask.gpus else full
         if reason:
             refused[name] = reason
     return refused
@@ -231,34 +334,42 @@ def _refusal(bench: _Bench, name: str, freed: int | None = None) -> str:
     out count as free where kube-scheduler vouches for them: on the pod's own slots, and on the
     node that was emptied for it.
     """
-    if bench.mine and name not in bench.mine:
-        return bench.elsewhere
     place, ask = bench.index.places.get(name), bench.ask
+    if bench.mine and name not in bench.whole:
+        return _planned(bench, name)
     if place is None:
-        return UNKNOWN if bench.mode == "plan" else ""
+        return reasons.UNKNOWN if bench.mode == "plan" else ""
     if not place.schedulable:
-        return CLOSED
+        return reasons.CLOSED
     if place.resource != ask.resource:
-        return f"offers {place.resource}, the pod asks for {ask.resource}"
+        return reasons.other_resource(place.resource, ask.resource)
     free = place.free - bench.taken.get(name, 0)
     if bench.mine:
         coming = place.releasing if freed is None else freed
-        return "" if free + coming >= ask.gpus else RELEASING
+        return "" if free + coming >= ask.gpus else reasons.planned_here(place.leaving)
     if freed is None:
         freed = _vouched(bench, name)
     return _common_refusal(bench, place, free + freed)
 
 
+def _planned(bench: _Bench, name: str) -> str:
+    """Return what the pod's slots wait for: the same on all nodes but its own."""
+    places = bench.index.places
+    awaited = [places[node] for node in sorted(bench.mine) if node in places]
+    leaving = [who for place in awaited if place.free < bench.ask.gpus for who in place.leaving]
+    if name in bench.mine:
+        return reasons.planned_here(leaving)
+    return reasons.planned_elsewhere(bench.mine, leaving)
+
+
 def _common_refusal(bench: _Bench, place: Place, free: int) -> str:
     if free < bench.ask.gpus:
-        return FULL
+        return bench.lacking or reasons.FULL
     if bench.leaf is not None and place.leaf != bench.leaf:
-        return OTHER_LEAF
+        return reasons.OTHER_LEAF
     if free - bench.kept.get(place.name, 0) < bench.ask.gpus:
-        held = bench.held[place.name]
-        first = min(held, key=lambda slot: (slot.owner, slot.expires_seconds))
-        until = _clock_face(first.expires_seconds)
-        return f"reserved for {first.owner} until {until}; this pod waits for a plan"
+        first = min(slot.owner for slot in bench.held[place.name])
+        return bench.lacking or reasons.kept_for(first)
     return ""
 
 
@@ -292,9 +403,3 @@ def _left(bench: _Bench, name: str) -> int | None:
 def _score(left: int | None) -> int:
     """One below the winner at best, so that kube-scheduler has no tie to break by chance."""
     return 0 if left is None else max(0, min(BEST_SCORE - 1, BEST_SCORE - left))
-
-
-def _clock_face(seconds: float) -> str:
-    """Time of day in UTC; the observer's time line starts at a midnight."""
-    whole = int(seconds) % 86400
-    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}"

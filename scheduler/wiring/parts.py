@@ -12,7 +12,9 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from scheduler.daemon.worker import PlanningProcess
+from scheduler.extender.process import ExtenderGoneError, ExtenderProcess
 from scheduler.planning.policy import Policy
+from scheduler.planning.standing import Standing
 from scheduler.ports import Tick
 
 LOOPBACK = "127.0.0.1"
@@ -34,6 +36,31 @@ class PolicySource(Protocol):
     def current(self) -> Policy:
         """Return the last good policy."""
         ...
+
+
+class KeptExtender:
+    """The extender's process, started anew where it has ended; for the tick's thread alone."""
+
+    def __init__(self, start: Callable[[int], ExtenderProcess], port: int, log: Log) -> None:
+        """`start` one on a port; its successors listen on the port of the first."""
+        self._start = start
+        self._log = log
+        self._process = start(port)
+        self.port = self._process.port
+
+    def publish(self, standing: Standing) -> None:
+        """Give it a standing; where it is gone, the next process gets it."""
+        try:
+            self._process.publish(standing)
+        except ExtenderGoneError as error:
+            self._log.warning("extender_gone", error=str(error))
+            self._process.stop()
+            self._process = self._start(self.port)
+            self._process.publish(standing)
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.stop()
 
 
 class Watch:

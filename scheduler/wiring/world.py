@@ -8,12 +8,14 @@ its start, also where a start fails half way.
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from scheduler.adapters.ledger import SqliteLedger, open_ledger
 from scheduler.adapters.policyfile import PolicyFile
+from scheduler.apiserver import client as apiserver
 from scheduler.daemon.api import Api, ApiServer
 from scheduler.daemon.documents.shapes import Facts
 from scheduler.daemon.forecast import SeriesForecaster
@@ -22,16 +24,15 @@ from scheduler.daemon.tick import Progress, Shell
 from scheduler.daemon.worker import PlanningProcess
 from scheduler.daemon.writebehind import WriteBehind
 from scheduler.extender import process as extender_process
-from scheduler.extender.process import ExtenderGoneError
 from scheduler.planning.actions import Plan
 from scheduler.planning.snapshot import Snapshot
-from scheduler.planning.standing import Standing, standing_of
+from scheduler.planning.standing import standing_of
 from scheduler.simulation.remote import RemoteWorld
 from scheduler.wiring.parts import (
     LOOPBACK,
     RETAIN_TICKS,
     SWITCH_SECONDS,
-    Log,
+    KeptExtender,
     Watch,
     heartbeat,
     logger,
@@ -66,8 +67,12 @@ def run_daemon(settings: DaemonSettings) -> int:
         ledger = stack.enter_context(open_ledger(settings.ledger, RETAIN_TICKS))
         planner = PlanningProcess()
         stack.callback(planner.stop)
-        extender = _Extender(world, settings.extender_port, log)
+        connect = partial(apiserver.Api.plain, world.url)
+        start = partial(extender_process.start, LOOPBACK, binds_through=connect)
+        extender = KeptExtender(start, settings.extender_port, log)
         stack.callback(extender.stop)
+        extender_url = f"http://{LOOPBACK}:{extender.port}"
+        world.register_extender(extender_url)
         api = _api(ledger, planner, policy, extender)
         server = ApiServer(api, LOOPBACK, settings.api_port)
         stack.callback(server.stop)
@@ -90,44 +95,14 @@ def run_daemon(settings: DaemonSettings) -> int:
                 watch.ticked(progress.last)
             api.publish(progress)
 
-        log.info("started", api=f"http://{LOOPBACK}:{server.port}", extender=extender.url)
+        log.info("started", api=f"http://{LOOPBACK}:{server.port}", extender=extender_url)
         last = run(shell, on_tick, stopped.is_set)
         log.info("stopped", tick=last.number - 1, violations=watch.violations)
     return 1 if watch.violations else 0
 
 
-class _Extender:
-    """The extender's process, started anew where it has ended; for the tick's thread alone."""
-
-    def __init__(self, world: RemoteWorld, port: int, log: Log) -> None:
-        self._world = world
-        self._log = log
-        self._process = extender_process.start(LOOPBACK, port, world.url)
-        self.port = self._process.port
-        self._world.register_extender(self.url)
-
-    @property
-    def url(self) -> str:
-        """Where it listens; the same for all its processes."""
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def publish(self, standing: Standing) -> None:
-        """Give it a standing; where it is gone, the next process gets it."""
-        try:
-            self._process.publish(standing)
-        except ExtenderGoneError as error:
-            self._log.warning("extender_gone", error=str(error))
-            self._process.stop()
-            self._process = extender_process.start(LOOPBACK, self.port, self._world.url)
-            self._process.publish(standing)
-
-    def stop(self) -> None:
-        """End the process."""
-        self._process.stop()
-
-
 def _api(
-    ledger: SqliteLedger, planner: PlanningProcess, policy: PolicyFile, extender: _Extender
+    ledger: SqliteLedger, planner: PlanningProcess, policy: PolicyFile, extender: KeptExtender
 ) -> Api:
     return Api(
         ledger,
@@ -139,7 +114,7 @@ def _api(
     )
 
 
-def _publisher(extender: _Extender, policy: PolicyFile) -> Callable[[Snapshot, Plan], None]:
+def _publisher(extender: KeptExtender, policy: PolicyFile) -> Callable[[Snapshot, Plan], None]:
     def publish(snapshot: Snapshot, plan: Plan) -> None:
         extender.publish(standing_of(snapshot, plan, policy.current()))
 

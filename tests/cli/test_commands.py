@@ -258,7 +258,7 @@ def test_the_version_is_the_installed_one(capsys: Capture, monkeypatch: pytest.M
 
 def test_help_lists_every_command(capsys: Capture) -> None:
     out = shown(capsys, "--help")
-    assert all(f"    {command} " in out for command in COMMANDS)
+    assert all(f"\n    {command}" in out for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

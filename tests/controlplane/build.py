@@ -1,18 +1,20 @@
 """Builds and finds the binaries of the test control plane: `make controlplane`.
 
-The binaries lie in a cache outside the checkout, one folder per module, keyed by its go.sum, its
-sources and the Go version; a second build with the same key does nothing. A folder named by
+The binaries lie in a cache outside the checkout, one folder per module, keyed by its go.mod, go.sum
+and sources; a second build with the same key does nothing, and needs no Go. A folder named by
 KUBEBUILDER_ASSETS, as envtest users have it, goes first, binary by binary.
 """
 
+import contextlib
+import fcntl
 import hashlib
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,16 +61,6 @@ class BuildError(Exception):
     """Why the binaries cannot be built here, with what to do."""
 
 
-def go_version() -> str | None:
-    """The Go version on PATH, as `go1.26.8`; None without Go."""
-    if shutil.which("go") is None:
-        return None
-    # Not in the module's folder: there GOTOOLCHAIN may want another toolchain.
-    return subprocess.run(
-        ["go", "env", "GOVERSION"], capture_output=True, text=True, check=True, cwd="/"
-    ).stdout.strip()
-
-
 def cache_root() -> Path:
     """Where built binaries are kept: TIDAL_CONTROLPLANE_CACHE, else the user's cache folder."""
     chosen = os.environ.get("TIDAL_CONTROLPLANE_CACHE")
@@ -77,12 +69,10 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidal-controlplane"
 
 
-def folder_of(module: Module) -> Path | None:
-    """The cache folder of a module's binaries; None without Go, which is part of the key."""
-    version = go_version()
-    if version is None:
-        return None
-    digest = hashlib.sha256(version.encode())
+def folder_of(module: Module) -> Path:
+    """The cache folder of a module's binaries, named after all that they are made of."""
+    recipe = " ".join([stamps(module.version), *names_of(module)])
+    digest = hashlib.sha256(recipe.encode())
     sources = sorted(module.folder.glob("*.go")) + sorted(module.folder.glob("cmd/*/*.go"))
     for file in [module.folder / "go.mod", module.folder / "go.sum", *sources]:
         digest.update(file.read_bytes())
@@ -96,15 +86,21 @@ def find(name: str) -> Path | None:
         return Path(assets) / name
     for module in MODULES:
         if name in names_of(module):
-            folder = folder_of(module)
-            if folder is not None and (folder / name).exists():
-                return folder / name
+            binary = folder_of(module) / name
+            if binary.exists():
+                return binary
     return None
 
 
 def names_of(module: Module) -> tuple[str, ...]:
-    """All names under which a module's binaries are started."""
+    """All names in a module's folder."""
     return tuple(name for name, _ in module.packages) + module.links
+
+
+def programs_of(module: Module) -> tuple[str, ...]:
+    """The names under which a module's binaries are started: one with links only under these."""
+    hidden = {module.packages[0][0]} if module.links else set()
+    return tuple(name for name in names_of(module) if name not in hidden)
 
 
 def stamps(version: str) -> str:
@@ -133,42 +129,55 @@ def compile_into(module: Module, folder: Path) -> None:
         (folder / link).symlink_to(module.packages[0][0])
 
 
-def build(module: Module) -> Path:
-    """Builds a module unless its folder is complete; the folder appears at once, whole.
+def build(module: Module) -> None:
+    """Builds a module unless its folder is there; the folder appears at once, whole.
 
     Raises BuildError without Go.
     """
     folder = folder_of(module)
-    if folder is None:
-        raise BuildError(
-            "no `go` on PATH: install Go 1.26, or point KUBEBUILDER_ASSETS at etcd, kube-apiserver,"
-            " kube-controller-manager, kube-scheduler, prometheus and promtool"
-        )
     if folder.exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+        return
+    if shutil.which("go") is None:
+        raise BuildError(
+            "no `go` on PATH: install Go 1.26 or later, or point KUBEBUILDER_ASSETS at a folder"
+            f" with {', '.join(programs_of(module))}"
+        )
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         compile_into(module, Path(scratch))
         Path(scratch).rename(folder)
-        Path(scratch).mkdir()
-    return folder
+        Path(scratch).mkdir()  # for the context to remove
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Waits until no other build uses the cache: two at once take twice as long."""
+    cache_root().mkdir(parents=True, exist_ok=True)
+    with (cache_root() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def build_missing(module: Module) -> None:
+    """Builds a module unless each of its programs is found somewhere. Says so, with the time."""
+    if all(find(name) for name in programs_of(module)):
+        return
+    print(f"building {', '.join(programs_of(module))}", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    build(module)
+    print(f"  {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Builds all modules and prints one JSON line for each: folder and seconds."""
-    for module in MODULES:
-        if all(find(name) is not None for name in names_of(module) if name != "kubernetes"):
-            continue
-        began = time.monotonic()
-        print(f"building {', '.join(names_of(module))}", file=sys.stderr, flush=True)
-        try:
-            build(module)
-        except (BuildError, subprocess.CalledProcessError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        print(f"  {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    found = {name: str(find(name)) for module in MODULES for name in names_of(module)}
-    print(json.dumps(found, indent=2))
+    """Builds what is missing and prints where each program is."""
+    try:
+        with alone():
+            for module in MODULES:
+                build_missing(module)
+    except (BuildError, subprocess.CalledProcessError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for name in (name for module in MODULES for name in programs_of(module)):
+        print(f"{name:24} {find(name)}")
     return 0
 
 

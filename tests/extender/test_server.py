@@ -4,21 +4,24 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
+from scheduler.apiserver.client import Api
 from scheduler.extender.binding import ApiBinder
 from scheduler.extender.server import Binder, BindError, Extender
 from scheduler.extender.wire import BindArgs
-from scheduler.planning import verdicts
+from scheduler.planning import reasons
 from scheduler.planning.snapshot import Reservation
 from scheduler.planning.standing import Place, Standing, Victim
 from scheduler.view import View
 from tests.fixtures import payloads
 
 NOW = 1000.0
+JSON = {"Content-Type": "application/json"}
 
 
 class Clock:
@@ -43,7 +46,7 @@ class Caller:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         async with (
             aiohttp.ClientSession() as session,
-            session.post(f"{self._url}/{verb}", data=raw) as answer,
+            session.post(f"{self._url}/{verb}", data=raw, headers=JSON) as answer,
         ):
             return answer.status, await answer.json()
 
@@ -128,7 +131,7 @@ def test_all_refused_is_an_empty_list() -> None:
     async def scene(caller: Caller) -> None:
         _, answer = await caller.post("filter", payloads.by_names(payloads.pod(gpus=8), "a", "b"))
         assert answer["NodeNames"] == []
-        assert answer["FailedAndUnresolvableNodes"] == {"a": verdicts.FULL, "b": verdicts.FULL}
+        assert answer["FailedAndUnresolvableNodes"] == {"a": reasons.FULL, "b": reasons.FULL}
 
     play(scene, standing())
 
@@ -236,7 +239,7 @@ def test_a_bind_takes_its_gpus_at_once() -> None:
             await caller.post("filter", payloads.by_names(payloads.pod(uid), "b"))
         assert (await caller.post("bind", payloads.binding("p1", "b")))[1] == {"Error": ""}
         _, answer = await caller.post("bind", payloads.binding("p2", "b"))
-        assert answer == {"Error": f"b: {verdicts.FULL}"}
+        assert answer == {"Error": f"b: {reasons.FULL}"}
 
     play(scene, standing(), Recorder())
 
@@ -280,9 +283,10 @@ def api(pods: dict[str, tuple[str, str]]) -> web.Application:
         return web.json_response({"kind": "Status", "status": "Success"}, status=201)
 
     async def read(request: web.Request) -> web.Response:
-        uid, node = pods[request.match_info["name"]]
+        name = request.match_info["name"]
+        uid, node = pods[name]
         spec = {"nodeName": node} if node else {}
-        return web.json_response({"metadata": {"uid": uid}, "spec": spec})
+        return web.json_response({"metadata": {"name": name, "uid": uid}, "spec": spec})
 
     app = web.Application()
     app.router.add_post("/api/v1/namespaces/default/pods/{name}/binding", bind)
@@ -295,12 +299,14 @@ def bound_through(pods: dict[str, tuple[str, str]], *wanted: BindArgs) -> list[s
 
     async def run() -> list[str]:
         errors = []
-        async with served(api(pods)) as url, ApiBinder(url) as binder:
+        async with served(api(pods)) as url:
+            binder = ApiBinder(partial(Api.plain, url))
             for args in wanted:
                 try:
                     await binder(args)
                 except BindError as error:
                     errors.append(str(error))
+            binder.close()
         return errors
 
     return asyncio.run(run())
@@ -329,11 +335,13 @@ def test_an_api_server_that_is_away_is_an_error() -> None:
     async def run() -> str:
         async with served(api({})) as url:
             pass
-        async with ApiBinder(url) as binder:
-            try:
-                await binder(BindArgs("p1", "default", "u1", "b"))
-            except BindError as error:
-                return str(error)
+        binder = ApiBinder(partial(Api.plain, url))
+        try:
+            await binder(BindArgs("p1", "default", "u1", "b"))
+        except BindError as error:
+            return str(error)
+        finally:
+            binder.close()
         return ""
 
     assert "binding p1 to b" in asyncio.run(run())

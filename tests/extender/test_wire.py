@@ -8,15 +8,22 @@ import pytest
 from scheduler.extender import wire
 from scheduler.extender.wire import BodyError
 from scheduler.planning.standing import PodAsk
+from scheduler.planning.targets import Target, Targets
 from scheduler.planning.verdicts import FilterVerdict
 from tests.fixtures import payloads
 
 GPU = ("amd.com/gpu", "nvidia.com/gpu")
+TARGETS = Targets(
+    (
+        ("chat/decode", Target("RoleBasedGroup", "default", "chat", "decode")),
+        ("code/decode", Target("Deployment", "default", "code")),
+    )
+)
 
 
 def read(asked: payloads.Json) -> PodAsk:
     args = wire.decode_args(json.dumps(payloads.by_names(asked, "a")).encode())
-    return wire.ask_of(args.pod, GPU)
+    return wire.ask_of(args.pod, GPU, TARGETS)
 
 
 def test_an_ask_carries_what_verdicts_need() -> None:
@@ -39,6 +46,65 @@ def test_an_owner_may_stand_in_a_label() -> None:
     asked = payloads.pod()
     asked["metadata"]["labels"] = {"tidal.dev/owner": "job-1"}
     assert read(asked).owner == "job-1"
+
+
+def owned(kind: str, name: str) -> list[payloads.Json]:
+    stranger = {"apiVersion": "v1", "kind": "Other", "name": "x", "uid": "1"}
+    return [stranger, {"kind": kind, "name": name, "uid": "2", "controller": True}]
+
+
+@pytest.mark.parametrize(
+    ("meta", "owner", "group"),
+    [
+        ({"ownerReferences": owned("Job", "train")}, "default/train", "default/train"),
+        (
+            {
+                "ownerReferences": owned("ReplicaSet", "code-5d8f"),
+                "labels": {"pod-template-hash": "5d8f"},
+            },
+            "code/decode",
+            "default/pod-u1",
+        ),
+        (
+            {
+                "labels": {
+                    "rbg.workloads.x-k8s.io/group-name": "chat",
+                    "rbg.workloads.x-k8s.io/role-name": "decode",
+                    "rbg.workloads.x-k8s.io/role-instance-name": "chat-decode-3",
+                }
+            },
+            "chat/decode",
+            "default/chat-decode-3",
+        ),
+        (
+            {
+                "ownerReferences": owned("Job", "train"),
+                "annotations": {"tidal.dev/owner": "code/decode"},
+            },
+            "code/decode",
+            "",
+        ),
+        ({"ownerReferences": owned("ReplicaSet", "web-5d8f"), "labels": None}, "", ""),
+        ({"ownerReferences": None, "annotations": None}, "", ""),
+    ],
+)
+def test_whose_a_pod_is_stands_in_its_metadata(meta: payloads.Json, owner: str, group: str) -> None:
+    asked = payloads.pod()
+    asked["metadata"] |= meta
+    found = read(asked)
+    assert (found.owner, found.group) == (owner, group)
+
+
+def test_a_pod_without_uid_or_name_is_known_by_what_it_has() -> None:
+    asked = payloads.pod()
+    del asked["metadata"]["uid"]
+    assert read(asked).uid == "default/pod-u1"
+    del asked["metadata"]["name"]
+    asked["metadata"]["generateName"] = "code-5d8f-"
+    assert (read(asked).uid, read(asked).name) == ("default/code-5d8f-", "code-5d8f-")
+    del asked["metadata"]["generateName"]
+    with pytest.raises(BodyError, match="neither `name` nor `generateName`"):
+        read(asked)
 
 
 def container(gpus: int, restart: str | None = None) -> payloads.Json:
@@ -72,10 +138,6 @@ def test_gpus_are_counted_as_kubernetes_counts_them(
         (b"[]", "Expected `object`"),
         (b'{"NodeNames": []}', "`Pod`"),
         (b'{"Pod": null}', r"\$\.Pod"),
-        (
-            b'{"Pod": {"metadata": {}, "spec": {"containers": []}}}',
-            "`name` - at `\\$.Pod.metadata`",
-        ),
         (b'{"Pod": {"metadata": {"name": "p"}, "spec": {"containers": 3}}}', "spec.containers"),
     ],
 )
@@ -84,11 +146,22 @@ def test_a_bad_body_is_refused_by_field(body: bytes, named: str) -> None:
         wire.decode_args(body)
 
 
-def test_a_quantity_that_is_no_whole_number_is_refused_by_field() -> None:
+@pytest.mark.parametrize(
+    "given",
+    ["500m", "-1", -1, "", "x", "1e9", "9" * 5000, 10**30, "\u0663", "0.5", "1e-3", "4Gi"],
+)
+def test_a_quantity_that_is_no_number_of_gpus_is_refused_by_field(given: str | int) -> None:
     asked = payloads.pod()
-    asked["spec"]["containers"][0]["resources"]["requests"]["nvidia.com/gpu"] = "500m"
-    with pytest.raises(BodyError, match=r"spec\.containers\[0\]\.resources.*'500m'"):
+    asked["spec"]["containers"][0]["resources"]["requests"]["nvidia.com/gpu"] = given
+    with pytest.raises(BodyError, match=r"spec\.containers\[0\]\.resources|out of range"):
         read(asked)
+
+
+@pytest.mark.parametrize(("given", "gpus"), [("1k", 1000), (4, 4), ("2.0", 2), ("4000m", 4)])
+def test_whole_quantities_are_read_in_every_form(given: str | int, gpus: int) -> None:
+    asked = payloads.pod()
+    asked["spec"]["containers"][0]["resources"]["requests"]["nvidia.com/gpu"] = given
+    assert read(asked).gpus == gpus
 
 
 def test_a_body_without_nodes_is_refused() -> None:

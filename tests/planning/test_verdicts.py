@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binpacking.inventory import Device, Holder, Node
-from scheduler.planning import verdicts
+from scheduler.planning import reasons
 from scheduler.planning.actions import Action, Plan, ResizeJob, ScaleRole, StopJob
 from scheduler.planning.policy import parse
 from scheduler.planning.snapshot import Job, Pod, Replica, Reservation, Snapshot
 from scheduler.planning.standing import Bind, Place, PodAsk, Standing, Victim, standing_of
+from scheduler.planning.targets import Target
 from scheduler.planning.verdicts import FilterVerdict, filter_nodes, index_of, preempt, prioritise
 from scheduler.view import NoStandingError, View
 
@@ -94,7 +95,7 @@ def test_an_owner_with_reservations_gets_their_nodes_and_no_other() -> None:
     one = standing(place("a", 8), place("b", 8), reservations=(held("chat/decode", ("b", 4)),))
     found = verdict(one, ask(4, "chat/decode"), names="ab")
     assert found.passed == ("b",)
-    assert "reserved for chat/decode" in found.refused["a"]
+    assert found.refused["a"] == "planned for b; waits until its GPUs are free"
 
 
 def test_names_keep_their_order() -> None:
@@ -109,10 +110,8 @@ def test_others_get_what_is_free_and_not_reserved(owner: str) -> None:
     )
     found = verdict(one, ask(4, owner))
     assert found.passed == ("b",)
-    assert found.refused["a"] == (
-        "reserved for chat/decode until 00:21:40; this pod waits for a plan"
-    )
-    assert found.refused["c"] == verdicts.FULL
+    assert found.refused["a"] == reasons.kept_for("chat/decode")
+    assert found.refused["c"] == reasons.FULL
 
 
 def test_an_expired_reservation_holds_nothing() -> None:
@@ -151,7 +150,7 @@ def test_a_pod_larger_than_a_part_does_not_fill_it() -> None:
     large = bind("p1", "j", "a", 8, group="j")
     assert verdict(one, ask(8, "j", group="j"), large, names="ab").passed == ("b",)
     assert verdict(one, ask(4, "j", group="j"), large, names="ab").refused == {
-        "a": verdicts.RELEASING
+        "a": reasons.planned_here(())
     }
 
 
@@ -186,24 +185,26 @@ def test_a_pod_larger_than_its_slots_is_treated_as_without_them() -> None:
 def test_a_slot_counts_on_gpus_being_released_and_others_do_not() -> None:
     one = standing(place("a", 0, releasing=4), reservations=(held("chat/decode", ("a", 4)),))
     assert verdict(one, ask(4, "chat/decode"), names="a").passed == ("a",)
-    assert verdict(one, ask(4), names="a").refused == {"a": verdicts.FULL}
+    assert verdict(one, ask(4), names="a").refused == {"a": reasons.FULL}
     empty = standing(place("a", 0), reservations=(held("chat/decode", ("a", 4)),))
-    assert verdict(empty, ask(4, "chat/decode"), names="a").refused == {"a": verdicts.RELEASING}
+    assert verdict(empty, ask(4, "chat/decode"), names="a").refused == {
+        "a": reasons.planned_here(())
+    }
 
 
 def test_a_group_without_slots_stays_under_its_leaf() -> None:
     one = standing(place("a", 8), place("b", 8, leaf=("s1", "H")), place("c", 8, leaf=("s1", "H")))
     found = verdict(one, ask(8, "j", group="j"), bind("p1", "j", "b", 8, group="j"))
     assert found.passed == ("c",)
-    assert found.refused["a"] == verdicts.OTHER_LEAF
+    assert found.refused["a"] == reasons.OTHER_LEAF
 
 
 @pytest.mark.parametrize(
     ("spot", "reason"),
     [
-        (place("a", 8, cordoned="by a person"), verdicts.CLOSED),
+        (place("a", 8, cordoned="by a person"), reasons.CLOSED),
         (place("a", 8, resource="amd.com/gpu"), "offers amd.com/gpu, the pod asks for nvidia"),
-        (place("b", 8), verdicts.UNKNOWN),
+        (place("b", 8), reasons.UNKNOWN),
     ],
 )
 def test_nodes_that_cannot_be_taken_say_why(spot: Place, reason: str) -> None:
@@ -223,6 +224,63 @@ def test_asking_again_after_a_late_bind_gives_the_same_node() -> None:
     one = standing(place("a", 4), reservations=(held("chat/decode", ("a", 4)),))
     again = ask(4, "chat/decode", uid="p1")
     assert verdict(one, again, bind("p1", "chat/decode", "a"), names="a").passed == ("a",)
+
+
+# ---- gangs, jobs that stop, and what is said ---------------------------------------------------
+
+
+def test_no_pod_of_a_gang_starts_before_all_its_nodes_can_be_had() -> None:
+    gang = (held("j", ("a", 8), ("b", 8)),)
+    waits = standing(place("a", 8), place("b", 0, releasing=8), place("c", 8), reservations=gang)
+    pod = ask(8, "j", "j")
+    assert verdict(waits, pod, names="ac").passed == ()
+    assert verdict(waits, pod, names="abc").passed == ("a", "b")  # offered: its GPUs are free
+    begun = bind("p0", "j", "b", 8, group="j")
+    assert verdict(waits, pod, begun, names="ac").passed == ("a",)
+    free = standing(place("a", 8), place("b", 8), reservations=gang)
+    assert verdict(free, pod, names="a").passed == ("a",)
+
+
+def test_a_pod_of_a_job_that_the_plan_stops_gets_nothing_under_that_plan() -> None:
+    one = msgspec.structs.replace(standing(place("a", 8)), stopping=("j",))
+    assert verdict(one, ask(4, "j"), names="a").refused == {"a": reasons.stopping("j")}
+    assert chosen(one, ask(4, "j"), a="v1") == {}
+    assert verdict(one, ask(4, "j"), names="a", after=STALE + 1).passed == ("a",)
+
+
+def test_pods_of_tidal_without_slots_get_what_is_free_and_say_what_they_wait_for() -> None:
+    """The same sentence on every node, so that kube-scheduler adds them up."""
+    one = msgspec.structs.replace(
+        standing(place("a", 4), place("b", 2), reservations=(held("x/y", ("a", 2)),)),
+        jobs=("default/job",),
+        targets=(("chat/decode", Target("Deployment", "default", "chat")),),
+    )
+    assert verdict(one, ask(2, "default/job"), names="ab").passed == ("a", "b")
+    assert set(verdict(one, ask(4, "default/job"), names="ab").refused.values()) == {
+        "Tidal has lent no GPU to default/job yet; it waits for a plan"
+    }
+    assert set(verdict(one, ask(4, "chat/decode"), names="ab").refused.values()) == {
+        "Tidal has reserved no GPU for chat/decode yet; it waits for a plan"
+    }
+
+
+def test_a_pod_that_waits_for_its_node_names_it_and_who_leaves_it() -> None:
+    busy = msgspec.structs.replace(place("a", 0, releasing=2), leaving=("default/j", "chat/x"))
+    one = standing(busy, place("b", 8), place("c", 8), reservations=(held("r", ("a", 4)),))
+    released = "waits until its GPUs are released by chat/x, default/j"
+    assert verdict(one, ask(4, "r")).refused == {
+        "a": f"planned for this node; {released}",
+        "b": f"planned for a; {released}",
+        "c": f"planned for a; {released}",
+    }
+
+
+@given(st.lists(st.text("abc", min_size=1), max_size=6))
+def test_a_sentence_names_three_at_most_and_counts_nothing(names: list[str]) -> None:
+    said = reasons.planned_elsewhere(("n",), names)
+    assert said == reasons.planned_elsewhere(("n",), reversed(names))
+    assert said.count(", ") < 3
+    assert not any(letter.isdigit() for letter in said)
 
 
 # ---- an old plan ---------------------------------------------------------------------------------
@@ -291,9 +349,31 @@ def test_preempt_spares_pods_that_the_plan_keeps() -> None:
     assert chosen(one, ask(8), a="x v1") == {}
 
 
-def test_preempt_drops_nodes_offered_without_victims() -> None:
-    one = standing(place("a", 8), victims=VICTIMS)
-    assert chosen(one, ask(4), a="") == {}
+def test_preempt_chooses_no_victims_of_its_own() -> None:
+    """Synthesised: nodes offered with empty victim lists are announced for a release after 1.36.
+
+    No published release sends them. The daemon evicts by its own plan, and an answer without a
+    victim, or with others than offered, would start a second eviction beside it: such nodes are
+    dropped, whether the pod's own slot is being emptied there or not, and the pod waits.
+    """
+    one = standing(
+        place("a", 0, releasing=8),
+        place("b", 8),
+        victims=VICTIMS,
+        reservations=(held("chat/decode", ("a", 8)),),
+    )
+    assert chosen(one, ask(8, "chat/decode"), a="", b="") == {}
+    assert chosen(one, ask(8), a="", b="") == {}
+    assert chosen(one, ask(8, "chat/decode"), a="v1 v2", b="") == {"a": ["v1", "v2"]}
+
+
+def test_preempt_is_not_for_a_gang_whose_other_node_is_not_free() -> None:
+    gang = (held("chat/decode", ("a", 8), ("b", 8)),)
+    places = (place("a", 0, releasing=8), place("b", 0, releasing=8))
+    wanted = ask(8, "chat/decode", "r1")
+    assert chosen(standing(*places, victims=VICTIMS, reservations=gang), wanted, a="v1 v2") == {}
+    free = standing(places[0], place("b", 8), victims=VICTIMS, reservations=gang)
+    assert chosen(free, wanted, a="v1 v2") == {"a": ["v1", "v2"]}
 
 
 def test_preempt_keeps_reserved_gpus_for_their_owner() -> None:
@@ -365,6 +445,8 @@ def test_victims_are_the_pods_that_the_plan_sends_away() -> None:
     one = stood(stop("j1"), release, jobs=jobs)
     assert [victim.uid for victim in one.victims] == ["j1-0", "j3-0", "j4-0"]
     assert (one.nodes[0].free, one.nodes[0].releasing) == (1, 3)
+    assert one.nodes[0].leaving == ("j1", "j3", "j4")
+    assert one.stopping == ("j1", "j4")
 
 
 def test_jobs_under_notice_and_retiring_replicas_release_without_being_victims() -> None:
@@ -380,6 +462,7 @@ def test_jobs_under_notice_and_retiring_replicas_release_without_being_victims()
     one = stood(scale, jobs=(job("j1", "a", "notified"),), replicas=replicas)
     assert one.victims == ()
     assert one.nodes[0].releasing == 3
+    assert one.nodes[0].leaving == ("chat/decode", "j1")
 
 
 def test_only_pods_of_groups_that_still_wait_are_told() -> None:
@@ -390,6 +473,7 @@ def test_only_pods_of_groups_that_still_wait_are_told() -> None:
         ("j1-0", "j1", "j1"),
     ]
     assert set(one.seen) == {"r1-0", "r2-0", "stranger"}
+    assert one.jobs == ("j1",)
 
 
 def test_a_standing_is_small_and_survives_its_encoding() -> None:
@@ -461,7 +545,7 @@ def test_of_two_pods_that_passed_filter_one_may_claim() -> None:
     view.publish(standing(place("a", 4)))
     assert view.claim(ask(4, uid="p1"), "a", NOW) == ""
     assert view.claim(ask(4, uid="p1"), "a", NOW) == ""
-    assert view.claim(ask(4, uid="p2"), "a", NOW) == verdicts.FULL
+    assert view.claim(ask(4, uid="p2"), "a", NOW) == reasons.FULL
     view.release("p1")
     assert view.claim(ask(4, uid="p3"), "a", NOW) == ""
 
@@ -527,6 +611,9 @@ def test_preempt_and_filter_agree(one: Standing, wanted: PodAsk, nodes: list[str
         assert uids
         nominated = msgspec.structs.replace(wanted, nominated=node)
         assert verdict(one, nominated, names=node).passed == (node,)
+        view = View()
+        view.publish(one)
+        assert view.steer(nominated, (node,), NOW + 2).passed == (node,)
         gone = tuple(
             msgspec.structs.replace(spot, free=spot.free + spot.releasing, releasing=0)
             if spot.name == node

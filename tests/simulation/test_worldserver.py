@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from scheduler.apiserver.client import Api
 from scheduler.extender import process as extender_process
 from scheduler.planning.memory import Memory
 from scheduler.planning.planner import plan
@@ -200,7 +202,7 @@ def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_extender_places_pods_and_their_absence_is_ignored(served: Served) -> None:
     world = served.world
-    extender = extender_process.start("127.0.0.1", 0, served.url)
+    extender = extender_process.start("127.0.0.1", 0, partial(Api.plain, served.url))
     try:
         world.register_extender(f"http://127.0.0.1:{extender.port}")
         one_tick(world, extender)

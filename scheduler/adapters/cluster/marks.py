@@ -13,12 +13,16 @@ PREFIX = "tidal.dev/"
 # on workloads, written by Tidal
 REPLICAS = "tidal.dev/replicas"
 OVERRIDE_UNTIL = "tidal.dev/override-until"
+OVERRIDE_REPLICAS = "tidal.dev/override-replicas"  # the count that is left alone
 
 # on anything that Tidal writes
 EPOCH = "tidal.dev/epoch"
 
 # on pods that wait: changed to wake kube-scheduler
 PLAN = "tidal.dev/plan"
+
+# on pods whose gate Tidal has lifted: the reservation that they go to
+RESERVATION = "tidal.dev/reservation"
 
 # scheduling gate of pods that must not be placed without Tidal
 GATE = "tidal.dev/gang"

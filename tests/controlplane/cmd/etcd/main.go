@@ -39,6 +39,8 @@ func main() {
 	settings.Dir = *directory
 	settings.UnsafeNoFsync = *unsafe
 	settings.LogLevel = "warn"
+	// As in a released etcd; 0, which embed leaves here, warns of every request.
+	settings.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
 	settings.ListenClientUrls = []url.URL{address(*client)}
 	settings.AdvertiseClientUrls = []url.URL{address(*advertised)}
 	settings.ListenPeerUrls = []url.URL{address(*peer)}

@@ -1,0 +1,260 @@
+"""From the objects of a cluster to a snapshot: pods on devices, replicas, jobs, roles.
+
+Between `watching` and the planner; a function of what it is given. `Assembler` remembers what it
+derived from each version of an object, so that an unchanged cluster costs little and unchanged
+nodes stay the same values; it also keeps when a pod was first seen Ready, which the API forgets.
+But for that a fresh `Assembler` gives the same snapshot.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from binpacking.inventory import Node
+from scheduler.adapters.cluster import batchjobs, inventory, podfacts, replicas
+from scheduler.adapters.cluster.budgets import by_namespace
+from scheduler.adapters.cluster.grouping import Grouped, Held, group
+from scheduler.adapters.cluster.observed import Observed
+from scheduler.adapters.cluster.overrides import hold
+from scheduler.adapters.cluster.podfacts import PodFacts
+from scheduler.adapters.cluster.starts import start_seconds, start_signals
+from scheduler.adapters.cluster.versions import Versions
+from scheduler.adapters.cluster.workloads import Scalers, workloads
+from scheduler.apiserver import objects
+from scheduler.planning.policy import Policy
+from scheduler.planning.snapshot import (
+    Job,
+    Pod,
+    Queue,
+    Replica,
+    Reservation,
+    Role,
+    Snapshot,
+    StartSignal,
+    Tenant,
+)
+from scheduler.planning.targets import Targets
+
+Slots = tuple[tuple[str, tuple[int, ...]], ...]
+"""(pod's uid, its devices) on one node."""
+
+
+class Stand(msgspec.Struct, frozen=True, kw_only=True):
+    """What depends on nodes, pods and the keys of roles and jobs; the same while these are."""
+
+    facts: tuple[PodFacts, ...]
+    frames: tuple[inventory.Frame | None, ...]
+    keys: tuple[object, ...]
+    grouped: Grouped
+    nodes: tuple[Node, ...]
+    replicas: tuple[Replica, ...]
+    placed: dict[str, tuple[Pod, ...]]
+    """Job id -> its pods."""
+    starts: tuple[StartSignal, ...]
+
+
+class Assembler:
+    """Makes snapshots of one cluster, one after the other; starts anew when the policy changes."""
+
+    def __init__(self) -> None:
+        self._policy: Policy | None = None
+        self._lens: Lens | None = None
+
+    def snapshot(
+        self,
+        observed: Observed,
+        policy: Policy,
+        now_seconds: float,
+        reservations: tuple[Reservation, ...] = (),
+        blocked: Mapping[str, str] | None = None,
+        epoch: int = 0,
+    ) -> Snapshot:
+        """Return the snapshot, without signals of engines and without forecasts.
+
+        `blocked` names jobs that must not be stopped now, and why.
+        """
+        if self._lens is None or (policy is not self._policy and policy != self._policy):
+            self._lens = Lens(policy)
+        self._policy = policy
+        seen = self._lens.snapshot(observed, now_seconds, blocked or {})
+        return msgspec.structs.replace(seen, reservations=reservations, epoch=epoch)
+
+
+class Lens:
+    """The cluster as one policy reads it."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._rules = policy.kubernetes
+        self._targets = dict(policy.targets())
+        self._owners = Targets(self._targets.items())
+        self._pods: Versions[objects.Pod, PodFacts] = Versions()
+        self._frames: Versions[objects.Node, inventory.Frame | None] = Versions()
+        self._jobs: Versions[objects.Job, batchjobs.JobFacts | None] = Versions()
+        self._nodes: dict[str, tuple[inventory.Frame, Held, Node, dict[str, tuple[int, ...]]]] = {}
+        self._stand: Stand | None = None
+
+    def snapshot(
+        self, observed: Observed, now_seconds: float, blocked: Mapping[str, str]
+    ) -> Snapshot:
+        """Return the snapshot, without what Tidal itself keeps."""
+        roles = self._roles(observed, now_seconds)
+        jobs = self._job_facts(observed.jobs)
+        stand = self._standing(observed, roles, jobs)
+        around = batchjobs.Around(
+            now_seconds=now_seconds,
+            blocked=blocked,
+            budgets=by_namespace(observed.budgets),
+            priorities=_priorities(observed.priority_classes),
+        )
+        gangs, placed = stand.grouped.jobs, stand.placed
+        made = tuple(
+            batchjobs.job_of(one, gangs.get(key, ()), placed.get(key, ()), around)
+            for key, one in jobs.items()
+        )
+        return Snapshot(
+            now_seconds=now_seconds,
+            nodes=stand.nodes,
+            roles=tuple(roles.values()),
+            replicas=stand.replicas,
+            jobs=made,
+            tenants=_tenants(self._policy, made),
+            queues=_queues(made),
+            loans=tuple(
+                one.said.loan for one in jobs.values() if one.said.loan and not one.suspended
+            ),
+            starts=stand.starts,
+        )
+
+    def _roles(self, observed: Observed, now_seconds: float) -> dict[str, Role]:
+        scalers = Scalers(observed)
+        found = workloads(observed, self._targets.items(), self._rules.gpu_resources)
+        roles = {}
+        for key, one in sorted(found.items()):
+            until = hold(one, now_seconds, self._rules.override_hold_seconds).until_seconds
+            scaler = scalers.of(self._targets[key])
+            roles[key] = replicas.role_of(key, self._policy, one, scaler, until)
+        return roles
+
+    def _job_facts(self, jobs: tuple[objects.Job, ...]) -> dict[str, batchjobs.JobFacts]:
+        found = self._jobs.of(jobs, lambda one, _: batchjobs.facts_of(one, self._rules))
+        ours = (one for one in found if one is not None and one.id not in self._targets)
+        return {one.id: one for one in sorted(ours, key=lambda one: one.id)}
+
+    def _standing(
+        self, observed: Observed, roles: dict[str, Role], jobs: dict[str, batchjobs.JobFacts]
+    ) -> Stand:
+        """Return the present stand, which is the former one where nothing in it has changed."""
+        resources = self._rules.gpu_resources
+        facts = self._pods.of(
+            observed.pods,
+            lambda pod, before: podfacts.facts_of(pod, self._owners, resources, before),
+        )
+        frames = self._frames.of(observed.nodes, lambda one, _: inventory.frame(one, self._rules))
+        shapes = ((one.key, one.pods_per_replica, one.removable) for one in roles.values())
+        keys: tuple[object, ...] = (*shapes, *jobs)
+        old = self._stand
+        if old and old.facts is facts and old.frames is frames and old.keys == keys:
+            return old
+        grouped = group(facts, roles, jobs)
+        nodes, slots = self._occupied(frames, grouped.nodes)
+        models = {one.name: one.gpu_model for one in nodes}
+        self._stand = Stand(
+            facts=facts,
+            frames=frames,
+            keys=keys,
+            grouped=grouped,
+            nodes=nodes,
+            replicas=_replicas(grouped, roles, slots, models),
+            placed={key: _values(each, slots) for key, each in grouped.jobs.items()},
+            starts=_starts(grouped, roles),
+        )
+        return self._stand
+
+    def _occupied(
+        self, frames: Iterable[inventory.Frame | None], held: dict[str, Held]
+    ) -> tuple[tuple[Node, ...], dict[str, tuple[int, ...]]]:
+        """Return nodes in order of name, and each pod's devices; equal nodes stay the same."""
+        known, slots = {}, {}
+        for frame in frames:
+            if frame is None:
+                continue
+            name = frame.node.name
+            pods = held.get(name, ())
+            old = self._nodes.get(name)
+            if old is None or old[0] is not frame or old[1] != pods:
+                node, own = inventory.occupy(frame, pods)
+                old = (frame, pods, old[2] if old and old[2] == node else node, own)
+            known[name] = old
+            slots.update(old[3])
+        self._nodes = known
+        return tuple(known[name][2] for name in sorted(known)), slots
+
+
+def snapshot(
+    observed: Observed,
+    policy: Policy,
+    now_seconds: float,
+    reservations: tuple[Reservation, ...] = (),
+    blocked: Mapping[str, str] | None = None,
+    epoch: int = 0,
+) -> Snapshot:
+    """Return the snapshot as an `Assembler` makes it that has seen nothing before."""
+    return Assembler().snapshot(observed, policy, now_seconds, reservations, blocked, epoch)
+
+
+def _values(facts: Iterable[PodFacts], slots: Mapping[str, tuple[int, ...]]) -> tuple[Pod, ...]:
+    return tuple(
+        Pod(
+            name=one.name,
+            uid=one.uid,
+            gpus=one.gpus,
+            node=one.node,
+            devices=slots.get(one.uid, ()),
+            bound_seconds=one.bound_seconds,
+            gated=one.gated,
+        )
+        for one in facts
+    )
+
+
+def _replicas(
+    grouped: Grouped,
+    roles: Mapping[str, Role],
+    slots: Mapping[str, tuple[int, ...]],
+    models: Mapping[str, str],
+) -> tuple[Replica, ...]:
+    """Return the replicas in order of role and id."""
+    made = []
+    for (role, _), facts in grouped.replicas.items():
+        pods = _values(facts, slots)
+        model = next((models.get(pod.node, "") for pod in pods if pod.node), "")
+        made.append(replicas.replica_of(roles[role], facts, pods, model))
+    return tuple(made)
+
+
+def _starts(grouped: Grouped, roles: Mapping[str, Role]) -> tuple[StartSignal, ...]:
+    measured: dict[str, list[float]] = {}
+    for (role, _), facts in grouped.replicas.items():
+        ready = all(one.ready_seconds is not None for one in facts)
+        took = start_seconds(facts) if ready else None
+        if took is not None and len(facts) >= roles[role].pods_per_replica:
+            measured.setdefault(role, []).append(took)
+    return start_signals(measured.items())
+
+
+def _priorities(classes: Iterable[objects.PriorityClass]) -> dict[str, int]:
+    """Return class -> value, and the value of Jobs without a class under the empty name."""
+    found = {one.metadata.name: one.value for one in classes}
+    default = max((one.value for one in classes if one.global_default), default=0)
+    return {**found, "": default}
+
+
+def _tenants(policy: Policy, jobs: Iterable[Job]) -> tuple[Tenant, ...]:
+    names = sorted({*policy.tenants, *(job.tenant for job in jobs)})
+    return tuple(Tenant(name=name, weight=policy.tenants.get(name, 1)) for name in names)
+
+
+def _queues(jobs: Iterable[Job]) -> tuple[Queue, ...]:
+    seen = sorted({(job.queue, job.tenant) for job in jobs})
+    return tuple(Queue(name=name, tenant=tenant) for name, tenant in seen)

@@ -1,0 +1,149 @@
+"""What differs between the replica that leads and those that follow; the tick is the same in both.
+
+Every replica observes, plans and answers kube-scheduler. The leader shares its plan first, so that
+all replicas answer from it, and then acts. A follower answers from the shared plan and acts on
+nothing; its own plans keep windows and beliefs warm, so that it can take over at once.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from scheduler.adapters.cluster.lease import Leadership
+from scheduler.adapters.cluster.observer import OwnState
+from scheduler.adapters.cluster.shared import (
+    FencedOffError,
+    PlanReader,
+    PlanWriter,
+    SharedPlan,
+    blocks_of,
+)
+from scheduler.apiserver.client import ApiError, ApiUnreachableError
+from scheduler.planning.actions import Action, Plan, StopJob
+from scheduler.planning.policy import Policy
+from scheduler.planning.snapshot import Reservation, Snapshot
+from scheduler.planning.standing import Standing, standing_of
+from scheduler.ports import Actuator, Outcome
+
+
+class Shared:
+    """The plan in force: the one this process wrote last, or a newer one that it has read."""
+
+    def __init__(self, reader: PlanReader, writer: PlanWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._written: SharedPlan | None = None
+        self.error = ""
+        """Why the last plan could not be shared."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether no plan means that there is none."""
+        return self._reader.synced
+
+    def newest(self) -> SharedPlan | None:
+        """Return the plan in force, None where there never was one."""
+        read, written = self._reader.newest(), self._written
+        if read is None or written is None:
+            return read or written
+        return max(written, read, key=lambda one: (one.epoch, one.at_seconds))
+
+    def write(self, snapshot: Snapshot, plan: Plan) -> None:
+        """Share the plan; where that fails `error` says why, and followers keep the last one."""
+        stopping = tuple(one.job for one in plan.actions if isinstance(one, StopJob))
+        shared = SharedPlan(
+            at_seconds=plan.at_seconds,
+            epoch=snapshot.epoch,
+            source=plan.source,
+            summary=plan.summary,
+            reservations=plan.reservations,
+            stopping=stopping,
+        )
+        self._written = shared
+        try:
+            self._writer.write(shared, blocks_of(snapshot.nodes))
+            self.error = ""
+        except (ApiError, ApiUnreachableError, FencedOffError) as error:
+            self.error = f"the plan is not shared: {error}"
+
+
+class LedActuator:
+    """`ports.Actuator` that acts only while this process leads."""
+
+    def __init__(self, actuator: Actuator, leadership: Leadership) -> None:
+        self._actuator = actuator
+        self._leadership = leadership
+
+    def reserve(self, reservations: tuple[Reservation, ...], epoch: int) -> None:
+        """Hold the reservations, as the leader."""
+        if self._leads(epoch):
+            self._actuator.reserve(reservations, epoch)
+
+    def apply(self, actions: tuple[Action, ...], epoch: int) -> tuple[Outcome, ...]:
+        """Apply as the leader; else drop all and say who leads."""
+        if self._leads(epoch):
+            return self._actuator.apply(actions, epoch)
+        detail = f"this replica follows; {self._leadership.holder or 'nobody'} leads"
+        return tuple(Outcome(action, applied=False, detail=detail) for action in actions)
+
+    def _leads(self, epoch: int) -> bool:
+        """Whether the plan was made in the present term."""
+        return self._leadership.is_leader and epoch == self._leadership.epoch
+
+
+class Publisher:
+    """Gives the extender of this replica the plan in force, and shares the leader's."""
+
+    def __init__(
+        self,
+        leadership: Leadership,
+        shared: Shared,
+        policy: Callable[[], Policy],
+        send: Callable[[Standing], None],
+    ) -> None:
+        self._leadership = leadership
+        self._shared = shared
+        self._policy = policy
+        self._send = send
+
+    def __call__(self, snapshot: Snapshot, plan: Plan) -> None:
+        """Publish what the extender answers from until the next tick."""
+        if self._leadership.is_leader and snapshot.epoch == self._leadership.epoch:
+            self._shared.write(snapshot, plan)
+        else:
+            plan = followed(self._shared.newest(), plan)
+        self._send(standing_of(snapshot, plan, self._policy()))
+
+
+def followed(shared: SharedPlan | None, own: Plan) -> Plan:
+    """Return the shared plan as a plan; without one, this replica's own without its actions."""
+    if shared is None:
+        return msgspec.structs.replace(own, actions=(), reservations=())
+    stops = tuple(
+        StopJob(job=job, expected_attempt=0, for_role="", code="recall", sentence="")
+        for job in shared.stopping
+    )
+    return Plan(
+        at_seconds=shared.at_seconds,
+        source=shared.source,
+        actions=stops,
+        reservations=shared.reservations,
+        summary=shared.summary,
+    )
+
+
+def own_state(
+    leadership: Leadership, shared: Shared, blocked: Callable[[], dict[str, str]]
+) -> Callable[[], OwnState]:
+    """Return what an observation takes from Tidal's own state."""
+
+    def read() -> OwnState:
+        plan = shared.newest()
+        epoch = plan.epoch if plan else 0
+        return OwnState(
+            reservations=plan.reservations if plan else (),
+            blocked=blocked(),
+            epoch=leadership.epoch if leadership.is_leader else epoch,
+        )
+
+    return read

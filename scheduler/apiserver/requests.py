@@ -1,0 +1,47 @@
+"""What a pod occupies of an extended resource, as Kubernetes counts it.
+
+One rule for the extender, the observer and the fake kubelet: they must agree on every pod.
+"""
+
+from collections.abc import Iterable
+
+from scheduler.apiserver.objects import Container, PodSpec
+from scheduler.apiserver.quantities import whole_up
+
+
+def occupied(containers: Iterable[int], inits: Iterable[tuple[int, bool]]) -> int:
+    """Return the units that a pod holds.
+
+    `containers` are the amounts of the containers; `inits` the amounts of the init containers, in
+    order, with whether each is a sidecar. Containers and sidecars run together; an init container
+    runs beside the sidecars started before it; the pod needs the larger of the two.
+    """
+    sidecars = peak = 0
+    for amount, sidecar in inits:
+        peak = max(peak, sidecars + amount)
+        if sidecar:
+            sidecars += amount
+    return max(peak, sidecars + sum(containers))
+
+
+def gpus_of(spec: PodSpec, resources: Iterable[str]) -> tuple[str, int]:
+    """Return the first of `resources` that the pod asks for and how many; ("", 0) for none."""
+    for resource in resources:
+        amount = occupied(
+            (wanted(one, resource) for one in spec.containers),
+            (
+                (wanted(one, resource), one.restart_policy == "Always")
+                for one in spec.init_containers or ()
+            ),
+        )
+        if amount:
+            return resource, amount
+    return "", 0
+
+
+def wanted(container: Container, resource: str) -> int:
+    """Return a container's request; a template may state the limit only, which then is both."""
+    given = (container.resources.requests or {}).get(resource)
+    if given is None:
+        given = (container.resources.limits or {}).get(resource, "0")
+    return whole_up(given)

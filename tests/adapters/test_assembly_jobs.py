@@ -1,0 +1,415 @@
+"""Batch Jobs of a snapshot: states, what their owners declare, what protects them."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from scheduler.adapters.cluster import marks
+from scheduler.adapters.cluster.assembly import snapshot
+from scheduler.adapters.cluster.batchjobs import EXPECTED_SECONDS
+from scheduler.adapters.cluster.complaints import complaints
+from scheduler.adapters.cluster.observed import Observed
+from scheduler.apiserver import objects
+from scheduler.apiserver.times import micro_text, text
+from scheduler.planning.invariants import broken
+from scheduler.planning.snapshot import Job, Loan, Queue, Snapshot, Tenant
+from tests.fixtures.kubeobjects import (
+    NOW,
+    Part,
+    budget,
+    deployment,
+    job,
+    job_pod,
+    node,
+    policy,
+    priority_class,
+    suspended_job,
+)
+
+POLICY = policy({"gpu_models": {"NVIDIA-H100": "H100"}}, decode={"kind": "Deployment", "name": "a"})
+NODES = (node("n0"),)
+DEADLINE = text(NOW + 30)
+
+
+def seen(*jobs: objects.Job, blocked: dict[str, str] | None = None, **kinds: Part) -> Snapshot:
+    found = snapshot(Observed(nodes=NODES, jobs=jobs, **kinds), POLICY, NOW, (), blocked)
+    assert broken(found) == ()
+    return found
+
+
+def read(one: objects.Job, *pods: objects.Pod, **kinds: Part) -> Job:
+    (found,) = seen(one, pods=pods, **kinds).jobs
+    return found
+
+
+def said(annotations: dict[str, str], pods: int = 1, **change: Part) -> Job:
+    return read(suspended_job("j", pods, annotations=annotations, **change))
+
+
+def lines_of(*jobs: objects.Job, pods: tuple[objects.Pod, ...] = ()) -> tuple[str, ...]:
+    world = Observed(jobs=jobs, pods=pods, deployments=(deployment("a", 1),))
+    return complaints(world, POLICY)
+
+
+def complained(annotations: dict[str, str], pods: int = 1, **change: Part) -> tuple[str, ...]:
+    one = suspended_job("j", pods, annotations=annotations, **change)
+    return lines_of(one)
+
+
+def test_a_silent_job_is_killable_and_rigid() -> None:
+    assert read(suspended_job("j", 3, gpus=2)) == Job(
+        id="default/j",
+        tenant="default",
+        queue="night",
+        priority=1,
+        state="queued",
+        pods=3,
+        gpus_per_pod=2,
+        min_pods=3,
+        max_pods=3,
+        submitted_seconds=NOW - 3600,
+        expected_remaining_seconds=EXPECTED_SECONDS,
+    )
+
+
+UP: tuple[str, Part] = ("n0", {})
+BOUND: tuple[str, Part] = ("n0", {"phase": "Pending", "ready": False})
+WAITS: tuple[str, Part] = ("", {})
+GOES: tuple[str, Part] = ("n0", {"terminating": True})
+DONE: tuple[str, Part] = ("n0", {"phase": "Succeeded"})
+
+
+@pytest.mark.parametrize(
+    ("suspended", "pods", "annotations", "state"),
+    [
+        (True, (), {}, "queued"),
+        (True, (DONE,), {}, "queued"),
+        (True, (UP, GOES), {}, "stopping"),
+        (True, (GOES,), {marks.NOTICE_DEADLINE: DEADLINE}, "stopping"),
+        (True, (), {marks.NOTICE_DEADLINE: DEADLINE}, "queued"),
+        (False, (UP, UP), {}, "running"),
+        (False, (UP,), {}, "starting"),
+        (False, (UP, WAITS), {}, "starting"),
+        (False, (UP, BOUND), {}, "starting"),
+        (False, (UP, GOES), {}, "starting"),
+        (False, (UP, UP, GOES), {}, "running"),
+        (False, (UP, UP), {marks.NOTICE_DEADLINE: DEADLINE}, "notified"),
+        (False, (UP, UP), {marks.NOTICE_DEADLINE: "soon"}, "running"),
+        (False, (UP, UP), {marks.NOTICE_DEADLINE: text(NOW - 2000)}, "running"),
+        (
+            False,
+            (UP, UP),
+            {marks.NOTICE_DEADLINE: DEADLINE, marks.ACKNOWLEDGED: DEADLINE},
+            "acknowledged",
+        ),
+        (
+            False,
+            (UP, UP),
+            {marks.NOTICE_DEADLINE: DEADLINE, marks.ACKNOWLEDGED: micro_text(NOW + 30)},
+            "acknowledged",
+        ),
+        (
+            False,
+            (UP, UP),
+            {marks.NOTICE_DEADLINE: DEADLINE, marks.ACKNOWLEDGED: text(NOW - 500)},
+            "notified",
+        ),
+    ],
+)
+def test_states(suspended: bool, pods: Part, annotations: dict[str, str], state: str) -> None:
+    make = suspended_job if suspended else job
+    one = make("j", 2, annotations=annotations)
+    found = read(one, *(job_pod("j", str(i), on, **more) for i, (on, more) in enumerate(pods)))
+    assert found.state == state
+    assert len(found.placed) == sum(1 for pod in pods if pod is not DONE)
+    assert (found.notice_deadline_seconds is not None) == (state in ("notified", "acknowledged"))
+
+
+def test_one_pod_acknowledges_for_all() -> None:
+    one = job(
+        "j", 2, annotations={marks.NOTICE_DEADLINE: DEADLINE, marks.NOTICE_FOR: "chat/decode"}
+    )
+    pods = (
+        job_pod("j", "0", "n0"),
+        job_pod("j", "1", "n0", annotations={marks.ACKNOWLEDGED: DEADLINE}),
+    )
+    found = read(one, *pods)
+    assert (found.state, found.notice_for) == ("acknowledged", "chat/decode")
+    assert found.notice_deadline_seconds == NOW + 30
+
+
+def test_pods_hold_devices_in_the_jobs_name() -> None:
+    found = seen(job("j", 2, gpus=2), pods=(job_pod("j", "b", "n0", gpus=2), job_pod("j", "a")))
+    (one,) = found.jobs
+    assert [(pod.name, pod.node, pod.devices) for pod in one.placed] == [
+        ("j-a", "", ()),
+        ("j-b", "n0", (0, 1)),
+    ]
+    assert found.nodes[0].devices[0].holders[0].owner == "default/j"
+    assert one.started_seconds == NOW - 1000
+
+
+def test_a_stopping_job_started_when_its_pods_were_bound() -> None:
+    pods = (job_pod("j", "0", "n0", bound_seconds=NOW - 700, terminating=True),)
+    assert read(suspended_job("j"), *pods).started_seconds == NOW - 700
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": {"app": "x"}},
+        {"status": {"conditions": [{"type": "Complete", "status": "True"}]}},
+        {"status": {"conditions": [{"type": "Failed", "status": "True"}]}},
+        {"spec": {"parallelism": 0}},
+    ],
+)
+def test_jobs_that_are_not_tidals_or_finished_are_strangers(change: dict[str, Any]) -> None:
+    found = seen(job("j", **change), pods=(job_pod("j", "0", "n0", terminating=True),))
+    assert found.jobs == ()
+    assert found.nodes[0].devices[0].holders[0].owner == "uid-default-j-0"
+
+
+def test_a_job_whose_name_reads_like_a_roles_key_keeps_its_pods() -> None:
+    one = job("decode", namespace="chat")
+    found = read(one, job_pod("decode", "0", "n0", namespace="chat"))
+    assert (found.id, found.state) == ("chat/decode", "running")
+
+
+@pytest.mark.parametrize(
+    ("completions", "succeeded", "pods"), [(8, 0, 4), (8, 6, 2), (8, 8, 1), (None, 6, 4)]
+)
+def test_a_job_keeps_no_more_pods_than_are_missing(
+    completions: int | None, succeeded: int, pods: int
+) -> None:
+    found = read(
+        job("j", 4, spec={"completions": completions}, status={"succeeded": succeeded}),
+        *(job_pod("j", str(i), "n0") for i in range(pods)),
+    )
+    assert (found.pods, found.min_pods, found.max_pods) == (pods, pods, pods)
+    assert found.state == "running"
+
+
+INDEXED = {"spec": {"completionMode": "Indexed"}}
+BOTH = {marks.MIN_PODS: "2", marks.MAX_PODS: "8"}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "change", "bounds", "lines"),
+    [
+        (BOTH, INDEXED, (2, 8), 0),
+        ({marks.MIN_PODS: "2"}, INDEXED, (2, 4), 0),
+        ({marks.MAX_PODS: "8"}, INDEXED, (4, 8), 0),
+        (BOTH, {}, (4, 4), 1),
+        (BOTH, {"spec": {"completionMode": "Indexed", "completions": 9}}, (4, 4), 1),
+        ({marks.MIN_PODS: "5", marks.MAX_PODS: "8"}, INDEXED, (4, 4), 1),
+        ({marks.MIN_PODS: "none"}, INDEXED, (4, 4), 1),
+        ({marks.MIN_PODS: "0"}, INDEXED, (4, 4), 1),
+    ],
+)
+def test_elastic_bounds(
+    annotations: dict[str, str], change: Part, bounds: tuple[int, int], lines: int
+) -> None:
+    found = said(annotations, 4, **change)
+    assert (found.min_pods, found.max_pods) == bounds
+    assert len(complained(annotations, 4, **change)) == lines
+
+
+def test_a_checkpointing_job_declares_what_a_stop_costs() -> None:
+    annotations = {
+        marks.CLASS: "checkpoint",
+        marks.CHECKPOINT_INTERVAL: "600",
+        marks.CHECKPOINT_WRITE: "45.5",
+        marks.RESTART_SECONDS: "90",
+        marks.LAST_CHECKPOINT: text(NOW - 300),
+        marks.TENANT: "research",
+        marks.ATTEMPT: "3",
+        marks.GPU_MODELS: "H100, H200",
+    }
+    one = job("j", annotations=annotations, template={"terminationGracePeriodSeconds": 75})
+    told = {marks.LAST_CHECKPOINT: text(NOW - 120)}
+    found = read(one, job_pod("j", "0", "n0", annotations=told))
+    assert found.last_checkpoint_seconds == NOW - 120
+    assert (found.checkpoint_interval_seconds, found.checkpoint_write_seconds) == (600.0, 45.5)
+    assert (found.restart_seconds, found.grace_seconds) == (90.0, 75.0)
+    assert (found.tenant, found.attempt, found.preemptible) == ("research", 3, True)
+    assert found.gpu_models == ("H100", "H200")
+
+
+def test_checkpoints_of_a_killable_job_do_not_count_and_its_owner_is_told() -> None:
+    annotations = {marks.CHECKPOINT_WRITE: "45", marks.LAST_CHECKPOINT: text(NOW - 300)}
+    found = said(annotations)
+    assert (found.checkpoint_write_seconds, found.last_checkpoint_seconds) == (None, None)
+    assert complained(annotations) == (
+        (
+            "Job default/j: annotation tidal.dev/checkpoint-write-seconds has no effect: set "
+            "tidal.dev/class to checkpoint"
+        ),
+        (
+            "Job default/j: annotation tidal.dev/last-checkpoint has no effect: set "
+            "tidal.dev/class to checkpoint"
+        ),
+    )
+
+
+def test_a_checkpoint_in_the_future_was_written_now() -> None:
+    annotations = {marks.CLASS: "checkpoint", marks.LAST_CHECKPOINT: text(NOW + 999)}
+    assert said(annotations).last_checkpoint_seconds == NOW
+
+
+@pytest.mark.parametrize(
+    ("given", "remaining"),
+    [
+        ("5000", 4000.0),
+        ("1100", 300.0),
+        ("100", 100.0),
+        ("-1", EXPECTED_SECONDS),
+        ("nan", EXPECTED_SECONDS),
+        ("1h", EXPECTED_SECONDS),
+    ],
+)
+def test_expected_remaining(given: str, remaining: float) -> None:
+    one = job("j", annotations={marks.EXPECTED_SECONDS: given})
+    assert read(one, job_pod("j", "0", "n0")).expected_remaining_seconds == remaining
+    readable = remaining < EXPECTED_SECONDS
+    assert len(complained({marks.EXPECTED_SECONDS: given})) == (not readable)
+
+
+@pytest.mark.parametrize(
+    ("template", "weight"),
+    [
+        ({}, 5),
+        ({"priorityClassName": "high"}, 100),
+        ({"priorityClassName": "low"}, 1),
+        ({"priorityClassName": "gone"}, 5),
+        ({"priorityClassName": "high", "priority": 7}, 7),
+        ({"priority": 1_000_000_000}, 10_000),
+    ],
+)
+def test_priority_is_a_weight(template: dict[str, Any], weight: int) -> None:
+    classes = (
+        priority_class("high", 100),
+        priority_class("low", -10),
+        priority_class("usual", 5, default=True),
+    )
+    assert read(suspended_job("j", template=template), priority_classes=classes).priority == weight
+
+
+def test_a_node_selector_decides_on_the_gpu_model() -> None:
+    template = {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H100"}}
+    assert said({marks.GPU_MODELS: "L4"}, template=template).gpu_models == ("H100",)
+
+
+def test_protected_and_blocked_jobs_are_not_stopped() -> None:
+    assert not said({marks.CLASS: "protected"}).preemptible
+    found = seen(suspended_job("j"), blocked={"default/j": "a budget refused it"})
+    assert not found.jobs[0].preemptible
+
+
+def test_an_unknown_class_is_killable_and_complained_about() -> None:
+    assert said({marks.CLASS: "Protected"}).preemptible
+    (line,) = complained({marks.CLASS: "Protected"})
+    assert line.endswith("counts as killable: write killable, checkpoint or protected")
+
+
+@pytest.mark.parametrize(
+    ("selector", "allowed", "preemptible"),
+    [
+        ({"matchLabels": {"team": "red"}}, 2, True),
+        ({"matchLabels": {"team": "red"}}, 1, False),
+        ({"matchLabels": {"team": "blue"}}, 0, True),
+        ({}, 1, False),
+        (None, 0, True),
+        ({"matchExpressions": [{"key": "team", "operator": "In", "values": ["red"]}]}, 0, False),
+        ({"matchExpressions": [{"key": "team", "operator": "In", "values": ["blue"]}]}, 0, True),
+        ({"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["red"]}]}, 0, True),
+        ({"matchExpressions": [{"key": "x", "operator": "NotIn", "values": ["red"]}]}, 0, False),
+        ({"matchExpressions": [{"key": "team", "operator": "Exists"}]}, 0, False),
+        ({"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}, 0, True),
+        (
+            {
+                "matchLabels": {"team": "red"},
+                "matchExpressions": [{"key": "x", "operator": "Exists"}],
+            },
+            0,
+            True,
+        ),
+    ],
+)
+def test_a_budget_protects_a_gang_that_it_would_split(
+    selector: dict[str, Any] | None, allowed: int, preemptible: bool
+) -> None:
+    pods = tuple(job_pod("j", str(i), "n0", labels={"team": "red"}) for i in range(2))
+    rules = (budget("b", allowed, selector), budget("c", 0, {}, namespace="elsewhere"))
+    assert read(job("j", 2), *pods, budgets=rules).preemptible == preemptible
+
+
+def test_two_budgets_on_one_pod_refuse_every_eviction() -> None:
+    rules = (budget("b", 9, {}), budget("c", 9, {}))
+    assert not read(job("j"), job_pod("j", "0", "n0"), budgets=rules).preemptible
+
+
+LOAN = Loan(
+    id="l1",
+    job="default/j",
+    gpus=1,
+    granted_seconds=NOW - 100,
+    return_by_seconds=NOW + 900,
+    promised_p99_seconds=60.0,
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "loans", "lines"),
+    [
+        (msgspec.json.encode(LOAN).decode(), (LOAN,), 0),
+        ("{", (), 1),
+        ("{}", (), 1),
+        (msgspec.json.encode(msgspec.structs.replace(LOAN, job="default/k")).decode(), (), 1),
+    ],
+)
+def test_loans(given: str, loans: tuple[Loan, ...], lines: int) -> None:
+    one = job("j", annotations={marks.LOAN: given})
+    assert seen(one, pods=(job_pod("j", "0", "n0"),)).loans == loans
+    assert seen(suspended_job("j", annotations={marks.LOAN: given})).loans == ()
+    assert len(complained({marks.LOAN: given})) == lines
+
+
+def test_tenants_and_queues_that_are_seen() -> None:
+    found = seen(suspended_job("j"), suspended_job("k", annotations={marks.TENANT: "speech"}))
+    assert found.tenants == (
+        Tenant(name="default"),
+        Tenant(name="research", weight=2),
+        Tenant(name="speech"),
+    )
+    assert found.queues == (
+        Queue(name="night", tenant="default"),
+        Queue(name="night", tenant="speech"),
+    )
+
+
+def test_jobs_that_can_never_start_are_complained_about() -> None:
+    jobs = (suspended_job("cpu", gpus=0), suspended_job("none", 0))
+    lines = lines_of(*jobs)
+    assert [line.partition(":")[0] for line in lines] == ["Job default/cpu", "Job default/none"]
+    assert "nvidia.com/gpu" in lines[0]
+
+
+def test_a_pods_annotation_that_cannot_be_read_is_ignored_and_complained_about() -> None:
+    one = job("j", annotations={marks.CLASS: "checkpoint"})
+    told = job_pod("j", "0", "n0", annotations={marks.LAST_CHECKPOINT: "just now"})
+    stranger = job_pod("k", "0", "n0", annotations={marks.LAST_CHECKPOINT: "just now"})
+    assert read(one, told).last_checkpoint_seconds is None
+    (line,) = lines_of(one, pods=(told, stranger))
+    assert line.startswith("Pod default/j-0: annotation tidal.dev/last-checkpoint is 'just now'")
+
+
+@pytest.mark.parametrize(
+    "given", ["", " ", "9" * 5000, "\x00", "1e309", "-0", "٣", "2026-11-21T09:00:00"]
+)
+def test_whatever_stands_in_an_annotation_is_survived(given: str) -> None:
+    keys = [value for name, value in vars(marks).items() if name.isupper() and value != marks.QUEUE]
+    annotations = dict.fromkeys(keys, given) | {marks.CLASS: "checkpoint"}
+    found = said(annotations)
+    assert (found.state, found.min_pods, found.attempt) == ("queued", 1, 0)
+    complained(annotations)

@@ -1,0 +1,391 @@
+"""How fast, how large and how far behind the reader of a large cluster is.
+
+Nodes and bound pods are made on the test control plane. A reader in a process of its own then
+connects as the daemon does; its seconds to the first consistent view and its memory are taken.
+After that pods are annotated with the time of the write at a steady rate, and the lag is the time
+until the write is seen in `observed()`, coalesced as a daemon would. Output: `tidal.observe/1`;
+exit status 1 where a target is missed.
+
+    python -m tests.benchmarks.observe --nodes 5000 --pods 50000 -o json
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+
+from scheduler.adapters.cluster.watching import Watching
+from scheduler.apiserver.client import Api
+from scheduler.apiserver.objects import Pod
+from tests.controlplane.plane import ControlPlane, missing_programs
+
+SCHEMA = "tidal.observe/1"
+GPU = "nvidia.com/gpu"
+STAMP = "tidal.dev/stamp"
+GPU_SHARE = 0.6
+"""Of the pods; the others are daemons, gateways and the like."""
+CONNECTIONS = 16
+COALESCE_SECONDS = 0.05
+SYNC_SECONDS = 120.0
+DRAIN_SECONDS = 5.0
+FIRST_VIEW_SECONDS = 10.0
+MOST_RSS_MIB = 1024.0
+LAG_P99_SECONDS = 1.0
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A measure and its limit."""
+
+    measured: float
+    limit: float
+    met: bool
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What the reader reports."""
+
+    first_view_seconds: float
+    nodes: int
+    gpu_pods: int
+    rss_mib: float
+    peak_rss_mib: float
+    lags_seconds: tuple[float, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole measurement."""
+
+    schema: str
+    nodes: int
+    pods: int
+    gpu_pods: int
+    create_seconds: float
+    first_view_seconds: float
+    rss_mib: float
+    peak_rss_mib: float
+    writes: int
+    writes_per_second: float
+    seen: int
+    lag_p50_seconds: float
+    lag_p99_seconds: float
+    problems: tuple[str, ...]
+    targets: dict[str, Target]
+
+
+# ---- the cluster -----------------------------------------------------------------------------
+
+
+def node(number: int) -> dict[str, object]:
+    """A GPU node as a cloud's would look."""
+    return {
+        "metadata": {
+            "name": node_name(number),
+            "labels": {
+                "kubernetes.io/arch": "amd64",
+                "kubernetes.io/os": "linux",
+                "kubernetes.io/hostname": node_name(number),
+                "node.kubernetes.io/instance-type": "gpu-8",
+                "nvidia.com/gpu.count": "8",
+                "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
+                "topology.kubernetes.io/zone": f"zone-{number % 3}",
+                "network.topology.nvidia.com/block": f"block-{number // 256}",
+                "network.topology.nvidia.com/spine": f"spine-{number // 1024}",
+            },
+        },
+    }
+
+
+def node_status() -> dict[str, object]:
+    """Capacity, conditions and as many images as a kubelet reports at most."""
+    amount = {"cpu": "128", "memory": "2048Gi", "pods": "110", GPU: "8"}
+    kinds = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
+    conditions = [
+        {
+            "type": kind,
+            "status": "True" if kind == "Ready" else "False",
+            "reason": f"Kubelet{kind}",
+            "message": "kubelet is posting ready status",
+            "lastHeartbeatTime": "2025-01-01T00:00:00Z",
+            "lastTransitionTime": "2025-01-01T00:00:00Z",
+        }
+        for kind in kinds
+    ]
+    images = [
+        {
+            "names": [
+                f"registry.example.com/serving/engine-{image}@sha256:{image:064x}",
+                f"registry.example.com/serving/engine-{image}:v1.{image}",
+            ],
+            "sizeBytes": 1_000_000_000 + image,
+        }
+        for image in range(50)
+    ]
+    status = {"capacity": amount, "allocatable": amount, "conditions": conditions}
+    return {"status": {**status, "images": images}}
+
+
+def pod(number: int, nodes: int, gpu: bool) -> dict[str, object]:
+    """A bound pod of a workload of some 50 pods, with a sidecar."""
+    workload = f"{'engine' if gpu else 'gateway'}-{number // 50}"
+    amount = {"cpu": "8", "memory": "64Gi"} | ({GPU: "1"} if gpu else {})
+    main = container("main", f"registry.example.com/{workload}:v1", amount)
+    sidecar = container("metrics", "registry.example.com/exporter:v3", {"cpu": "100m"})
+    return {
+        "metadata": {
+            "name": pod_name(number),
+            "labels": {
+                "app.kubernetes.io/name": workload,
+                "app.kubernetes.io/part-of": "chat",
+                "pod-template-hash": f"{number // 50:010x}",
+                "team": f"team-{number % 20}",
+            },
+            "annotations": {"example.com/rendered-from": "values.yaml " * 10},
+        },
+        "spec": {
+            "nodeName": node_name(number % nodes),
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "containers": [main, sidecar],
+        },
+    }
+
+
+def container(name: str, image: str, amount: dict[str, str]) -> dict[str, object]:
+    """A container with what is usual: variables, ports and a probe."""
+    variables = [{"name": f"VARIABLE_{n}", "value": f"value-{n}"} for n in range(10)]
+    return {
+        "name": name,
+        "image": image,
+        "args": ["serve", "--model", "/models/chat", "--port", "8000"],
+        "env": variables,
+        "ports": [{"containerPort": 8000}],
+        "readinessProbe": {"httpGet": {"path": "/health", "port": 8000}},
+        "resources": {"requests": amount, "limits": amount},
+    }
+
+
+def pod_status() -> dict[str, object]:
+    """A running pod's status."""
+    kinds = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+    conditions = [
+        {"type": one, "status": "True", "lastTransitionTime": "2025-01-01T00:00:00Z"}
+        for one in kinds
+    ]
+    return {
+        "status": {
+            "phase": "Running",
+            "startTime": "2025-01-01T00:00:00Z",
+            "podIP": "10.0.0.1",
+            "conditions": conditions,
+        }
+    }
+
+
+def node_name(number: int) -> str:
+    """A node's name."""
+    return f"gpu-{number:05}"
+
+
+def pod_name(number: int) -> str:
+    """A pod's name."""
+    return f"pod-{number:06}"
+
+
+def has_gpu(number: int) -> bool:
+    """Whole workloads have GPUs or none; their numbers are spread evenly."""
+    return (number // 50) % 10 < GPU_SHARE * 10
+
+
+def fill(api: Api, nodes: int, pods: int) -> None:
+    """Create everything, over parallel connections."""
+
+    def create_node(number: int) -> None:
+        api.post("/api/v1/nodes", node(number))
+        path = f"/api/v1/nodes/{node_name(number)}/status"
+        api.patch(path, node_status(), "strategic")
+
+    def create_pod(number: int) -> int:
+        api.post("/api/v1/namespaces/default/pods", pod(number, nodes, has_gpu(number)))
+        path = f"/api/v1/namespaces/default/pods/{pod_name(number)}/status"
+        api.patch(path, pod_status(), "strategic")
+        return number
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        for _ in pool.map(create_node, range(nodes)):
+            pass
+        for done in pool.map(create_pod, range(pods)):
+            if done and done % 5000 == 0:
+                print(f"  {done} pods", file=sys.stderr, flush=True)
+
+
+# ---- the reader ------------------------------------------------------------------------------
+
+
+def read(kubeconfig: str, pipe: Connection) -> None:
+    """Follow the cluster; report at the first view, and at the end with all lags."""
+    changed = threading.Event()
+    began = time.monotonic()
+    watching = Watching(Api.load(Path(kubeconfig)), (GPU,), changed.set)
+    watching.start()
+    while not watching.synced and time.monotonic() - began < SYNC_SECONDS:
+        changed.wait(1.0)
+        changed.clear()
+    first = report(watching, time.monotonic() - began)
+    pipe.send_bytes(msgspec.json.encode(first))
+    lags = tuple(follow(watching, changed, pipe))
+    last = report(watching, first.first_view_seconds)
+    pipe.send_bytes(msgspec.json.encode(msgspec.structs.replace(last, lags_seconds=lags)))
+    watching.stop()
+
+
+def follow(watching: Watching, changed: threading.Event, pipe: Connection) -> Iterator[float]:
+    """Yield the lag of every write seen, until the pipe says stop."""
+    before = watching.observed().pods
+    while not pipe.poll():
+        changed.wait(COALESCE_SECONDS)
+        time.sleep(COALESCE_SECONDS)
+        changed.clear()
+        pods = watching.observed().pods
+        now = time.monotonic()
+        for old, new in zip(before, pods, strict=True):
+            if old.metadata.resource_version != new.metadata.resource_version:
+                yield now - float(stamp(new))
+        before = pods
+
+
+def stamp(pod: Pod) -> str:
+    """The time of the write, by the clock that all processes of a machine share."""
+    return pod.metadata.annotations[STAMP]
+
+
+def report(watching: Watching, first_view_seconds: float) -> Seen:
+    """What is known now."""
+    observed = watching.observed()
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    rss, peak = (int(status[key].split()[0]) / 1024 for key in ("VmRSS", "VmHWM"))
+    return Seen(
+        round(first_view_seconds, 3),
+        len(observed.nodes),
+        len(observed.pods),
+        round(rss, 1),
+        round(peak, 1),
+        problems=watching.problems,
+    )
+
+
+# ---- the measurement -------------------------------------------------------------------------
+
+
+def write_steadily(api: Api, pods: Iterable[int], per_second: float, seconds: float) -> int:
+    """Annotate pods in turn with the time of the write; return how many were written."""
+    began = time.monotonic()
+    total = int(per_second * seconds)
+
+    def write(turn: int, number: int) -> None:
+        time.sleep(max(0.0, began + turn / per_second - time.monotonic()))
+        change = {"metadata": {"annotations": {STAMP: str(time.monotonic())}}}
+        api.patch(f"/api/v1/namespaces/default/pods/{pod_name(number)}", change, "merge")
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        turns = enumerate(itertools.islice(itertools.cycle(pods), total))
+        return sum(1 for _ in pool.map(lambda turn: write(*turn), turns))
+
+
+def measure(nodes: int, pods: int, per_second: float, seconds: float) -> Record:
+    """Build the cluster, read it, write to it."""
+    with ControlPlane() as plane:
+        api = Api.load(plane.kubeconfig)
+        create_seconds = timed(lambda: fill(api, nodes, pods))
+        ours, theirs = multiprocessing.get_context("spawn").Pipe()
+        arguments = (str(plane.kubeconfig), theirs)
+        reader = multiprocessing.get_context("spawn").Process(target=read, args=arguments)
+        reader.start()
+        first = msgspec.json.decode(ours.recv_bytes(), type=Seen)
+        print(f"  first view after {first.first_view_seconds} s", file=sys.stderr, flush=True)
+        gpu_pods = [number for number in range(pods) if has_gpu(number)]
+        began = time.monotonic()
+        writes = write_steadily(api, gpu_pods, per_second, seconds)
+        written_seconds = time.monotonic() - began
+        time.sleep(DRAIN_SECONDS)
+        ours.send_bytes(b"stop")
+        last = msgspec.json.decode(ours.recv_bytes(), type=Seen)
+        reader.join()
+        api.close()
+    expected = (nodes, len(gpu_pods))
+    if (first.nodes, first.gpu_pods) != expected:
+        raise RuntimeError(f"the reader saw {first}; expected nodes and GPU pods: {expected}")
+    return record(nodes, pods, create_seconds, last, writes, writes / written_seconds)
+
+
+def timed(work: Callable[[], None]) -> float:
+    """Seconds that the work took."""
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def record(
+    nodes: int, pods: int, create_seconds: float, last: Seen, writes: int, per_second: float
+) -> Record:
+    """Put the numbers beside their targets."""
+    lags = sorted(last.lags_seconds)
+    p99 = lags[int(0.99 * (len(lags) - 1))]
+    limits = {
+        "first_view_seconds": (last.first_view_seconds, FIRST_VIEW_SECONDS),
+        "peak_rss_mib": (last.peak_rss_mib, MOST_RSS_MIB),
+        "lag_p99_seconds": (round(p99, 4), LAG_P99_SECONDS),
+    }
+    return Record(
+        schema=SCHEMA,
+        nodes=nodes,
+        pods=pods,
+        gpu_pods=last.gpu_pods,
+        create_seconds=round(create_seconds, 1),
+        first_view_seconds=last.first_view_seconds,
+        rss_mib=last.rss_mib,
+        peak_rss_mib=last.peak_rss_mib,
+        writes=writes,
+        writes_per_second=round(per_second, 1),
+        seen=len(lags),
+        lag_p50_seconds=round(statistics.median(lags), 4),
+        lag_p99_seconds=round(p99, 4),
+        problems=last.problems,
+        targets={name: Target(got, limit, got <= limit) for name, (got, limit) in limits.items()},
+    )
+
+
+def main() -> int:
+    """Measure and print; 1 where a target is missed, 2 where the binaries are missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nodes", type=int, default=5000)
+    parser.add_argument("--pods", type=int, default=50_000)
+    parser.add_argument("--events-per-second", type=float, default=200.0)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    chosen = parser.parse_args()
+    missing = missing_programs()
+    if missing:
+        print(f"error: no {', '.join(missing)}: run `make controlplane`", file=sys.stderr)
+        return 2
+    made = measure(chosen.nodes, chosen.pods, chosen.events_per_second, chosen.seconds)
+    fields = msgspec.to_builtins(made)
+    if chosen.output == "json":
+        print(json.dumps(fields, indent=2))
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in fields.items()))
+    return 0 if all(target.met for target in made.targets.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

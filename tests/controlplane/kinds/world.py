@@ -1,0 +1,139 @@
+"""Short words for tests on the real API server: objects in, objects out, waiting."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+
+from scheduler.apiserver.client import Api, ApiError
+from scheduler.simulation.clusterfile import parse_cluster
+from scheduler.simulation.kubelet.manners import Manners
+from scheduler.simulation.kubelet.shell import FakeKubelet
+
+WAIT_SECONDS = 30.0
+Object = dict[str, Any]
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T:
+    """The first truthy value of `look`; fails after the time with what was awaited."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+class World:
+    """One namespace of an API server."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self.api = api
+        self.namespace = namespace
+
+    def path(self, resource: str, name: str = "") -> str:
+        """`pods`, or `GROUP/VERSION/PLURAL`; in the namespace."""
+        *group, plural = resource.split("/")
+        root = f"/apis/{'/'.join(group)}" if group else "/api/v1"
+        return f"{root}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
+
+    def make(self, resource: str, body: Object) -> Object:
+        answer = self.api.post(self.path(resource), body)
+        return dict(msgspec.json.decode(answer))
+
+    def read(self, resource: str, name: str) -> Object:
+        return dict(msgspec.json.decode(self.api.get(self.path(resource, name))))
+
+    def found(self, resource: str, name: str) -> Object | None:
+        try:
+            return self.read(resource, name)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def all(self, resource: str, selector: str = "") -> list[Object]:
+        query = {"labelSelector": selector} if selector else {}
+        answer = self.api.get(self.path(resource), **query)
+        return sorted(msgspec.json.decode(answer)["items"], key=lambda one: one["metadata"]["name"])
+
+    def names(self, resource: str, selector: str = "") -> list[str]:
+        return [one["metadata"]["name"] for one in self.all(resource, selector)]
+
+    def delete(self, resource: str, name: str, grace: int | None = None) -> None:
+        options = {} if grace is None else {"gracePeriodSeconds": str(grace)}
+        self.api.delete(self.path(resource, name), **options)
+
+
+@contextmanager
+def kubelets(
+    api: Api, count: int, gpus: int, manners: Manners, rate: float = 1.0
+) -> Iterator[FakeKubelet]:
+    """The fake kubelets of nodes n-0001 and so on, each on a leaf of its own; nothing that they
+    write may be refused.
+    """
+    group = {"name": "n", "count": count, "gpus": gpus, "gpu_model": "H100-SXM-80GB"}
+    cluster = parse_cluster({"groups": [{**group, "leaf_nodes": 1}]})
+    refused: list[str] = []
+    one = FakeKubelet(api, cluster, manners, time.time, rate=rate, refused=refused.append)
+    one.start()
+    try:
+        yield one
+    finally:
+        one.stop()
+    assert refused == []
+
+
+class Log:
+    """Everything that a watch shows from now on; `stop` ends it."""
+
+    def __init__(self, world: World, resource: str) -> None:
+        answer = msgspec.json.decode(world.api.get(world.path(resource)))
+        version = answer["metadata"]["resourceVersion"]
+        self.events: list[tuple[str, Object]] = []
+        self._watch = world.api.watch(world.path(resource), resourceVersion=version)
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for line in self._watch:
+            event = msgspec.json.decode(line)
+            self.events.append((event["type"], event["object"]))
+
+    def stop(self) -> list[tuple[str, Object]]:
+        self._watch.close()
+        self._thread.join()
+        return self.events
+
+
+def condition(item: Object, kind: str) -> str:
+    """Status of a condition, empty where there is none."""
+    found = {one["type"]: one["status"] for one in item.get("status", {}).get("conditions", [])}
+    return str(found.get(kind, ""))
+
+
+def phase(item: Object | None) -> str:
+    return "" if item is None else str(item["status"].get("phase", ""))
+
+
+def devices(item: Object) -> set[int]:
+    text = item["metadata"].get("annotations", {}).get("tidal.dev/sim-devices", "")
+    return {int(one) for one in text.split(",") if one}
+
+
+def pod(name: str, gpus: int = 1, node: str = "", **more: Any) -> Object:  # noqa: ANN401
+    """A pod; `sim` holds seconds by annotation suffix, `spec` and `meta` go on top."""
+    notes = {f"tidal.dev/sim-{key}": str(value) for key, value in more.get("sim", {}).items()}
+    container = {
+        "name": "main",
+        "image": more.get("image", "engine:1"),
+        "resources": {"limits": {"nvidia.com/gpu": gpus}} if gpus else {},
+    }
+    spec = {"containers": [container], **more.get("spec", {})}
+    if node:
+        spec["nodeName"] = node
+    metadata = {"name": name, "annotations": notes, **more.get("meta", {})}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
