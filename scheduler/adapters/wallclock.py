@@ -31,7 +31,11 @@ class WallClock:
 
     def now_seconds(self) -> float:
         """Return the time."""
-        return self._origin + (time.time() - self._origin) * self._rate
+        return self.of_wall(time.time())
+
+    def of_wall(self, seconds: float) -> float:
+        """Return this clock's time at an instant of the wall, in Unix seconds both."""
+        return self._origin + (seconds - self._origin) * self._rate
 
     def wait_until(self, seconds: float) -> None:
         """Return at `seconds`, or before after a `wake`; raise WorldEndedError after `stop`."""

@@ -44,4 +44,4 @@ def wanted(container: Container, resource: str) -> int:
     given = (container.resources.requests or {}).get(resource)
     if given is None:
         given = (container.resources.limits or {}).get(resource, "0")
-    return whole_up(given)
+    return whole_up(str(given))

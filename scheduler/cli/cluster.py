@@ -19,6 +19,7 @@ from kubernetes.client import ApiClient, Configuration, CoreV1Api
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import portforward
 
+from scheduler.adapters.cluster.access import CA_KEY, CA_MAP
 from scheduler.apiserver.client import Api, ApiError, ApiUnreachableError
 from scheduler.apiserver.objects import ConfigMap
 from scheduler.cli.terminal import CommandError
@@ -26,7 +27,6 @@ from scheduler.cli.terminal import CommandError
 NAMESPACE = "tidal-system"
 SERVICE = "tidal-api"
 READER = "tidal-reader"
-CA_MAP, CA_KEY = "tidal-api-ca", "ca.crt"
 TOKEN_SECONDS = 600
 """The shortest that the API grants."""
 BEARER = "Bearer "
@@ -202,7 +202,7 @@ class Cluster:
 
 @contextmanager
 def _silent_forwarding() -> Iterator[None]:
-    """Keep what the package's forwarding thread dies of from the terminal: we see its socket end."""
+    """Keep off the terminal what the forwarding thread dies of; its socket's end tells us."""
     before = threading.excepthook
 
     def told(what: threading.ExceptHookArgs) -> None:

@@ -74,9 +74,15 @@ def pack_batch(
 
 
 def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:
-    """Return the running jobs that may give way, each at the work that stopping it loses."""
+    """Return the running jobs that may give way, each at the work that stopping it loses.
+
+    A job that still waits for some of its pods is left to start: its reservation stands, so its
+    GPUs would be counted twice.
+    """
     memory, now = situation.memory, situation.now
-    willing, _ = claimants(situation.snapshot, memory, situation.policy)
+    coming = {reservation.owner for reservation in situation.reserved}
+    every, _ = claimants(situation.snapshot, memory, situation.policy)
+    willing = tuple(one for one in every if one.key not in coming)
     return Victims(
         gangs(willing, now, notice_seconds=notice_seconds),
         limits(willing, rules(situation.policy), memory.stops, now),

@@ -98,3 +98,12 @@ def _filled(
             rest.remove(part)
             taken.append(part)
     return taken
+
+
+def possible_sums(offers: Iterable[Bind], node: str) -> set[int]:
+    """Return what the offers on the node may take together, whichever of them are binds."""
+    sums = {0}
+    for offer in offers:
+        if offer.node == node:
+            sums |= {each + offer.gpus for each in sums}
+    return sums

@@ -53,7 +53,8 @@ def steer(
     choice = _Choice(index, tuple(binds), tuple(others), ask, own, now_seconds)
     if plain.planned:
         return choice.slot(plain, careful)
-    free = _only(careful, (name for name in careful.passed if name in set(plain.passed)))
+    before = set(plain.passed)
+    free = _only(careful, [name for name in careful.passed if name in before])
     return choice.beside(free if free.passed else choice.harmless(plain))
 
 
@@ -110,6 +111,8 @@ class _Choice(msgspec.Struct, frozen=True):
 
 
 def _only(verdict: FilterVerdict, names: Iterable[str]) -> FilterVerdict:
-    kept = tuple(names)
-    dropped = dict.fromkeys((n for n in verdict.passed if n not in set(kept)), reasons.APART)
-    return FilterVerdict(kept, verdict.refused | dropped, planned=verdict.planned)
+    kept = dict.fromkeys(names)
+    if len(kept) == len(verdict.passed):
+        return verdict
+    dropped = dict.fromkeys((n for n in verdict.passed if n not in kept), reasons.APART)
+    return FilterVerdict(tuple(kept), verdict.refused | dropped, planned=verdict.planned)

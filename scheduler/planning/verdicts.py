@@ -22,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from scheduler.planning import reasons
-from scheduler.planning.slots import Slot, open_slots
+from scheduler.planning.slots import Slot, open_slots, possible_sums
 from scheduler.planning.standing import Bind, Place, PodAsk, Standing
 from scheduler.planning.targets import Targets
 
@@ -122,18 +122,9 @@ def steals(
         place = index.places[name]
         room = place.free + place.releasing - bench.taken.get(name, 0) - ask.gpus
         spare = room - bench.kept[name]
-        if any(taken > 0 and spare < taken <= room for taken in _sums(offers, name)):
+        if any(taken > 0 and spare < taken <= room for taken in possible_sums(offers, name)):
             found.add(name)
     return frozenset(found)
-
-
-def _sums(offers: Sequence[Bind], node: str) -> set[int]:
-    """Return what the offers on the node may take together, whichever of them are binds."""
-    sums = {0}
-    for offer in offers:
-        if offer.node == node:
-            sums |= {each + offer.gpus for each in sums}
-    return sums
 
 
 def guarded(index: Index, binds: Sequence[Bind], ask: PodAsk, now_seconds: float) -> frozenset[str]:
@@ -315,10 +306,13 @@ def _refusals(bench: _Bench, names: Sequence[str]) -> dict[str, str]:
     if bench.leaf is None and not bench.mine:
         plain = bench.index.free.get(bench.ask.resource, {})
     full = bench.lacking or reasons.FULL
+    elsewhere = _planned(bench, "") if bench.mine else ""
     special = {*bench.taken, *bench.held, bench.ask.nominated}
     refused = {}
     for name in names:
-        if name in special or name not in plain:
+        if bench.mine and name not in bench.mine:
+            reason = elsewhere
+        elif name in special or name not in plain:
             reason = _refusal(bench, name)
         else:
             reason = "" if plain[name] >= bench.ask.gpus else full

@@ -23,7 +23,7 @@ from scheduler.simulation.actuation import Actuation, Fence
 from scheduler.simulation.clusterfile import ClusterSpec
 from scheduler.simulation.demand import Demand
 from scheduler.simulation.devices import Inventory, NodeState, Pod
-from scheduler.simulation.events import Load, NodeLine, PlanLine, Sink, Slo, ViolationLine
+from scheduler.simulation.events import NodeLine, PlanLine, Sink, ViolationLine
 from scheduler.simulation.faults import Change, Fault, Faults
 from scheduler.simulation.jobcontrol import BatchJob, Jobs
 from scheduler.simulation.jobs import JobSource
@@ -31,6 +31,7 @@ from scheduler.simulation.pods import KubeScheduler, Placer
 from scheduler.simulation.recalls import Recalls
 from scheduler.simulation.replica import Workload
 from scheduler.simulation.replicas import Replicas
+from scheduler.simulation.reporting import step_lines
 from scheduler.simulation.reservations import Reservations, bound_pods
 from scheduler.simulation.serving import Fleet, StepReport
 from scheduler.simulation.signals import Signals
@@ -241,26 +242,8 @@ class VirtualCluster:
     def _account(self, report: StepReport) -> None:
         """Emit what physics says of the step that began at `now_seconds`."""
         now, sink = self.now_seconds, self._sink
-        for (model, role, gpu_model), flow in report.flows.items():
-            sink(
-                Load(
-                    now,
-                    model,
-                    role,
-                    gpu_model,
-                    flow.arrived,
-                    flow.served,
-                    flow.queued,
-                    flow.ready,
-                    flow.capacity,
-                    flow.served_draining,
-                    flow.refused,
-                )
-            )
-        # What is unfinished at the end is missed; it counts in the last step.
-        unfinished = self._fleet.flush() if self.ended else {}
-        for model, due in report.tokens_due.items():
-            sink(Slo(now, model, due + unfinished.get(model, 0.0), report.tokens_met[model]))
+        for line in step_lines(now, report, self._fleet.flush() if self.ended else {}):
+            sink(line)
         self._signals.take(report)
         waiting = self._recalls.roles
         if waiting:

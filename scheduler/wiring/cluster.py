@@ -24,6 +24,7 @@ from scheduler.adapters.cluster.leading import LedActuator, Publisher, Shared, o
 from scheduler.adapters.cluster.lease import Leadership
 from scheduler.adapters.cluster.observer import ClusterObserver
 from scheduler.adapters.cluster.policymap import PolicyConfigMap
+from scheduler.adapters.cluster.quickened import Quickened
 from scheduler.adapters.cluster.shared import PlanReader, PlanWriter
 from scheduler.adapters.cluster.watching import Watching
 from scheduler.adapters.ledger import open_ledger
@@ -101,6 +102,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     bind: bool = False
     clock_rate: float = 1.0
     """Seconds of the world in one of the wall's; 1 anywhere but in a demonstration."""
+    clock_origin: float | None = None
+    """The instant at which world and wall agree; None: the start."""
     verbose: bool = False
 
 
@@ -133,7 +136,7 @@ class Replica:
         self._settings, self._log, self._stack = settings, log, stack
         self._api = Api.load(settings.kubeconfig, settings.context)
         stack.callback(self._api.close)
-        self._clock = WallClock(settings.clock_rate)
+        self._clock = WallClock(settings.clock_rate, settings.clock_origin)
         recorder = EventRecorder(self._api, self._clock.now_seconds, settings.identity)
         self._follow(recorder)
         reader = PlanReader(self._api, settings.namespace)
@@ -142,7 +145,8 @@ class Replica:
         self._leadership = self._lease()
         self._policy = self._policy_source(recorder)
         resources = self._policy.current().kubernetes.gpu_resources
-        self._watching = Watching(self._api, resources, self._clock.wake)
+        read = Quickened(self._clock.of_wall) if settings.clock_rate != 1.0 else None
+        self._watching = Watching(self._api, resources, self._clock.wake, read=read)
         self._follow(self._watching)
         self._signals = connect(self._policy.current)
         self._actuator = self._acting(recorder)

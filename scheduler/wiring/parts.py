@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -141,11 +141,11 @@ def heartbeat(beat: Callable[[], None]) -> Iterator[None]:
         scheduler.shutdown(wait=False)
 
 
-def logger(*, verbose: bool) -> Log:
-    """Return a logger that writes one JSON object a line to standard error."""
+def logger(*, verbose: bool, file: TextIO | None = None) -> Log:
+    """Return a logger that writes one JSON object a line to `file`, or to standard error."""
     level = "debug" if verbose else "info"
     log: Log = structlog.wrap_logger(
-        structlog.PrintLogger(sys.stderr),
+        structlog.PrintLogger(file or sys.stderr),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

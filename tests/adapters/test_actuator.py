@@ -7,7 +7,6 @@ from scheduler.adapters.cluster.shared import FencedOffError
 from tests.adapters.actuating import (
     NOW,
     ROLE,
-    Object,
     World,
     deployment,
     job,
@@ -18,7 +17,7 @@ from tests.adapters.actuating import (
     scale,
     start,
 )
-from tests.adapters.fakeapi import UNREACHABLE, refusal
+from tests.adapters.fakeapi import UNREACHABLE, Object, refusal
 
 GATE = {"name": "tidal.dev/gang"}
 HOSTNAME = "kubernetes.io/hostname"
@@ -67,7 +66,7 @@ def test_outcomes_are_in_the_order_of_the_actions() -> None:
     actions = (scale(3, 4), start(), scale(4, 6), scale(9, 1))
     outcomes = world.actuator.apply(actions, 1)
     assert tuple(one.action for one in outcomes) == actions
-    # the watches showed 3 when the call began; the write was refused, and decided anew
+    # all are decided on what was seen when the call began
     assert [one.applied for one in outcomes] == [True, True, False, False]
 
 
@@ -93,6 +92,13 @@ def test_a_gang_that_is_not_whole_waits() -> None:
     world = gang("a", "b", size=3)
     world.actuator.reserve((KEPT,), 1)
     assert world.api.calls == []
+
+
+def test_a_gang_is_whole_without_the_pods_of_finished_work() -> None:
+    world = gang("a", "b", size=3)
+    world.now_at("jobs", "j")["status"] = {"succeeded": 1}
+    world.actuator.reserve((KEPT,), 1)
+    assert placed(world, "b") == ("host-n2", [])
 
 
 def test_without_a_reservation_nothing_is_lifted() -> None:

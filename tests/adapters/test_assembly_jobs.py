@@ -170,10 +170,14 @@ def test_jobs_that_are_not_tidals_or_finished_are_strangers(change: dict[str, An
     assert found.nodes[0].devices[0].holders[0].owner == "uid-default-j-0"
 
 
-def test_a_job_whose_name_reads_like_a_roles_key_keeps_its_pods() -> None:
+def test_a_job_whose_name_reads_like_a_roles_key_is_left_out_and_said() -> None:
     one = job("decode", namespace="chat")
-    found = read(one, job_pod("decode", "0", "n0", namespace="chat"))
-    assert (found.id, found.state) == ("chat/decode", "running")
+    found = seen(one, pods=(job_pod("decode", "0", "n0", namespace="chat"),))
+    assert found.jobs == ()
+    assert [device.free for device in found.nodes[0].devices].count(False) == 1
+    assert lines_of(one) == (
+        "Job chat/decode: a role has the same name, so the Job is left out; rename it",
+    )
 
 
 @pytest.mark.parametrize(

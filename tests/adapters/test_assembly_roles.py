@@ -201,7 +201,7 @@ def test_a_bound_pod_and_a_gated_one() -> None:
     assert (bound.node, bound.devices, bound.bound_seconds, bound.gated) == (
         "n0",
         (0,),
-        NOW - 50,
+        NOW - 49,
         False,
     )
     assert found["default/a-x"].created_seconds == NOW - 80

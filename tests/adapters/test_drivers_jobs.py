@@ -7,7 +7,6 @@ from scheduler.planning.snapshot import Loan
 from tests.adapters.actuating import (
     LOAN,
     NOW,
-    Object,
     World,
     controlled,
     job,
@@ -19,7 +18,7 @@ from tests.adapters.actuating import (
     start,
     stop,
 )
-from tests.adapters.fakeapi import BUDGET, UNREACHABLE, refusal
+from tests.adapters.fakeapi import BUDGET, UNREACHABLE, Object, refusal
 
 JOB = path_of("jobs", "j")
 NOTICE = {"tidal.dev/notice-deadline": "2027-01-15T08:01:00Z", "tidal.dev/notice-for": "m/r"}

@@ -3,7 +3,6 @@
 import pytest
 
 from tests.adapters.actuating import (
-    Object,
     World,
     controlled,
     deployment,
@@ -12,7 +11,7 @@ from tests.adapters.actuating import (
     pod,
     scale,
 )
-from tests.adapters.fakeapi import GUARD, UNREACHABLE, refusal
+from tests.adapters.fakeapi import GUARD, UNREACHABLE, Object, refusal
 
 COST = "controller.kubernetes.io/pod-deletion-cost"
 RETIRED = "-1000000"

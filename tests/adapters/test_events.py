@@ -103,7 +103,7 @@ def test_two_events_of_one_instant_have_two_names() -> None:
 
 def test_a_refusal_is_counted_and_the_next_is_written() -> None:
     world = fresh()
-    refused = []
+    refused: list[bool] = []
 
     def refuse_first(_method: str, _path: str) -> None:
         if not refused:

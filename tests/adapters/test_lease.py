@@ -173,7 +173,7 @@ def test_two_that_take_it_at_once_are_told_apart_by_the_version(
     one.step()
     two.step()
     clock.seconds += 9
-    raced = []
+    raced: list[bool] = []
 
     def race(method: str, _path: str) -> None:
         if method == "PATCH" and not raced:

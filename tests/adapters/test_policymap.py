@@ -132,7 +132,7 @@ def test_without_any_good_policy_it_does_not_start(world: World, text: str | Non
 def test_a_map_that_is_deleted_is_a_bad_edit(world: World) -> None:
     world.put(GOOD.format(mode="act"))
     policy = world.opened(start=True)
-    world.until(lambda: world.changed.is_set())
+    world.until(world.changed.is_set)
     world.api.delete(f"{ALL}/tidal-policy")
     world.until(lambda: bool(policy.error))
     assert policy.error == ("ConfigMap tidal/tidal-policy: does not exist; create it",)

@@ -1,5 +1,6 @@
 """The shared plan: whole at every instant, fenced by epoch, small in every part."""
 
+import contextlib
 import json
 import threading
 
@@ -105,8 +106,11 @@ def test_at_every_instant_the_plan_in_force_is_a_whole_one() -> None:
     assert in_cluster(api) == new
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
 @pytest.mark.parametrize("survived", range(4))
-def test_a_kill_half_way_leaves_the_old_plan_and_the_next_one_goes_on(survived: int) -> None:
+def test_a_kill_half_way_leaves_the_old_plan_and_the_next_one_goes_on(
+    survived: int, epoch: int
+) -> None:
     api = MemoryApi()
     PlanWriter(api, "tidal").write(plan(1, 15, 25), BLOCKS)
     left = [survived]
@@ -119,7 +123,7 @@ def test_a_kill_half_way_leaves_the_old_plan_and_the_next_one_goes_on(survived: 
 
     api.before = die
     with pytest.raises(ApiUnreachableError):
-        PlanWriter(api, "tidal").write(plan(2, 16, 26, at=20.0), BLOCKS)
+        PlanWriter(api, "tidal").write(plan(2, 16, 26, at=20.0, epoch=epoch), BLOCKS)
     assert in_cluster(api) == plan(1, 15, 25)
     api.away()
     PlanWriter(api, "tidal").write(plan(3, 17, 27, epoch=2, at=30.0), BLOCKS)
@@ -156,10 +160,35 @@ def test_an_old_leader_that_wakes_half_way_spoils_nothing(when: int) -> None:
     assert in_cluster(api) == newer
 
 
+@pytest.mark.parametrize("when", range(1, 5))
+def test_a_new_leader_that_dies_half_way_leaves_a_whole_plan_whoever_goes_on(when: int) -> None:
+    api = MemoryApi()
+    old = plan(1, 15)
+    PlanWriter(api, "tidal").write(old, BLOCKS)
+    left = [when]
+
+    def die(method: str, path: str) -> None:
+        left[0] -= method != "GET"
+        if left[0] < 0:
+            raise ApiUnreachableError(path)
+
+    def overtake(method: str, path: str) -> None:
+        if method == "PATCH" and path.endswith("/tidal-plan"):  # all but the head is written
+            api.before = die
+            with contextlib.suppress(ApiUnreachableError):
+                PlanWriter(api, "tidal").write(plan(3, 17, epoch=2, at=30.0), BLOCKS)
+            api.away()
+
+    api.before = overtake
+    with pytest.raises(FencedOffError):
+        PlanWriter(api, "tidal").write(plan(2, 16, at=20.0), BLOCKS)
+    assert in_cluster(api) in (old, plan(3, 17, epoch=2, at=30.0))
+
+
 def test_a_conflict_is_read_again_and_tried_once_more() -> None:
     api = MemoryApi()
     PlanWriter(api, "tidal").write(plan(1), BLOCKS)
-    refused = []
+    refused: list[bool] = []
 
     def conflict(method: str, _path: str) -> None:
         if method == "PATCH" and not refused:

@@ -175,14 +175,20 @@ def refused(capsys: Capture, *argv: str) -> str:
     return err
 
 
+CREDENTIAL = json.dumps(
+    {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": "token-of-cy"},
+    }
+)
 EXEC = {
     "exec": {
         "apiVersion": "client.authentication.k8s.io/v1",
         "command": "/bin/sh",
         "args": [
             "-c",
-            'echo \'{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", '
-            '"status": {"token": "token-of-cy"}}\'',
+            f"echo '{CREDENTIAL}'",
         ],
         "interactiveMode": "Never",
     }

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from scheduler.apiserver.client import Api
 from scheduler.simulation.kubelet.manners import Manners
 from scheduler.simulation.kubelet.shell import FakeKubelet
 from tests.controlplane.kinds.world import (
@@ -32,13 +31,6 @@ RATE = 10.0
 MANNERS = Manners(
     start_seconds=1.0, exit_seconds=1.0, image_mib=100, pull_mib_per_second=1000, unready_seconds=1
 )
-
-
-@pytest.fixture
-def world(plane: ControlPlane, namespace: str) -> Iterator[World]:
-    api = Api.load(plane.kubeconfig)
-    yield World(api, namespace)
-    api.close()
 
 
 @pytest.fixture
@@ -246,6 +238,19 @@ def test_a_new_process_takes_over_running_pods(world: World) -> None:
         assert devices(world.read("pods", "p")) == before
         world.delete("pods", "p")
         gone(world, "p")
+
+
+def test_a_pod_ends_though_the_server_was_away_when_its_process_did(
+    plane: ControlPlane, world: World, kubelet: FakeKubelet
+) -> None:
+    world.make("pods", pod("p", 4, "n-0001", sim={"exit-seconds": 10}))
+    running(world, "p")
+    world.delete("pods", "p")
+    eventually(lambda: condition(world.read("pods", "p"), "Ready") == "False", "it stops")
+    plane.restart_apiserver()
+    assert kubelet.alive
+    gone(world, "p")
+    assert kubelet.summary().gpus_held == 0
 
 
 def test_the_command_plays_until_it_is_told_to_stop(plane: ControlPlane, world: World) -> None:

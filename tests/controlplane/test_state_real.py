@@ -101,7 +101,7 @@ def test_a_plan_is_written_followed_fenced_and_read_back(api: Api, namespace: st
     assert writer.write(first, blocks) == 3
     until(lambda: reader.newest() == first)
     assert writer.write(first, blocks) == 0
-    assert writer.write(second, blocks) == 2
+    assert writer.write(second, blocks) == 3
     until(lambda: reader.newest() == second)
     with pytest.raises(FencedOffError):
         writer.write(first, blocks)

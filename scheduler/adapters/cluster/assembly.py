@@ -100,7 +100,7 @@ class Lens:
         """Return the snapshot, without what Tidal itself keeps."""
         roles = self._roles(observed, now_seconds)
         jobs = self._job_facts(observed.jobs)
-        stand = self._standing(observed, roles, jobs)
+        stand = self._standing(observed, roles, jobs, now_seconds)
         around = batchjobs.Around(
             now_seconds=now_seconds,
             blocked=blocked,
@@ -142,13 +142,17 @@ class Lens:
         return {one.id: one for one in sorted(ours, key=lambda one: one.id)}
 
     def _standing(
-        self, observed: Observed, roles: dict[str, Role], jobs: dict[str, batchjobs.JobFacts]
+        self,
+        observed: Observed,
+        roles: dict[str, Role],
+        jobs: dict[str, batchjobs.JobFacts],
+        now_seconds: float,
     ) -> Stand:
         """Return the present stand, which is the former one where nothing in it has changed."""
         resources = self._rules.gpu_resources
         facts = self._pods.of(
             observed.pods,
-            lambda pod, before: podfacts.facts_of(pod, self._owners, resources, before),
+            lambda pod, old: podfacts.facts_of(pod, self._owners, resources, now_seconds, old),
         )
         frames = self._frames.of(observed.nodes, lambda one, _: inventory.frame(one, self._rules))
         shapes = ((one.key, one.pods_per_replica, one.removable) for one in roles.values())
@@ -211,7 +215,7 @@ def _values(facts: Iterable[PodFacts], slots: Mapping[str, tuple[int, ...]]) -> 
             gpus=one.gpus,
             node=one.node,
             devices=slots.get(one.uid, ()),
-            bound_seconds=one.bound_seconds,
+            bound_seconds=one.bound_by_seconds,
             gated=one.gated,
         )
         for one in facts

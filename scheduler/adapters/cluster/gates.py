@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from scheduler.adapters.cluster import marks
-from scheduler.adapters.cluster.drivers.gangs import Gangs, name_of, pod_path
+from scheduler.adapters.cluster.drivers.gangs import Gangs, asked, name_of, pod_path
 from scheduler.adapters.cluster.drivers.writing import (
     Cluster,
     DroppedError,
@@ -193,10 +193,7 @@ def _sizes(cluster: Cluster, observed: Observed) -> dict[str, int]:
     """Return pods with GPUs per replica of each role, and per job."""
     policy = cluster.policy()
     rules = policy.kubernetes
-    sizes = {
-        f"{job.metadata.namespace}/{job.metadata.name}": job.spec.parallelism
-        for job in observed.jobs
-    }
+    sizes = {f"{job.metadata.namespace}/{job.metadata.name}": asked(job) for job in observed.jobs}
     for role, one in workloads(observed, policy.targets(), rules.gpu_resources).items():
         known = policy.role(role)
         sizes[role] = one.shape.pods or (known.pods_per_replica if known else 1)

@@ -14,6 +14,9 @@ from scheduler.apiserver.requests import gpus_of
 from scheduler.apiserver.times import seconds
 from scheduler.planning.targets import Identity, Marks, Targets
 
+RESOLUTION_SECONDS = 1.0
+BEFORE_SECONDS = 0.001
+
 
 class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One pod; all that is derived from its object alone."""
@@ -30,6 +33,9 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     created_seconds: float
     bound_seconds: float | None
+    bound_by_seconds: float | None
+    """Latest time at which it can have been bound: the API counts whole seconds, and a pod must not
+    look older than the reservation that it fills."""
     ready_seconds: float | None
     """Since when the pod is Ready; None while it is not, or is on its way out."""
     first_ready_seconds: float | None
@@ -61,7 +67,11 @@ def marks_of(meta: objects.Meta) -> Marks:
 
 
 def facts_of(
-    pod: objects.Pod, targets: Targets, resources: Iterable[str], before: PodFacts | None = None
+    pod: objects.Pod,
+    targets: Targets,
+    resources: Iterable[str],
+    now_seconds: float,
+    before: PodFacts | None = None,
 ) -> PodFacts:
     """Return the facts; `before` are those of an earlier version of the same pod."""
     meta, status = pod.metadata, pod.status
@@ -80,6 +90,7 @@ def facts_of(
         node=pod.spec.node_name,
         created_seconds=time_of(meta.creation_timestamp) or 0.0,
         bound_seconds=_bound(pod),
+        bound_by_seconds=_bound_by(pod, now_seconds, before),
         ready_seconds=ready,
         first_ready_seconds=ready if known is None else known,
         running=status.phase == "Running",
@@ -107,6 +118,14 @@ def moment(conditions: Iterable[objects.Condition], kind: str) -> float | None:
 
 def _group(meta: objects.Meta, owner: Identity) -> str:
     return owner.group or f"{meta.namespace}/{meta.name}"
+
+
+def _bound_by(pod: objects.Pod, now_seconds: float, before: PodFacts | None) -> float | None:
+    """Return the end of the second in which it was bound, or when it was first seen so."""
+    if before is not None and before.bound_by_seconds is not None:
+        return before.bound_by_seconds
+    at = _bound(pod)
+    return None if at is None else min(at + RESOLUTION_SECONDS, now_seconds - BEFORE_SECONDS)
 
 
 def _bound(pod: objects.Pod) -> float | None:

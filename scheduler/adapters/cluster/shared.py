@@ -168,10 +168,8 @@ class PlanWriter:
         return self._written(plan, blocks)
 
     def _written(self, plan: SharedPlan, blocks: Mapping[str, str]) -> int:
-        maps = self._maps()
+        maps = self._claimed(plan.epoch)
         head = _head_of(maps)
-        if head is not None and head.epoch > plan.epoch:
-            raise FencedOffError(f"epoch {plan.epoch} is fenced off by {head.epoch}")
         kept = {} if head is None else _in_place(head, maps)
         used = () if head is None else (one.number for one in head.shards)
         free = _free_numbers(set(used))
@@ -194,6 +192,21 @@ class PlanWriter:
             return count
         self._put(HEAD, msgspec.json.encode(new).decode(), plan.epoch, maps)
         return count + 1
+
+    def _claimed(self, epoch: int) -> dict[str, ConfigMap]:
+        """Return what is there, with the head marked as this epoch's.
+
+        An older leader that is about to write the head then fails, so that its head never names
+        shards which we have begun to write.
+        """
+        maps = self._maps()
+        head = maps.get(HEAD)
+        if head is not None:
+            _fence(head, epoch)
+        if head is None or head.metadata.annotations.get(marks.EPOCH) != str(epoch):
+            self._put(HEAD, head.data.get(KEY, "") if head else "", epoch, maps)
+            maps = self._maps()
+        return maps
 
     def _maps(self) -> dict[str, ConfigMap]:
         body = self._api.get(self._all, labelSelector=f"{STATE_LABEL}={STATE}")

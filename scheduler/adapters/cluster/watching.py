@@ -63,11 +63,16 @@ class Watching:
         gpu_resources: tuple[str, ...],
         on_change: Callable[[], None] = lambda: None,
         *,
+        read: Callable[[Any], Any] | None = None,
         discovery_seconds: float = DISCOVERY_SECONDS,
     ) -> None:
-        """Pods that ask for none of `gpu_resources`, such as nvidia.com/gpu, are not kept."""
+        """Pods that ask for none of `gpu_resources`, such as nvidia.com/gpu, are not kept.
+
+        `read` changes each object as it comes in, as where the server's clock is another.
+        """
         self._api = api
         self._on_change = on_change
+        self._read = read
         self._discovery_seconds = discovery_seconds
         self._keep: dict[str, Callable[[Any], Any]] = {
             "nodes": reduction.nodes(),
@@ -173,7 +178,11 @@ class Watching:
             new.start()
 
     def _reflector(self, kind: _Kind, path: str) -> Reflector[Any]:
-        keep = self._keep.get(kind.field, _whole)
+        keep, read = self._keep.get(kind.field, _whole), self._read
+        if read is not None:
+            return Reflector(
+                self._api, path, kind.type, lambda item: keep(read(item)), self._on_change
+            )
         return Reflector(self._api, path, kind.type, keep, self._on_change)
 
 

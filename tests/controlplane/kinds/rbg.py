@@ -31,6 +31,8 @@ PREFIX = "rbg.workloads.x-k8s.io"
 PATTERN = f"{PREFIX}/role-instance-pattern"
 COST = "controller.kubernetes.io/instance-deletion-cost"
 INDEX = f"{PREFIX}/role-instance-index"
+SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+"""Of the names that Kubernetes makes up."""
 STATEFUL_NAME = "statefulset.kubernetes.io/pod-name"
 
 
@@ -73,7 +75,7 @@ def _scale_stateless(store: Store, one: Object, instances: list[Object]) -> None
     for each in order[: max(0, surplus)]:
         store.delete(INSTANCE, each)
     for _ in range(-surplus):
-        random = secrets.token_hex(3)[:5]
+        random = "".join(secrets.choice(SUFFIX_LETTERS) for _ in range(5))
         own = {f"{PREFIX}/role-instance-id": random, f"{PREFIX}/role-instance-owner": uid(one)}
         _create_instance(store, one, f"{meta(one)['name']}-{random}", own, {})
 

@@ -12,7 +12,7 @@ import msgspec
 
 from scheduler.adapters.cluster import marks
 from scheduler.adapters.cluster.batchjobs import is_ours
-from scheduler.adapters.cluster.drivers.gangs import Gangs, leaving, name_of, pod_path
+from scheduler.adapters.cluster.drivers.gangs import Gangs, asked, leaving, name_of, pod_path
 from scheduler.adapters.cluster.drivers.writing import (
     ANNOTATIONS,
     PASSING,
@@ -233,10 +233,7 @@ def _sized(job: Job, said: Declared, pods: int) -> list[Operation]:
     Only an Indexed Job with as many completions as parallelism changes its size, and both
     together: then the highest indices go. Other Jobs lose index 0, or any pods.
     """
-    spec = job.spec
-    missing = spec.parallelism
-    if spec.completions is not None:
-        missing = min(missing, max(1, spec.completions - job.status.succeeded))
+    spec, missing = job.spec, asked(job)
     if pods == missing:
         return []
     if not said.min_pods <= pods <= said.max_pods:

@@ -1,0 +1,112 @@
+"""Nodes and pods."""
+
+from scheduler.apiserver.objects.wire import Condition, Meta, Wire
+
+
+class Taint(Wire, frozen=True):
+    """A taint of a node."""
+
+    key: str
+    effect: str
+    value: str = ""
+
+
+class NodeSpec(Wire, frozen=True):
+    """spec of a Node."""
+
+    unschedulable: bool = False
+    taints: tuple[Taint, ...] = ()
+
+
+class NodeImage(Wire, frozen=True):
+    """An image on a node; names are by digest and by tag."""
+
+    names: tuple[str, ...] | None = None
+    size_bytes: int = 0
+
+
+class NodeStatus(Wire, frozen=True):
+    """status of a Node."""
+
+    capacity: dict[str, str] = {}
+    allocatable: dict[str, str] = {}
+    conditions: tuple[Condition, ...] = ()
+    images: tuple[NodeImage, ...] = ()
+
+
+class Node(Wire, frozen=True):
+    """v1 Node."""
+
+    metadata: Meta
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+
+class Resources(Wire, frozen=True):
+    """Requests and limits of a container; extended resources are equal in both."""
+
+    requests: dict[str, str | int] | None = None
+    limits: dict[str, str | int] | None = None
+    """Custom resources keep a whole number as it was written: `nvidia.com/gpu: 1`."""
+
+
+class Container(Wire, frozen=True):
+    """A container, as far as its resources go."""
+
+    name: str = ""
+    image: str = ""
+    resources: Resources = Resources()
+    restart_policy: str | None = None
+    """`Always` makes an init container a sidecar."""
+
+
+class Gate(Wire, frozen=True):
+    """A scheduling gate."""
+
+    name: str
+
+
+class PodSpec(Wire, frozen=True):
+    """spec of a Pod, or of a pod template."""
+
+    node_name: str = ""
+    priority: int | None = None
+    priority_class_name: str = ""
+    scheduler_name: str = ""
+    containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] | None = None
+    scheduling_gates: tuple[Gate, ...] = ()
+    termination_grace_period_seconds: int | None = None
+    node_selector: dict[str, str] | None = None
+
+
+class PodStatus(Wire, frozen=True):
+    """status of a Pod."""
+
+    phase: str = ""
+    reason: str = ""
+    start_time: str | None = None
+    nominated_node_name: str = ""
+    conditions: tuple[Condition, ...] = ()
+
+
+class Pod(Wire, frozen=True):
+    """v1 Pod."""
+
+    metadata: Meta
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class TemplateMeta(Wire, frozen=True):
+    """Labels and annotations that pods of a template get."""
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class PodTemplate(Wire, frozen=True):
+    """The template of a workload; its metadata has no name."""
+
+    metadata: TemplateMeta = TemplateMeta()
+    spec: PodSpec = PodSpec()

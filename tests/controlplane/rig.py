@@ -1,0 +1,312 @@
+"""The whole of Tidal on the control plane: scheduler, extender, daemon, fake kubelets.
+
+A test makes workloads, says what the engines report, and looks at the objects. Signals are the
+test's words through the port, because a scenario is about a decision; the Prometheus adapter has
+tests of its own, and the failover scenarios run the whole command with a real Prometheus.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+import yaml
+
+from forecasting import Sample
+from scheduler.apiserver.client import Api
+from scheduler.planning.policy import Policy, parse
+from scheduler.planning.snapshot import CapacitySignal, RoleSignal
+from scheduler.ports import Ready
+from scheduler.simulation.clusterfile import parse_cluster
+from scheduler.simulation.kubelet.manners import Manners
+from scheduler.simulation.kubelet.shell import FakeKubelet
+from scheduler.wiring.cluster import ClusterSettings, Replica
+from tests.controlplane.kinds.world import Object, World, condition, eventually
+from tests.controlplane.plane import ControlPlane
+from tests.controlplane.ports import free_ports
+from tests.controlplane.settings import Extender
+
+GPU_MODEL = "H100-SXM-80GB"
+BIN_SECONDS = 300.0
+DAY_SECONDS = 86400.0
+ONLINE, BATCH = "rig-online", "rig-batch"
+LIVELY = Manners(start_seconds=0.2, exit_seconds=0.2, image_mib=1, unready_seconds=0.1)
+QUICK = {"observe_seconds": 1, "plan_seconds": 2, "forecast_seconds": 300}
+
+
+class Script:
+    """`ports.Signals` as the test says: tokens/s by role, served by whoever is ready."""
+
+    problem = ""
+
+    def __init__(self, policy: Policy, **demand: float) -> None:
+        """`demand` is by role, with `__` for the slash; every role has some history of it."""
+        self.demand = {key.replace("__", "/"): rate for key, rate in demand.items()}
+        self.silent = False
+        self._policy = policy
+        self._told = 0.0
+
+    def say(self, role: str, tokens_per_second: float) -> None:
+        """Change what arrives."""
+        self.demand[role] = tokens_per_second
+
+    def history(self, now_seconds: float) -> Sequence[Sample]:
+        """Two days of the present demand."""
+        self._told = (now_seconds // BIN_SECONDS) * BIN_SECONDS
+        starts = [self._told - BIN_SECONDS * n for n in range(int(2 * DAY_SECONDS / 300), 0, -1)]
+        return [one for start in starts for one in self._bins(start)]
+
+    def samples(self, now_seconds: float) -> Sequence[Sample]:
+        found = []
+        while self._told + BIN_SECONDS <= now_seconds:
+            found += self._bins(self._told)
+            self._told += BIN_SECONDS
+        return found
+
+    def roles(self, now_seconds: float, ready: Ready) -> tuple[RoleSignal, ...]:
+        return tuple(self._signal(role, rate) for role, rate in sorted(self.demand.items()))
+
+    def capacities(self, now_seconds: float, ready: Ready) -> tuple[CapacitySignal, ...]:
+        return ()
+
+    def _signal(self, role: str, rate: float) -> RoleSignal:
+        return RoleSignal(
+            role=role,
+            status="absent" if self.silent else "live" if rate else "idle",
+            window_seconds=60.0,
+            arrived_tokens_per_second=rate,
+            served_tokens_per_second=rate,
+            queued_tokens=0.0,
+            utilisation=0.5,
+            late_share=0.0,
+        )
+
+    def _bins(self, start: float) -> list[Sample]:
+        found = []
+        for role, rate in sorted(self.demand.items()):
+            model = role.partition("/")[0]
+            rules = self._policy.role(role)
+            assert rules is not None
+            found.append(Sample(f"{model}/{rules.tokens}_tokens", start, BIN_SECONDS, rate))
+        return found
+
+
+class Rig:
+    """One namespace in which Tidal lives and acts; `start` a replica once there is a workload."""
+
+    def __init__(self, plane: ControlPlane, world: World, folder: Path, stack: ExitStack) -> None:
+        self.plane, self.world, self.folder, self._stack = plane, world, folder, stack
+        self.api = world.api
+        self.scheduler_name = f"tidal-{world.namespace}"
+        (self.extender_port,) = free_ports(1)
+        self.script: Script
+        self._replicas: list[tuple[threading.Thread, threading.Event]] = []
+        for name, value in ((ONLINE, 100_000), (BATCH, 10)):
+            self._priority(name, value)
+
+    # ---- the cluster -----------------------------------------------------------------------
+
+    def nodes(
+        self, count: int, gpus: int = 8, leaf: int = 4, manners: Manners = LIVELY
+    ) -> FakeKubelet:
+        """Nodes n-0001.. under leaves of `leaf` nodes, with their kubelets."""
+        group = {"name": "n", "count": count, "gpus": gpus, "gpu_model": GPU_MODEL}
+        cluster = parse_cluster({"groups": [{**group, "leaf_nodes": leaf}]})
+        kubelet = FakeKubelet(self.api, cluster, manners, time.time)
+        kubelet.start()
+        self._stack.callback(kubelet.stop)
+        return kubelet
+
+    def scheduler(self, **extender: Any) -> None:  # noqa: ANN401
+        """The scheduler of this namespace, which asks Tidal."""
+        url = f"http://127.0.0.1:{self.extender_port}"
+        chosen = {"prioritize_verb": "prioritize", "timeout_seconds": 1.0, "ignorable": True}
+        self.plane.start_scheduler(
+            self.scheduler_name, extender=Extender(url=url, **{**chosen, **extender})
+        )
+
+    # ---- Tidal -----------------------------------------------------------------------------
+
+    def policy(self, roles: dict[str, dict[str, Any]], **more: Any) -> Policy:  # noqa: ANN401
+        """Write the policy file: `model/role` -> fields of the role; 1 GPU and 1,000 tokens/s."""
+        models: dict[str, Any] = {}
+        for key, fields in roles.items():
+            model, _, role = key.partition("/")
+            plain = {
+                "tokens": "prompt" if role == "prefill" else "generated",
+                "capacity_tokens_per_second": {GPU_MODEL: 1000},
+                "scale_down": {"stabilization_window_seconds": 0},
+                "quantile": 0.5,
+                "minute_sigmas": 0,
+                "min_replicas": 0,
+                **fields,
+            }
+            plain["target"] = {"namespace": self.world.namespace, **plain["target"]}
+            models.setdefault(model, {"roles": {}})["roles"][role] = plain
+        chosen = {
+            "cadence": QUICK,
+            "preemption": {"notice_seconds": 2, "minimum_runtime_seconds": 0},
+            **more,
+        }
+        document = {"version": 1, "models": models, **chosen}
+        self.policy_file.write_text(yaml.safe_dump(document))
+        return parse(document)
+
+    @property
+    def policy_file(self) -> Path:
+        return self.folder / "policy.yaml"
+
+    def start(self, policy: Policy, kubeconfig: Path | None = None, **demand: float) -> Script:
+        """Start a replica of Tidal with this demand; return what speaks for the engines."""
+        self.script = Script(policy, **demand)
+        settings = ClusterSettings(
+            kubeconfig=kubeconfig or self.plane.kubeconfig,
+            namespace=self.world.namespace,
+            identity=f"replica-{len(self._replicas)}",
+            policy_file=self.policy_file,
+            ledger=self.folder / f"ledger-{len(self._replicas)}.sqlite",
+            listen="127.0.0.1",
+            api_port=0,
+            extender_port=self.extender_port,
+        )
+        stopped = threading.Event()
+        thread = threading.Thread(target=self._run, args=(settings, stopped), name="replica")
+        thread.start()
+        self._replicas.append((thread, stopped))
+        self._stack.callback(self.stop)
+        eventually(lambda: self.world.found("configmaps", "tidal-plan"), "the first plan", 60)
+        return self.script
+
+    def stop(self) -> None:
+        """End all replicas; a second time does nothing."""
+        for thread, stopped in self._replicas:
+            stopped.set()
+            thread.join(30)
+            assert not thread.is_alive(), "a replica does not stop"
+
+    def _run(self, settings: ClusterSettings, stopped: threading.Event) -> None:
+        with ExitStack() as stack, (self.folder / f"{settings.identity}.log").open("w") as file:
+            log = structlog.wrap_logger(structlog.PrintLogger(file))
+            Replica(settings, lambda _: self.script, log, stack).run(stopped)
+
+    # ---- workloads -------------------------------------------------------------------------
+
+    def deployment(
+        self, name: str, replicas: int, gpus: int = 1, spec: Object | None = None
+    ) -> None:
+        """A serving Deployment whose pods this rig's scheduler places."""
+        template = {
+            "metadata": {"labels": {"app": name}},
+            "spec": self._pod(gpus, ONLINE) | {"terminationGracePeriodSeconds": 5} | (spec or {}),
+        }
+        body = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": template,
+            },
+        }
+        self.world.make("apps/v1/deployments", body)
+
+    def job(
+        self,
+        name: str,
+        pods: int = 1,
+        gpus: int = 8,
+        annotations: dict[str, str] | None = None,
+        sim: dict[str, str] | None = None,
+    ) -> None:
+        """A suspended batch Job that is handed to Tidal."""
+        notes = {f"tidal.dev/sim-{key}": value for key, value in (sim or {}).items()}
+        template = {
+            "metadata": {"labels": {"app": name}, "annotations": notes},
+            "spec": self._pod(gpus, BATCH)
+            | {"restartPolicy": "Never", "terminationGracePeriodSeconds": 5},
+        }
+        body = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": name,
+                "labels": {"tidal.dev/queue": "night"},
+                "annotations": {
+                    f"tidal.dev/{key}": value for key, value in (annotations or {}).items()
+                },
+            },
+            "spec": {
+                "suspend": True,
+                "parallelism": pods,
+                "completions": pods,
+                "completionMode": "Indexed",
+                "backoffLimit": 100,
+                "template": template,
+            },
+        }
+        self.world.make("batch/v1/jobs", body)
+
+    def _pod(self, gpus: int, priority: str) -> Object:
+        container = {
+            "name": "main",
+            "image": "engine:1",
+            "resources": {"limits": {"nvidia.com/gpu": str(gpus)}},
+        }
+        return {
+            "schedulerName": self.scheduler_name,
+            "priorityClassName": priority,
+            "containers": [container],
+        }
+
+    def _priority(self, name: str, value: int) -> None:
+        body = {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": name},
+            "value": value,
+            "preemptionPolicy": "Never",
+        }
+        self.api.post("/apis/scheduling.k8s.io/v1/priorityclasses", body)
+
+    # ---- looking ---------------------------------------------------------------------------
+
+    def ready(self, app: str) -> list[Object]:
+        """Ready pods of a workload that are not on their way out."""
+        return [
+            one
+            for one in self.world.all("pods", f"app={app}")
+            if condition(one, "Ready") == "True" and "deletionTimestamp" not in one["metadata"]
+        ]
+
+    def has_ready(self, app: str, count: int, seconds: float = 40.0) -> list[Object]:
+        """Wait until exactly so many pods are ready, and none besides is there."""
+
+        def look() -> bool:
+            there = len(self.world.all("pods", f"app={app}"))
+            return len(self.ready(app)) == count == there
+
+        eventually(look, f"{count} pods of {app} ready", seconds)
+        return self.ready(app)
+
+    def suspended(self, job: str) -> bool:
+        return bool(self.world.read("batch/v1/jobs", job)["spec"]["suspend"])
+
+    def events(self, about: str) -> set[str]:
+        """Reasons of the Events on an object."""
+        answer = self.api.get(self.world.path("events.k8s.io/v1/events"))
+        items = msgspec.json.decode(answer)["items"]
+        return {one["reason"] for one in items if one["regarding"]["name"] == about}
+
+
+@contextmanager
+def rig_of(plane: ControlPlane, namespace: str, folder: Path) -> Iterator[Rig]:
+    """A rig, and its end."""
+    with ExitStack() as stack:
+        api = Api.load(plane.kubeconfig)
+        stack.callback(api.close)
+        yield Rig(plane, World(api, namespace), folder, stack)
