@@ -1,5 +1,6 @@
 """`scalerctl demo`: the real daemon and extender on a virtual cluster, through a day of tide.
 
+With `--kubeconfig` the cluster is a real API server and kube-scheduler, see `clusterdemo`.
 Shows progress while it plays, then a table on standard output; in the folder `--out` it leaves
 `report.json`, `demo.png`, the event stream, the policy, the daemon's log and its ledger. Ends
 with status 1 where an invariant broke.
@@ -17,7 +18,7 @@ import msgspec
 import yaml
 
 from scheduler.adapters.ledger import open_ledger
-from scheduler.cli import arguments, words
+from scheduler.cli import arguments, clusterdemo, words
 from scheduler.cli.demoscreen import Screen
 from scheduler.cli.inputs import (
     DEFAULT_HISTORY_SECONDS,
@@ -60,11 +61,15 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--port", type=port, default=0, help="of the daemon's API; 0, the default: any free one"
     )
+    clusterdemo.add_options(parser.add_argument_group("on a real cluster without GPUs"))
     parser.set_defaults(handle=handle)
 
 
 def handle(options: argparse.Namespace) -> int:
     """Play, then report."""
+    if options.kubeconfig is not None:
+        return clusterdemo.handle(options)
+    clusterdemo.refuse_options(options)
     begun = reference.start()
     traces = traces_of(options) or built_in(options)
     setup = setup_of(options, traces)

@@ -90,9 +90,16 @@ _GENERIC = Tide(
 )
 
 
-def generate(model: str, days: float, seed: int, bin_seconds: float = 600.0) -> Trace:
-    """Return a made-up trace; the same model name, days, seed and width give the same bytes."""
-    tide = _TIDES.get(model, _GENERIC)
+def tide_of(model: str) -> Tide:
+    """Return the built-in shape of a model's demand."""
+    return _TIDES.get(model, _GENERIC)
+
+
+def generate(
+    model: str, days: float, seed: int, bin_seconds: float = 600.0, tide: Tide | None = None
+) -> Trace:
+    """Return a made-up trace; the same arguments give the same bytes. `tide`: not the built-in."""
+    tide = tide_of(model) if tide is None else tide
     rng = np.random.default_rng([seed, crc32(model.encode())])
     bins = max(2, math.ceil(days * DAY_SECONDS / bin_seconds))
     seconds = (np.arange(bins, dtype=np.float64) + 0.5) * bin_seconds

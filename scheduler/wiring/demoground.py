@@ -4,13 +4,15 @@ Everything is found by the demonstration's label, so that what an earlier one le
 removed before the next begins.
 """
 
-import time
+import threading
+from contextlib import suppress
 from http import HTTPStatus
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import msgspec
 
+from scheduler.adapters.wallclock import WallClock, steady_seconds
 from scheduler.apiserver import objects
 from scheduler.apiserver.client import Api, ApiError, ApiUnreachableError
 from scheduler.child import Child
@@ -44,6 +46,11 @@ class _Found(msgspec.Struct, frozen=True):
     metadata: objects.Meta
 
 
+def pause(seconds: float) -> None:
+    """Let time of the wall pass."""
+    threading.Event().wait(seconds)
+
+
 def check(api: Api) -> None:
     """Raise `DemoError` where the demonstration would touch what is not its own."""
     nodes = msgspec.json.decode(api.get(NODES), type=_Nodes).items
@@ -72,14 +79,14 @@ def prepare(api: Api, cluster: ClusterSpec, priorities: tuple[int, ...]) -> None
     for spec in cluster.nodes:
         api.post(NODES, manifests.node(spec))
     api.post(NAMESPACES, manifests.namespace())
-    deadline = time.monotonic() + START_SECONDS
+    deadline = steady_seconds() + START_SECONDS
     while _read(api, f"{HOME}/serviceaccounts/default") is None:
-        if time.monotonic() > deadline:
+        if steady_seconds() > deadline:
             raise DemoError(
                 f"namespace {manifests.NAMESPACE} has no default ServiceAccount after "
                 f"{START_SECONDS:.0f} s; does the controller manager run?"
             )
-        time.sleep(LOOK_SECONDS)
+        pause(LOOK_SECONDS)
 
 
 def clear(api: Api) -> None:
@@ -87,15 +94,15 @@ def clear(api: Api) -> None:
     for owners in (JOBS, DEPLOYMENTS):
         _remove(api, owners, propagationPolicy="Background")
     _remove(api, HOME)
-    deadline = time.monotonic() + REMOVAL_SECONDS
+    deadline = steady_seconds() + REMOVAL_SECONDS
     while _read(api, HOME) is not None:
         _remove(api, f"{HOME}/pods", gracePeriodSeconds="0")
-        if time.monotonic() > deadline:
+        if steady_seconds() > deadline:
             raise DemoError(
                 f"namespace {manifests.NAMESPACE} is not gone after {REMOVAL_SECONDS:.0f} s; "
                 "run the demo again, or remove it with kubectl"
             )
-        time.sleep(LOOK_SECONDS)
+        pause(LOOK_SECONDS)
     marked = api.get(NODES, labelSelector=manifests.SELECTOR)
     for node in msgspec.json.decode(marked, type=_Nodes).items:
         _remove(
@@ -163,16 +170,16 @@ def _live(
 ) -> None:
     """Play until the pipe closes."""
     api = Api.load(kubeconfig, context)
-    kubelet = FakeKubelet(api, cluster, Manners(seed=seed), time.time, rate=rate, heartbeats=True)
+    kubelet = FakeKubelet(
+        api, cluster, Manners(seed=seed), WallClock().now_seconds, rate=rate, heartbeats=True
+    )
     try:
         kubelet.start()
     except (ApiError, ApiUnreachableError) as error:
         pipe.send_bytes(str(error).encode())
         return
     pipe.send_bytes(_READY)
-    try:
+    with suppress(EOFError, OSError):
         pipe.recv_bytes()
-    except (EOFError, OSError):
-        pass
     kubelet.stop()
     api.close()

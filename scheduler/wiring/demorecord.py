@@ -4,14 +4,13 @@ Figures and timeline come from the event stream, as for any run. What Tidal did 
 daemon's ledger, what kube-scheduler asked by the extender itself, and pods are the API server's.
 """
 
-import urllib.error
-import urllib.request
 from collections import Counter
 
 import msgspec
 
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.ledger import open_ledger
+from scheduler.apiserver.client import Api, ApiError, ApiUnreachableError
 from scheduler.extender.counts import Told
 from scheduler.planning.actions import Action, ScaleRole
 from scheduler.simulation.events import Event
@@ -20,7 +19,6 @@ from scheduler.simulation.timeline import TimelineFold
 from scheduler.wiring.demovalues import ClusterDemo, Counts, Played
 
 BINS = 120
-ASK_SECONDS = 2.0
 REJECTED = "UnexpectedAdmissionError"
 
 
@@ -30,6 +28,7 @@ class Record:
     def __init__(self, demo: ClusterDemo) -> None:
         demand = demo.demand
         self._demo = demo
+        self._extender = Api.plain(demo.extender_url)
         self._score = Score(demand.step_seconds, demand.end_seconds)
         self._fold = TimelineFold(
             step_seconds=demand.step_seconds,
@@ -57,11 +56,8 @@ class Record:
     def ask_extender(self) -> None:
         """Read the extender's counters; without an answer the former ones stay."""
         try:
-            with urllib.request.urlopen(
-                f"{self._demo.extender_url}/v1/extender", timeout=ASK_SECONDS
-            ) as answer:
-                self._told = msgspec.json.decode(answer.read(), type=Told)
-        except (OSError, msgspec.DecodeError):
+            self._told = msgspec.json.decode(self._extender.get("/v1/extender"), type=Told)
+        except (ApiError, ApiUnreachableError, msgspec.DecodeError):
             return
 
     @property
@@ -80,6 +76,10 @@ class Record:
             wall_seconds=wall_seconds,
             complete=complete,
         )
+
+    def close(self) -> None:
+        """Close the connection to the extender."""
+        self._extender.close()
 
     def _counts(self, finished: int) -> Counts:
         done: Counter[str] = Counter()

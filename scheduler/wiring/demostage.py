@@ -5,7 +5,6 @@ Jobs filled, and hands what changed to the record. The daemon ticks beside it in
 """
 
 import threading
-import time
 from collections import Counter
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
@@ -17,7 +16,7 @@ from scheduler.adapters.cluster.assembly import Assembler
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.quickened import Quickened
 from scheduler.adapters.cluster.watching import Watching
-from scheduler.adapters.wallclock import WallClock
+from scheduler.adapters.wallclock import WallClock, steady_seconds
 from scheduler.apiserver.client import Api, ApiError, ApiUnreachableError
 from scheduler.apiserver.times import text
 from scheduler.planning.snapshot import Snapshot
@@ -95,7 +94,7 @@ class Stage:
             demo.kubeconfig, demo.context, demo.cluster, demo.rate, demo.seed
         )
         stack.callback(self._kubelets.stop)
-        origin = time.time()
+        origin = WallClock().now_seconds()
         self._clock = WallClock(demo.rate, origin)
         begins = origin // ALIGNED_SECONDS * ALIGNED_SECONDS
         self._shift = begins - demo.demand.start_seconds
@@ -112,6 +111,7 @@ class Stage:
         self._daemon = _Daemon(demo, logger(verbose=False, file=file), origin, signals)
         stack.callback(self._daemon.stop)
         self._record = Record(demo)
+        stack.callback(self._record.close)
         self._owners = Owners(demo.world.batch)
         self._assembler = Assembler()
         self._chronicle = Chronicle()
@@ -121,13 +121,13 @@ class Stage:
 
     def play(self) -> Played:
         """Look until the demand ends, or until Ctrl-C; then stop the daemon and count."""
-        begun = time.monotonic()
+        begun = steady_seconds()
         complete = False
         try:
             while not complete:
                 self._living()
                 complete = self._look()
-                time.sleep(LOOK_SECONDS)
+                demoground.pause(LOOK_SECONDS)
         except KeyboardInterrupt:
             self._audience.said("interrupted; what was played so far counts")
         self._record.ask_extender()
@@ -135,7 +135,7 @@ class Stage:
         now = min(self._now(), self._demo.demand.end_seconds)
         self._drain()
         return self._record.played(
-            now, self._owners.finished, time.monotonic() - begun, complete=complete
+            now, self._owners.finished, steady_seconds() - begun, complete=complete
         )
 
     def _signals(self, begins: float, sink: Sink) -> LoadSignals:
@@ -233,7 +233,7 @@ class Stage:
         if self._said_unasked or not waiting or self._record.filter_calls:
             self._unasked_since = None
             return
-        now = time.monotonic()
+        now = steady_seconds()
         self._unasked_since = self._unasked_since or now
         if now - self._unasked_since >= UNASKED_SECONDS:
             self._said_unasked = True

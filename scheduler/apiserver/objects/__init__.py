@@ -25,12 +25,18 @@ from scheduler.apiserver.objects.guards import (
     AutoscalerSpec,
     BudgetSpec,
     BudgetStatus,
-    CrossReference,
     DisruptionBudget,
     PriorityClass,
 )
 from scheduler.apiserver.objects.state import ConfigMap, Lease, LeaseSpec
-from scheduler.apiserver.objects.wire import Condition, Meta, OwnerReference, Requirement, Selector
+from scheduler.apiserver.objects.wire import (
+    Condition,
+    CrossReference,
+    Meta,
+    OwnerReference,
+    Requirement,
+    Selector,
+)
 from scheduler.apiserver.objects.workloads import (
     AdapterSpec,
     AdapterStatus,

@@ -1,13 +1,6 @@
 """What stands in the way of a change: autoscalers, disruption budgets, priorities."""
 
-from scheduler.apiserver.objects.wire import Meta, Selector, Wire
-
-
-class CrossReference(Wire, frozen=True):
-    """A workload by kind and name, such as scaleTargetRef of an autoscaler."""
-
-    kind: str = ""
-    name: str = ""
+from scheduler.apiserver.objects.wire import CrossReference, Meta, Selector, Wire
 
 
 class AutoscalerSpec(Wire, frozen=True):

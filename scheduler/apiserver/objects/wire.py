@@ -60,3 +60,10 @@ class Selector(Wire, frozen=True):
 
     match_labels: dict[str, str] | None = None
     match_expressions: tuple[Requirement, ...] | None = None
+
+
+class CrossReference(Wire, frozen=True):
+    """A workload by kind and name, such as scaleTargetRef of an autoscaler."""
+
+    kind: str = ""
+    name: str = ""

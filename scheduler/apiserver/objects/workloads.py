@@ -1,7 +1,7 @@
 """What makes pods: workloads of every kind, and Jobs."""
 
 from scheduler.apiserver.objects.core import PodTemplate
-from scheduler.apiserver.objects.wire import Condition, Meta, Wire
+from scheduler.apiserver.objects.wire import Condition, CrossReference, Meta, Wire
 
 
 class Ordinals(Wire, frozen=True):
