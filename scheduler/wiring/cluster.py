@@ -232,7 +232,6 @@ class Replica:
                 now_seconds=self._clock.now_seconds,
                 tell=recorder.tell,
             ),
-            lambda _reservations, _epoch: None,
         )
 
     def _start_extender(self, port: int) -> ExtenderProcess:
@@ -275,7 +274,7 @@ class Replica:
                 own_state(self._leadership, self._shared, self._blocked),
                 self._clock.now_seconds,
             ),
-            actuator=LedActuator(self._actuator, self._leadership),
+            actuator=LedActuator(self._actuator, self._leadership, self._shared),
             clock=self._clock,
             ledger=ledger,
             forecaster=SeriesForecaster(self._policy.current().forecast.members),

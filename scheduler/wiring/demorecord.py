@@ -84,9 +84,9 @@ class Record:
     def _counts(self, finished: int) -> Counts:
         done: Counter[str] = Counter()
         with open_ledger(self._demo.ledger) as ledger:
-            ticks = ledger.next_number()
-            for number in range(ticks):
-                tick = ledger.tick(number)
+            lines = ledger.ticks(0, ledger.next_number())
+            for line in lines:
+                tick = ledger.tick(line.number)
                 done["violations"] += len(tick.violations)
                 for one in tick.outcomes:
                     done[_kind(one.action) if one.applied else "dropped"] += 1
@@ -98,7 +98,7 @@ class Record:
             jobs_preempted=done["StopJob"],
             jobs_finished=finished,
             dropped_actions=done["dropped"],
-            ticks=ticks,
+            ticks=len(lines),
             violations=done["violations"],
             pods_bound=len(self._bound),
             filter_calls=filters.calls if filters else 0,

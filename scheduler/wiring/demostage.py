@@ -94,9 +94,9 @@ class Stage:
             demo.kubeconfig, demo.context, demo.cluster, demo.rate, demo.seed
         )
         stack.callback(self._kubelets.stop)
-        origin = WallClock().now_seconds()
+        origin = origin_of(WallClock().now_seconds(), demo.rate)
         self._clock = WallClock(demo.rate, origin)
-        begins = origin // ALIGNED_SECONDS * ALIGNED_SECONDS
+        begins = self._clock.now_seconds() // ALIGNED_SECONDS * ALIGNED_SECONDS
         self._shift = begins - demo.demand.start_seconds
         self._queue: SimpleQueue[Event] = SimpleQueue()
         read = Quickened(self._clock.of_wall)
@@ -252,6 +252,16 @@ class Stage:
             jobs=dict(sorted(Counter(one.state for one in seen.jobs).items())),
             filter_calls=self._record.filter_calls,
         )
+
+
+def origin_of(wall_seconds: float, rate: float) -> float:
+    """Return the origin of a clock of this rate that now stands at the beginning of a bin.
+
+    At rate 1 it is now, and the bin has begun before.
+    """
+    if rate == 1.0:
+        return wall_seconds
+    return wall_seconds - (-wall_seconds % ALIGNED_SECONDS) / (rate - 1.0)
 
 
 def unasked(demo: ClusterDemo) -> str:

@@ -83,7 +83,6 @@ class World:
         self.extra: dict[str, list[Object]] = {}
         self.now = NOW
         self.told: list[tuple[str, str, str]] = []
-        self.published: list[tuple[tuple[Reservation, ...], int]] = []
         self._seen: Observed | None = None
         self.policy = policy(kind, name, role)
         self.cluster = Cluster(
@@ -94,9 +93,7 @@ class World:
             now_seconds=lambda: self.now,
             tell=self._tell,
         )
-        self.actuator = KubernetesActuator(
-            self.cluster, lambda kept, epoch: self.published.append((kept, epoch))
-        )
+        self.actuator = KubernetesActuator(self.cluster)
 
     def add(self, plural: str, *bodies: Object) -> "World":
         for body in bodies:

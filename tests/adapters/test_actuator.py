@@ -3,7 +3,6 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.adapters.cluster.shared import FencedOffError
 from tests.adapters.actuating import (
     NOW,
     ROLE,
@@ -57,7 +56,7 @@ def test_an_epoch_that_another_has_succeeded_does_nothing() -> None:
     world.actuator.apply((), 5)
     assert world.apply(scale(3, 4), epoch=4) == (False, "epoch 4 is fenced off by 5")
     world.actuator.reserve((KEPT,), 4)
-    assert (world.published, world.api.calls) == ([], [])
+    assert world.api.calls == []
     assert world.actuator.problems == ("epoch 4 is fenced off by 5",)
 
 
@@ -76,7 +75,6 @@ def test_outcomes_are_in_the_order_of_the_actions() -> None:
 def test_a_whole_gang_is_pinned_and_let_go() -> None:
     world = gang("a", "b")
     world.actuator.reserve((KEPT,), 1)
-    assert world.published == [((KEPT,), 1)]
     assert placed(world, "a") == ("host-n1", [])
     assert placed(world, "b") == ("host-n2", [])
     assert world.notes("pods", "a") == {"tidal.dev/reservation": "R"}
@@ -152,18 +150,6 @@ def test_each_replica_takes_a_reservation_of_its_own() -> None:
     assert placed(world, "d-b")[1] == [GATE]
     world.actuator.reserve((first, reservation("2", ROLE, ("n2", 1))), 1)
     assert placed(world, "d-b") == ("host-n2", [])
-
-
-def test_a_plan_that_could_not_be_published_lifts_nothing() -> None:
-    world = gang("a", "b")
-
-    def refuse(kept: object, epoch: int) -> None:
-        raise FencedOffError("epoch 1 is fenced off by 2")
-
-    world.actuator._publish = refuse  # noqa: SLF001
-    world.actuator.reserve((KEPT,), 1)
-    assert world.api.calls == []
-    assert world.actuator.problems == ("reservations: epoch 1 is fenced off by 2",)
 
 
 @given(

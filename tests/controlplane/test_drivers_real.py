@@ -53,7 +53,6 @@ class Tidal:
                 now_seconds=time.time,
                 tell=lambda _about, _kind, reason, _message: self.told.append(reason),
             ),
-            lambda _reservations, _epoch: None,
         )
 
     def targets(self, kind: str, name: str, role: str = "") -> None:

@@ -6,7 +6,6 @@ was refused, a notice that a pod missed, a gate not lifted yet) is tried again i
 """
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from scheduler.adapters.cluster.drivers.gangs import Gangs
@@ -17,7 +16,6 @@ from scheduler.adapters.cluster.eviction import Evictions
 from scheduler.adapters.cluster.gates import Gates
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.overrides import new_overrides
-from scheduler.adapters.cluster.shared import FencedOffError
 from scheduler.adapters.cluster.waking import Waking
 from scheduler.apiserver.client import ApiError, ApiUnreachableError
 from scheduler.apiserver.objects import Pod
@@ -30,16 +28,12 @@ THREADS = 8
 UNREACHABLE_TRIES = 2
 """Failures to reach the server after which a call's other actions are not tried."""
 
-Publish = Callable[[tuple[Reservation, ...], int], None]
-"""Puts the reservations where every replica of the extender reads them."""
-
 
 class KubernetesActuator:
     """`ports.Actuator` of a real cluster; for one thread."""
 
-    def __init__(self, cluster: Cluster, publish: Publish) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._publish = publish
         self._evictions = Evictions(cluster)
         self._scaling = Scaling(cluster)
         self._jobs = Jobs(cluster, self._evictions)
@@ -119,20 +113,19 @@ class KubernetesActuator:
     # ---- reservations --------------------------------------------------------------------------
 
     def reserve(self, reservations: tuple[Reservation, ...], epoch: int) -> None:
-        """Publish the reservations, note new edits, lift gates, wake who waits."""
+        """Note new edits, lift gates of gangs with a place, wake who waits for a new one."""
         self.problems = ()
         if self._fenced(epoch):
             self.problems = (f"epoch {epoch} is fenced off by {self._epoch}",)
             return
         self._again()
         try:
-            self._publish(reservations, epoch)
             self.note_overrides(epoch)
             observed = self._cluster.observed()
             gangs = self._gangs(observed)
             self._gates.lift(reservations, observed, gangs)
             self._waking.wake(reservations, gangs)
-        except (ApiError, ApiUnreachableError, FencedOffError) as error:
+        except (ApiError, ApiUnreachableError) as error:
             self.problems += (f"reservations: {error}",)
         self.problems += self._gates.problems
 

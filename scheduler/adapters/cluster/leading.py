@@ -70,13 +70,14 @@ class Shared:
 class LedActuator:
     """`ports.Actuator` that acts only while this process leads."""
 
-    def __init__(self, actuator: Actuator, leadership: Leadership) -> None:
+    def __init__(self, actuator: Actuator, leadership: Leadership, shared: Shared) -> None:
         self._actuator = actuator
         self._leadership = leadership
+        self._shared = shared
 
     def reserve(self, reservations: tuple[Reservation, ...], epoch: int) -> None:
-        """Hold the reservations, as the leader."""
-        if self._leads(epoch):
+        """Lift gates and wake who waits, as the leader, once every replica knows the plan."""
+        if self._leads(epoch) and not self._shared.error:
             self._actuator.reserve(reservations, epoch)
 
     def apply(self, actions: tuple[Action, ...], epoch: int) -> tuple[Outcome, ...]:
