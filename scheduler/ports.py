@@ -55,6 +55,19 @@ Ready = Mapping[tuple[str, str], int]
 """(role key, GPU model) -> ready replicas."""
 
 
+class GpuUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Means over all GPUs that report, 0 to 1; None: nobody reports it."""
+
+    gpus: int = 0
+    """How many report GPU_UTIL, or `active_metric` where none does."""
+    gpu_util: float | None = None
+    active: float | None = None
+    active_metric: str = ""
+    """Which metric `active` is."""
+    note: str = ""
+    """What a reader of the numbers should know; a sentence, or nothing."""
+
+
 class Signals(Protocol):
     """Reads what the engines report; half of an observer where the cluster is another source."""
 

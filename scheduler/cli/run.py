@@ -6,14 +6,15 @@ where it cannot start.
 """
 
 import argparse
-import os
 import socket
 import sqlite3
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 from scheduler.adapters.ledger import LedgerFormatError
 from scheduler.adapters.prometheus.connection import Connection
+from scheduler.adapters.prometheus.gpus import utilisation
 from scheduler.adapters.prometheus.signals import PrometheusSignals
 from scheduler.apiserver.client import ApiError, ApiUnreachableError, ConfigurationError
 from scheduler.cli.terminal import PROGRAM, CommandError, Subparsers
@@ -62,8 +63,8 @@ def _add_cluster(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--identity",
-        default=f"{socket.gethostname()}-{os.getpid()}",
-        help="unique to this process; default: host and process id",
+        default=socket.gethostname(),
+        help="how people know this replica; default: the host's name",
     )
     group.add_argument(
         "--policy-configmap",
@@ -78,6 +79,9 @@ def _add_cluster(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--health-port", type=port, help="for probes, without TLS")
     group.add_argument("--tls-cert", type=Path, metavar="FILE", help="of API and extender")
     group.add_argument("--tls-key", type=Path, metavar="FILE")
+    group.add_argument(
+        "--tls-ca", type=Path, metavar="FILE", help="who signed it; told to users of a kubeconfig"
+    )
     group.add_argument(
         "--extender-client-ca",
         type=Path,
@@ -136,7 +140,11 @@ def _on_cluster(args: argparse.Namespace) -> int:
     connection = Connection(
         args.prometheus, token_file=args.prometheus_token_file, ca_file=args.prometheus_ca
     )
-    return run_on_cluster(settings, lambda policy: PrometheusSignals(connection, policy))
+    return run_on_cluster(
+        settings,
+        lambda policy: PrometheusSignals(connection, policy),
+        lambda now_seconds: utilisation(connection, now_seconds),
+    )
 
 
 def settings_of(args: argparse.Namespace) -> ClusterSettings:
@@ -151,7 +159,7 @@ def settings_of(args: argparse.Namespace) -> ClusterSettings:
         kubeconfig=args.kubeconfig,
         context=args.context,
         namespace=args.namespace,
-        identity=args.identity,
+        identity=f"{args.identity}_{uuid4().hex[:8]}",
         policy_file=args.policy,
         policy_configmap=args.policy_configmap,
         ledger=args.ledger,
@@ -161,6 +169,7 @@ def settings_of(args: argparse.Namespace) -> ClusterSettings:
         health_port=args.health_port,
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
+        tls_authority=args.tls_ca,
         extender_client_ca=args.extender_client_ca,
         bind=args.bind,
         verbose=args.verbose,

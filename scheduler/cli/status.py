@@ -12,6 +12,7 @@ from scheduler.cli import words
 from scheduler.cli.server import add_server, show
 from scheduler.cli.terminal import Cell, CommandError, Subparsers, table, tables
 from scheduler.daemon.documents.shapes import ActionLine, RoleLine, Status
+from scheduler.ports import GpuUse
 
 REFRESH_SECONDS = 2.0
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
@@ -71,6 +72,18 @@ def tell(status: Status) -> Iterator[Table | Text]:
     if wrong:
         yield wrong
     yield Text(f"ALLOCATED: {status.allocated_utilisation_note}.", "dim")
+    if status.gpu_use is not None:
+        yield Text(_use(status.gpu_use), "dim")
+
+
+def _use(use: GpuUse) -> str:
+    """Return what DCGM says, each number under its metric's name."""
+    measured = []
+    if use.gpu_util is not None:
+        measured.append(f"GPU_UTIL {use.gpu_util:.0%} of {use.gpus} GPUs")
+    if use.active is not None:
+        measured.append(f"{use.active_metric} {use.active:.0%}")
+    return "; ".join([*measured, use.note] if use.note else measured)
 
 
 def action_rows(actions: Sequence[ActionLine]) -> list[tuple[Cell, ...]]:

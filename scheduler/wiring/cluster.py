@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from scheduler.adapters.cluster.access import Access
+from scheduler.adapters.cluster.access import Access, publish_ca
 from scheduler.adapters.cluster.actuator import KubernetesActuator
 from scheduler.adapters.cluster.complaints import complaints
 from scheduler.adapters.cluster.drivers.writing import Cluster
@@ -45,7 +45,7 @@ from scheduler.extender import process as extender_process
 from scheduler.extender.process import ExtenderProcess
 from scheduler.extender.tls import Tls
 from scheduler.planning.policy import Policy
-from scheduler.ports import Ledger, Signals, WorldStaleError
+from scheduler.ports import GpuUse, Ledger, Signals, WorldStaleError
 from scheduler.wiring.parts import (
     RETAIN_TICKS,
     SWITCH_SECONDS,
@@ -61,6 +61,7 @@ from scheduler.wiring.parts import (
 LOOK_SECONDS = 0.1
 SAY_SECONDS = 10.0
 BLIND_SECONDS = 1.0
+USE_SECONDS = 60.0
 STALE_SECONDS = 30.0
 """Silence of a watch, bookmarks included, that people are told of."""
 
@@ -97,6 +98,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     health_port: int | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_authority: Path | None = None
+    """Who signed `tls_cert`; told to those who look for the API through a kubeconfig."""
     extender_client_ca: Path | None = None
     """Who must have signed the certificate that kube-scheduler shows."""
     bind: bool = False
@@ -110,8 +113,11 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
 Connect = Callable[[Callable[[], Policy]], Signals]
 """Makes the signals, given where the policy in force is read."""
 
+Busy = Callable[[float], GpuUse | None]
+"""Measures how busy the GPUs are at a time; None where nobody does."""
 
-def run_on_cluster(settings: ClusterSettings, connect: Connect) -> int:
+
+def run_on_cluster(settings: ClusterSettings, connect: Connect, busy: Busy) -> int:
     """Run until a signal comes; return 1 where an invariant broke, else 0.
 
     Raises what the parts raise where they cannot start: `PolicyError`, `LedgerFormatError`,
@@ -122,17 +128,23 @@ def run_on_cluster(settings: ClusterSettings, connect: Connect) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     with ExitStack() as stack:
         stopped = stack.enter_context(until_signal())
-        replica = Replica(settings, connect, log, stack)
-        return replica.run(stopped)
+        return Replica(settings, connect, log, stack, busy).run(stopped)
 
 
 class Replica:
     """One replica of Tidal, from its start to its end; `stack` takes it down."""
 
     def __init__(
-        self, settings: ClusterSettings, connect: Connect, log: Log, stack: ExitStack
+        self,
+        settings: ClusterSettings,
+        connect: Connect,
+        log: Log,
+        stack: ExitStack,
+        busy: Busy = lambda _: None,
     ) -> None:
         """Start every part but the ticks."""
+        self._busy = busy
+        self._use: tuple[float, GpuUse | None] = (float("-inf"), None)
         self._settings, self._log, self._stack = settings, log, stack
         self._api = Api.load(settings.kubeconfig, settings.context)
         stack.callback(self._api.close)
@@ -170,6 +182,7 @@ class Replica:
         def on_tick(progress: Progress) -> None:
             if progress.last is not None:
                 watch.ticked(progress.last)
+                self._measure(progress.last.snapshot.now_seconds)
             api.publish(progress)
 
         def on_blind(error: WorldStaleError) -> None:
@@ -259,6 +272,8 @@ class Replica:
         certificate = None
         if settings.tls_cert is not None and settings.tls_key is not None:
             certificate = Certificate(settings.tls_cert, settings.tls_key)
+        if settings.tls_authority is not None:
+            publish_ca(self._api, settings.namespace, settings.tls_authority.read_text())
         access = Access(self._api, steady_seconds)
         guard = Guard(access.user_of, access.may, lambda user: user.username)
         checked = certificate is not None
@@ -303,6 +318,11 @@ class Replica:
                 self._log.warning("not_read_yet", problems=self._watching.problems)
         return True
 
+    def _measure(self, now_seconds: float) -> None:
+        """Ask how busy the GPUs are, once a minute."""
+        if now_seconds - self._use[0] >= USE_SECONDS:
+            self._use = (now_seconds, self._busy(now_seconds))
+
     def _facts(self) -> Facts:
         leads = self._leadership.is_leader
         holder = self._leadership.holder or "nobody"
@@ -314,6 +334,7 @@ class Replica:
             leads=leads,
             leadership=f"this replica, {self._settings.identity}, {role}",
             problems=tuple(self._problems()),
+            gpu_use=self._use[1],
         )
 
     def _problems(self) -> Iterator[str]:

@@ -9,27 +9,13 @@ Newer exporters write `hostname`, older ones `Hostname`; both become `host`, and
 scrapes show counts once. Samples older than `stale_seconds` do not count.
 """
 
-import msgspec
-
 from scheduler.adapters.prometheus.connection import Connection, PrometheusError, Value
+from scheduler.ports import GpuUse
 
 UTIL = "DCGM_FI_DEV_GPU_UTIL"
 SM_ACTIVE = "DCGM_FI_PROF_SM_ACTIVE"
 ENGINE_ACTIVE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
 _METRICS = (UTIL, SM_ACTIVE, ENGINE_ACTIVE)
-
-
-class GpuUse(msgspec.Struct, frozen=True, kw_only=True):
-    """Means over all GPUs that report, 0 to 1; None: nobody reports it."""
-
-    gpus: int = 0
-    """How many report GPU_UTIL, or `active_metric` where none does."""
-    gpu_util: float | None = None
-    active: float | None = None
-    active_metric: str = ""
-    """Which metric `active` is."""
-    note: str = ""
-    """What a reader of the numbers should know; a sentence, or nothing."""
 
 
 def utilisation(connection: Connection, now_seconds: float, stale_seconds: float = 90.0) -> GpuUse:

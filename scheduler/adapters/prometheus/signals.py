@@ -26,11 +26,11 @@ from scheduler.adapters.prometheus.connection import (
 from scheduler.adapters.prometheus.demand import Demand
 from scheduler.adapters.prometheus.doubts import Doubts
 from scheduler.adapters.prometheus.engines import Engines, Found, engines, find
-from scheduler.adapters.prometheus.gpus import GpuUse, utilisation
+from scheduler.adapters.prometheus.gpus import utilisation
 from scheduler.adapters.prometheus.reading import Duties, Reading, capacity, reading, signal
 from scheduler.planning.policy import Policy, RolePolicy
 from scheduler.planning.snapshot import CapacitySignal, RoleSignal
-from scheduler.ports import Ready
+from scheduler.ports import GpuUse, Ready
 
 WINDOW_SECONDS = 60.0
 STALE_SECONDS = 90.0

@@ -58,6 +58,8 @@ def _world(status: Status) -> Iterator[Family]:
             "Share of the GPUs of Ready nodes that pods hold; not GPU_UTIL, not SM_ACTIVE.",
             status.allocated_utilisation,
         )
+    if status.gpu_use is not None and status.gpu_use.gpu_util is not None:
+        yield _one("gpu_util_ratio", "Mean DCGM_FI_DEV_GPU_UTIL.", status.gpu_use.gpu_util)
     batch = status.batch
     jobs = {k: getattr(batch, k) for k in ("waiting", "running", "notified", "stopping")}
     yield Family("jobs", "Batch jobs by state.", tuple(({"state": k}, v) for k, v in jobs.items()))

@@ -11,7 +11,7 @@ import msgspec
 from forecasting import SeriesForecast
 from scheduler.planning.actions import Reason, Sizing
 from scheduler.planning.snapshot import Reservation
-from scheduler.ports import TickLine
+from scheduler.ports import GpuUse, TickLine
 
 ALLOCATION_NOTE = (
     "GPUs that any pod holds / all GPUs of Ready nodes; this is allocation, "
@@ -49,6 +49,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Which replica leads, in words; empty where there is one replica only."""
     problems: tuple[str, ...] = ()
     """What is missing or stale of what Tidal reads, a sentence each."""
+    gpu_use: GpuUse | None = None
+    """None where nobody measures it."""
 
 
 class FleetGpus(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +149,7 @@ class Status(Document, frozen=True, kw_only=True):
     leads: bool
     leadership: str
     problems: tuple[str, ...]
+    gpu_use: GpuUse | None
 
 
 class Outlook(Document, frozen=True, kw_only=True):

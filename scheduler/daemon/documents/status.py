@@ -52,6 +52,7 @@ def status(tick: Tick, facts: Facts) -> Status:
         leads=facts.leads,
         leadership=facts.leadership,
         problems=facts.problems,
+        gpu_use=facts.gpu_use,
     )
 
 
