@@ -3,7 +3,8 @@
 Nodes, engines and batch processes are played, everything between them is real. A morning's tide
 passes in minutes. Progress goes to standard error, the table to standard output; the folder
 `--out` gets `report.json`, `demo.png`, the policy, the daemon's log and its ledger. Whatever was
-made in the cluster is removed at the end. Ends with status 1 where an invariant broke.
+made in the cluster is removed at the end. Ends with status 1 where an invariant broke, with 130
+after Ctrl-C.
 """
 
 import argparse
@@ -60,8 +61,8 @@ SPARE_DAYS = 0.5
 HOUR = 3600.0
 LINE_SECONDS = 5.0
 BROKEN = 1
+INTERRUPTED = 130
 OWN_OPTIONS = ("context", "minutes", "rate", "scheduler_name", "extender_port", "keep")
-OTHERS = ("faults", "history")
 
 
 def add_options(group: argparse._ArgumentGroup) -> None:
@@ -110,14 +111,16 @@ def handle(options: argparse.Namespace) -> int:
     except (ApiError, ApiUnreachableError, ConfigurationError) as error:
         raise CommandError(f"--kubeconfig: {error}") from None
     except KeyboardInterrupt:
-        said("interrupted")
-        return BROKEN
+        said("interrupted; what is left in the cluster, the next demo removes")
+        return INTERRUPTED
     timing = msgspec.structs.asdict(reference.machine(begun))
     timing["play_seconds"] = played.wall_seconds
     write(demo, played, {"inputs": inputs, "results": record(played), "timing": timing})
     print_parts([tide_table(played), result_table(played)])
     print(f"played in {words.span(played.wall_seconds)}; see {demo.out}")
-    return BROKEN if played.counts.violations else 0
+    if played.counts.violations:
+        return BROKEN
+    return 0 if played.complete else INTERRUPTED
 
 
 def said(line: str) -> None:

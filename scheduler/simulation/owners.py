@@ -75,6 +75,10 @@ class Owners:
         life = self._lives[job] = _Life(spec, self._batch)
         return course(life.run)
 
+    def withdraw(self, job: str) -> None:
+        """Forget a Job that could not be made."""
+        del self._lives[job]
+
     @property
     def waiting(self) -> int:
         """How many Jobs wait, those included that no snapshot has shown yet."""

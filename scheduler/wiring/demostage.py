@@ -225,7 +225,11 @@ class Stage:
             name = f"{manifests.NAMESPACE}/{spec.id}"
             course = self._owners.submit(name, spec)
             body = manifests.job(spec, self._demo.world.batch, course, self._demo.scheduler_name)
-            self._api.post(demoground.JOBS, body)
+            try:
+                self._api.post(demoground.JOBS, body)
+            except (ApiError, ApiUnreachableError) as error:
+                self._owners.withdraw(name)
+                self._audience.said(f"{name}: not submitted: {error}")
 
     def _complain(self, observed: Observed) -> None:
         """Say once that pods wait and kube-scheduler has never asked."""
