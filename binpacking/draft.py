@@ -54,9 +54,25 @@ def packing(problem: Problem, draft: Draft, rung: Rung) -> Packing:
             loss=sum(problem.gangs[gang].cost for gang in killed),
             batch_value=sum(problem.batch[seat.request].value for seat in draft.batch),
             fragmentation_milli_gpus=unusable_milli_gpus(draft.board.free, problem.mix),
+            apart=_apart(problem, draft),
         ),
         rung=rung,
     )
+
+
+def _apart(problem: Problem, draft: Draft) -> int:
+    """Leaves added to those of each group; the first leaf of a group that has none is free."""
+    layout = draft.board.layout
+    stands: dict[str, set[tuple[str, ...]]] = {}
+    used: dict[str, set[tuple[str, ...]]] = {}
+    for request in problem.online:
+        if request.group:
+            stands.setdefault(request.group, set()).update(request.near)
+    for seat in draft.online:
+        group = problem.online[seat.request].group
+        if group:
+            used.setdefault(group, set()).add(layout.paths[layout.leaf_of[seat.nodes[0]]])
+    return sum(len(new - stands[group]) - (not stands[group]) for group, new in used.items())
 
 
 def unserved_milli(problem: Problem, draft: Draft) -> dict[str, int]:

@@ -2,7 +2,9 @@
 
 It answers every question, in milliseconds, and proves nothing. Online requests go in the
 problem's order and replica by replica: a seat without a kill (preferred model first) before a
-seat with one, and among those the least cost per served milli-replica. Then superfluous replicas
+seat with one, and among those the least cost per served milli-replica. At the same price a seat
+near the request's group comes first, or, for a group that stands nowhere, one under a leaf with
+room for all of it. Then superfluous replicas
 and needless kills are dropped, and batch jobs fill what is free.
 """
 
@@ -30,11 +32,37 @@ def greedy(problem: Problem, layout: Layout) -> Draft:
     """Seat what can be seated, stopping gangs only for online requests."""
     board = Board(layout, problem)
     seats: list[Seat] = []
+    near = _near(problem, layout)
     for index, request in enumerate(problem.online):
-        seats += _serve(board, index, request)
+        seats += _serve(board, index, request, near.get(request.group))
     seats = drop_superfluous(problem, board, seats)
     seats = drop_needless_kills(problem, board, seats)
     return Draft(board, tuple(seats), fill_batch(problem, board))
+
+
+class _Near:
+    """The leaves of a group, and how many GPUs it still wants."""
+
+    def __init__(self) -> None:
+        self.leaves: set[int] = set()
+        self.gpus = 0
+
+    def far(self, board: Board, leaf: int) -> int:
+        """Return 0 beside the group, 1 where all of it has room, else 2."""
+        if leaf in self.leaves:
+            return 0
+        return 1 if board.leaf_free[leaf] >= self.gpus else 2
+
+
+def _near(problem: Problem, layout: Layout) -> dict[str, _Near]:
+    number = {path: leaf for leaf, path in enumerate(layout.paths)}
+    found: dict[str, _Near] = {}
+    for request in problem.online:
+        if request.group:
+            one = found.setdefault(request.group, _Near())
+            one.leaves.update(number[path] for path in request.near if path in number)
+            one.gpus += request.limit * request.shape.size
+    return found
 
 
 def fill_batch(problem: Problem, board: Board, seated: tuple[Seat, ...] = ()) -> tuple[Seat, ...]:
@@ -71,19 +99,22 @@ def batch_order(batch: tuple[BatchRequest, ...]) -> list[int]:
     return sorted(range(len(batch)), key=rank)
 
 
-def _serve(board: Board, index: int, request: OnlineRequest) -> list[Seat]:
+def _serve(board: Board, index: int, request: OnlineRequest, near: _Near | None) -> list[Seat]:
     """Replicas until the shortage is covered, the limit reached, or no leaf has a way."""
     seats: list[Seat] = []
     missing = request.shortage_milli
     leaves = board.layout.allowed(tuple(request.capacity_milli)) if request.capacity_milli else ()
     trials: dict[bool, dict[int, _Trial | None]] = {False: {}, True: {}}
     while missing > 0 and len(seats) < request.limit:
-        best = _best(board, request, leaves, trials, missing)
+        best = _best(board, request, leaves, trials, (missing, near))
         if best is None:
             break
         _commit(board, best, request.shape)
         _forget(board, best, trials)
         seats.append(Seat(index, best.nodes))
+        if near is not None:
+            near.leaves.add(best.leaf)
+            near.gpus -= request.shape.size
         missing -= request.capacity_milli[board.layout.models[best.leaf]]
     return seats
 
@@ -93,17 +124,19 @@ def _best(
     request: OnlineRequest,
     leaves: tuple[int, ...],
     trials: dict[bool, dict[int, _Trial | None]],
-    missing: int,
+    wish: tuple[int, _Near | None],
 ) -> _Trial | None:
     """The seat to take next; trials of leaves unchanged since the last replica are reused."""
     rank = {model: place for place, model in enumerate(request.capacity_milli)}
     models = board.layout.models
+    missing, near = wish
 
-    def order(trial: _Trial) -> tuple[int, int, int, int, int]:
+    def order(trial: _Trial) -> tuple[int, int, int, int, int, int]:
         served = min(missing, request.capacity_milli[models[trial.leaf]])
         price = trial.cost * 1_000_000 // served
         preference = rank[models[trial.leaf]]
-        return (price, preference, trial.leftover, board.leaf_free[trial.leaf], trial.leaf)
+        far = near.far(board, trial.leaf) if near else 0
+        return (price, preference, far, trial.leftover, board.leaf_free[trial.leaf], trial.leaf)
 
     for may_kill in (False, True):
         known = trials[may_kill]

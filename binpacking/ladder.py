@@ -59,11 +59,12 @@ def better(left: Tiers, right: Tiers) -> bool:
     return _order(left) < _order(right)
 
 
-def _order(tiers: Tiers) -> tuple[int, int, int, int]:
+def _order(tiers: Tiers) -> tuple[int, int, int, int, int]:
     return (
         tiers.unserved_milli_gpus,
         tiers.loss,
         -tiers.batch_value,
+        tiers.apart,
         tiers.fragmentation_milli_gpus,
     )
 

@@ -25,6 +25,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Node numbers by leaf number."""
     models: tuple[str, ...]
     """GPU model by leaf number."""
+    paths: tuple[tuple[str, ...], ...]
+    """Switch path by leaf number."""
     leaves_of: dict[str, tuple[int, ...]]
     """Leaf numbers by GPU model."""
     parts: tuple[tuple[tuple[int, int], ...], ...]
@@ -61,6 +63,7 @@ def compile_layout(problem: Problem) -> Layout:
         leaf_of=tuple(leaf for leaf, (_, group) in enumerate(groups) for _ in group),
         leaves=tuple(range(a, b) for a, b in pairwise(starts)),
         models=models,
+        paths=tuple(path for path, _ in groups),
         leaves_of=_leaves_of(models),
         parts=parts,
         gangs_on=_gangs_on(problem.gangs, parts, len(ordered)),

@@ -49,6 +49,10 @@ class OnlineRequest(msgspec.Struct, frozen=True, kw_only=True):
     shortage_milli: int
     limit: int
     """Most replicas that may be added, whatever the shortage."""
+    group: str = ""
+    """Requests that share it wish to stand under one leaf; empty: this one does not care."""
+    near: tuple[tuple[str, ...], ...] = ()
+    """Leaves where the group stands already."""
 
 
 class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +123,8 @@ class Tiers(msgspec.Struct, frozen=True):
     loss: int
     batch_value: int
     fragmentation_milli_gpus: int
+    apart: int = 0
+    """Leaves that groups stand under besides those they need; weighs more than fragmentation."""
 
 
 class Packing(msgspec.Struct, frozen=True, kw_only=True):

@@ -155,10 +155,27 @@ def _claims(problem: Problem, packing: Packing) -> list[str]:
         loss=sum(gang.cost for gang in problem.gangs if gang.key in stopped),
         batch_value=sum(job.value for job in problem.batch if job.key in started),
         fragmentation_milli_gpus=_wasted(problem, packing),
+        apart=_apart(problem, packing),
     )
     if tiers != packing.tiers:
         wrong.append(f"tiers: claimed {packing.tiers}, found {tiers}")
     return wrong
+
+
+def _apart(problem: Problem, packing: Packing) -> int:
+    """For each group, the leaves that it stands under after the packing and did not before; the
+    first leaf of all is not counted.
+    """
+    leaf = {supply.node: supply.leaf for supply in problem.supplies}
+    total = 0
+    for group in {request.group for request in problem.online if request.group}:
+        members = [request for request in problem.online if request.group == group]
+        keys = {request.key for request in members}
+        before = {one for request in members for one in request.near}
+        parts = (placed.parts[0] for placed in packing.online if placed.key in keys)
+        after = before | {leaf[node] for node, _ in parts}
+        total += max(0, len(after) - max(1, len(before)))
+    return total
 
 
 def _wasted(problem: Problem, packing: Packing) -> int:

@@ -9,16 +9,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from scheduler.planning.index import Index, index_of
 from scheduler.planning.standing import BIND_MEMORY_SECONDS, Bind, PodAsk, Standing
 from scheduler.planning.steering import OFFER_SECONDS, steer
-from scheduler.planning.verdicts import (
-    FilterVerdict,
-    Index,
-    filter_nodes,
-    index_of,
-    preempt,
-    prioritise,
-)
+from scheduler.planning.verdicts import FilterVerdict, filter_nodes, preempt, prioritise
 
 
 class NoStandingError(LookupError):
@@ -108,11 +102,14 @@ class View:
     def claim(self, ask: PodAsk, node: str, now_seconds: float) -> str:
         """Remember a bind about to be made, or return why the node may not be taken any more.
 
-        Two pods may pass filter before either is bound; only one of them passes here.
+        Two pods may pass filter before either is bound; only one of them passes here. Where no
+        other was bound since the standing, kube-scheduler is trusted, as when filter was asked.
         """
         with self._lock:
             index, binds, _ = self._known()
-            refused = filter_nodes(index, binds, ask, (node,), now_seconds).refused
+            trusted = all(bind.node != node for bind in _without(binds, ask.uid))
+            verdict = filter_nodes(index, binds, ask, (node,), now_seconds, trusted=trusted)
+            refused = verdict.refused
             if node not in refused:
                 self._state = self._state._replace(binds=_with(binds, ask, node, now_seconds))
             return refused.get(node, "")

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from math import isfinite
 
 from scheduler.ports import WorldEndedError
 
@@ -9,6 +10,8 @@ SLICE_SECONDS = 1.0
 """Longest wait before the clock is read again, since somebody may set it."""
 SPACING_SECONDS = 1.0
 """Shortest span between two returns of `wait_until` that a wake brought forward."""
+REST = 4.0
+"""After a tick at least so many times what it took is rest, whatever changes meanwhile."""
 
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -28,6 +31,7 @@ class WallClock:
         self._changed = threading.Condition()
         self._woken = self._stopped = False
         self._returned = float("-inf")
+        self._spacing = SPACING_SECONDS
 
     def now_seconds(self) -> float:
         """Return the time."""
@@ -40,6 +44,8 @@ class WallClock:
     def wait_until(self, seconds: float) -> None:
         """Return at `seconds`, or before after a `wake`; raise WorldEndedError after `stop`."""
         with self._changed:
+            took = steady_seconds() - self._returned
+            self._spacing = max(SPACING_SECONDS, REST * took) if isfinite(took) else SPACING_SECONDS
             while not self._stopped and (left := self._left(seconds)) > 0:
                 self._changed.wait(min(left / self._rate, SLICE_SECONDS))
             if self._stopped:
@@ -69,5 +75,5 @@ class WallClock:
         left = seconds - self.now_seconds()
         if not self._woken:
             return left
-        rest = SPACING_SECONDS - (steady_seconds() - self._returned)
+        rest = self._spacing - (steady_seconds() - self._returned)
         return min(left, rest * self._rate)

@@ -54,6 +54,9 @@ class Pace(msgspec.Struct, frozen=True):
     longest_seconds: float = 4.0
     refused_seconds: float = 30.0
     """After 403 or 404, which somebody has to mend."""
+    doubted: int = 5
+    """After fewer failures in a row than this they are failures like others: a server that has
+    just started refuses everybody until it has read its roles and definitions."""
 
 
 class _ExpiredError(Exception):
@@ -176,7 +179,9 @@ class Reflector(Generic[T]):
         self._trouble = f"{self.path}: {error}"
         if error.status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
             self._version = ""
-            self._wait(self._pace.refused_seconds * (0.75 + 0.5 * self._chance()))
+            doubted = self._failures < self._pace.doubted
+            patient = self._pace.refused_seconds * (0.75 + 0.5 * self._chance())
+            self._wait(self._backoff() if doubted else patient)
         else:
             self._wait(max(self._backoff(), error.retry_after_seconds))
 

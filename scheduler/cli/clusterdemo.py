@@ -142,7 +142,7 @@ def demo_of(options: argparse.Namespace) -> tuple[ClusterDemo, dict[str, Any]]:
     traces = traces_of(options)
     if not traces:
         options.history = HISTORY_SECONDS + MORNING_SECONDS
-        traces = pressed_tides(length, options.history, options.seed)
+        traces = pressed_tides(length, rate, options.history, options.seed)
     setup = setup_of(options, traces)
     inputs = inputs_of(options, setup, [options.seed])
     inputs |= {"minutes": minutes, "rate": rate, "built_in_demand": list(MODELS)}
@@ -182,15 +182,16 @@ def _refuse_others(options: argparse.Namespace) -> None:
         raise CommandError("--faults: not with --kubeconfig; break the cluster by hand")
 
 
-def pressed_tides(length: float, history: float, seed: int) -> dict[str, Trace]:
+def pressed_tides(length: float, rate: float, history: float, seed: int) -> dict[str, Trace]:
     """Return days whose tide rises and falls within the run, each model's at its own time.
 
     The same every day of the known past, so the forecaster can know it.
     """
     days = (history + length) / DAY_SECONDS + SPARE_DAYS
+    begins = MORNING_SECONDS + WARM_UP_SECONDS * rate
     made = {}
     for model, share in zip(MODELS, PEAKS, strict=True):
-        peak = (MORNING_SECONDS + share * length) / HOUR
+        peak = (begins + share * length) / HOUR
         tide = msgspec.structs.replace(
             tide_of(model), peak_hour=peak % 24, width_hours=PEAK_WIDTH * length / HOUR
         )

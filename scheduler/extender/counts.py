@@ -7,7 +7,7 @@ from typing import get_args
 
 import msgspec
 
-from scheduler.planning.verdicts import Mode
+from scheduler.planning.index import Mode
 
 VERBS = ("filter", "prioritize", "preempt", "bind")
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)

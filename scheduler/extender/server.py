@@ -15,8 +15,8 @@ from aiohttp import ClientPayloadError, web
 
 from scheduler.extender import wire
 from scheduler.extender.counts import VERBS, Told, VerbCounts, open_metrics
+from scheduler.planning.index import mode_at
 from scheduler.planning.standing import PodAsk, Standing
-from scheduler.planning.verdicts import mode_at
 from scheduler.view import NoStandingError, View
 
 _T = TypeVar("_T")

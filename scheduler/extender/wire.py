@@ -88,18 +88,73 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
         )
 
 
+class Preferences(msgspec.Struct, frozen=True, rename="camel"):
+    """What a pod would rather have; kube-scheduler's scores see to it."""
+
+    preferred_during_scheduling_ignored_during_execution: tuple[msgspec.Raw, ...] | None = None
+
+
+class Affinity(msgspec.Struct, frozen=True, rename="camel"):
+    """The preferences of a pod's affinities; what it requires kube-scheduler has filtered."""
+
+    node_affinity: Preferences | None = None
+    pod_affinity: Preferences | None = None
+    pod_anti_affinity: Preferences | None = None
+
+    @property
+    def prefers(self) -> bool:
+        """Whether there is any."""
+        each = (self.node_affinity, self.pod_affinity, self.pod_anti_affinity)
+        return any(
+            one is not None and one.preferred_during_scheduling_ignored_during_execution
+            for one in each
+        )
+
+
+class Spread(msgspec.Struct, frozen=True, rename="camel"):
+    """One topology spread constraint; `ScheduleAnyway` makes it a preference."""
+
+    when_unsatisfiable: str = ""
+
+
 class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     """What of a pod's spec matters here."""
 
     containers: tuple[Container, ...]
     init_containers: tuple[Container, ...] | None = None
     priority: int | None = None
+    affinity: Affinity | None = None
+    topology_spread_constraints: tuple[Spread, ...] | None = None
+
+    @property
+    def prefers(self) -> bool:
+        """Whether the pod states preferences among nodes."""
+        spreads = self.topology_spread_constraints or ()
+        spread = any(one.when_unsatisfiable == "ScheduleAnyway" for one in spreads)
+        return spread or (self.affinity is not None and self.affinity.prefers)
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """One condition of a pod."""
+
+    type: str = ""
+    status: str = ""
+    reason: str | None = None
 
 
 class PodStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """Where preemption has made room for the pod."""
+    """Where preemption has made room for the pod, and what became of it before."""
 
     nominated_node_name: str | None = None
+    conditions: tuple[Condition, ...] | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether kube-scheduler has tried the pod in vain; a gated one it has not tried."""
+        return any(
+            one.type == "PodScheduled" and one.status == "False" and one.reason != "SchedulingGated"
+            for one in self.conditions or ()
+        )
 
 
 class Pod(msgspec.Struct, frozen=True):
@@ -247,6 +302,7 @@ def ask_of(pod: Pod, resources: Collection[str], targets: Targets) -> PodAsk:
         resource=resource,
         priority=pod.spec.priority or 0,
         nominated=status.nominated_node_name or "",
+        choosy=status.failed or pod.spec.prefers,
     )
 
 

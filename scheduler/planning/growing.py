@@ -18,7 +18,6 @@ from scheduler.planning.actions import (
     Unplaced,
 )
 from scheduler.planning.holdings import Holding
-from scheduler.planning.placing import Shortage
 from scheduler.planning.situation import Situation, Tactics
 from scheduler.planning.sizing import others_hand
 from scheduler.planning.snapshot import Reservation
@@ -41,7 +40,7 @@ def grow(
 ) -> Growth:
     """Place what the roles lack; roles in `shrinking` lack nothing."""
     shortages = tuple(
-        Shortage(holding, wanted.wanted_milli - holding.covered_milli)
+        placing.shortage_of(situation, holding, wanted.wanted_milli - holding.covered_milli)
         for holding, wanted in zip(situation.held, sizings, strict=True)
         if holding.role not in shrinking and wanted.wanted_milli > holding.covered_milli
     )
@@ -73,9 +72,15 @@ def _scale_up(
 
 
 def _missing_replicas(holding: Holding, packing: Packing) -> int:
-    """Return how many replicas must be asked for, so that every slot finds one."""
+    """Return how many replicas must be asked for, so that every slot finds one.
+
+    Those that were asked for and that their controller has not made yet will take one each: it
+    may take long, and asking once more would bring as many again.
+    """
     placed = sum(placed.key == holding.role for placed in packing.online)
-    return len(holding.reservations) + placed - len(holding.unbound)
+    there = len(holding.bound) + len(holding.unbound)
+    not_made = max(0, holding.target.replicas - there)
+    return len(holding.reservations) + placed - len(holding.unbound) - not_made
 
 
 def _more(holding: Holding, count: int) -> ScaleRole:

@@ -43,6 +43,19 @@ def tide(snapshot: Snapshot, policy: Policy, held: tuple[Holding, ...]) -> Tide:
     return Tide(leads, lasting, policy.lending.horizon_seconds)
 
 
+def blind(snapshot: Snapshot) -> str:
+    """Return why nothing may be lent: replicas serve, and no role of theirs has metrics.
+
+    Roles are held at what they have then, and what they will want of the free GPUs is unknown. A
+    role without ready replicas has nobody who could report, so its silence says nothing.
+    """
+    serving = {one.role for one in snapshot.replicas if one.state == "ready"}
+    seen = {one.role for one in snapshot.signals if one.status not in ("stale", "absent")}
+    if not serving or serving & seen:
+        return ""
+    return "the metrics of all roles that serve are missing: nothing more is lent"
+
+
 def tidal_offers(situation: Situation) -> tuple[Offer, ...]:
     """Return terms read off the forecast for the first waiting jobs."""
     waters = tide(situation.snapshot, situation.policy, situation.held)

@@ -8,7 +8,7 @@ from collections import Counter
 import msgspec
 
 from binpacking.problem import Placed
-from scheduler.planning import placing, supply
+from scheduler.planning import lending, placing, supply
 from scheduler.planning.actions import SolverAnswer, StartJob
 from scheduler.planning.situation import Offer, Situation, Tactics
 from scheduler.planning.snapshot import Loan, Reservation, Snapshot
@@ -26,10 +26,15 @@ class Lent(msgspec.Struct, frozen=True):
     lendable_gpus: int
     free_by_node: dict[str, int]
     """GPUs that stay empty: too few together for any job that waits."""
+    held_back: str = ""
+    """Why nothing is lent, whatever is free; empty where that is not so."""
 
 
 def lend(situation: Situation, tactics: Tactics) -> Lent:
-    """Lend the free GPUs that nothing is reserved on."""
+    """Lend the free GPUs that nothing is reserved on; nothing while nobody knows the demand."""
+    blind = lending.blind(situation.snapshot)
+    if blind:
+        return Lent((), (), None, 0, {}, blind)
     keep = situation.policy.lending.reserve_gpus
     supplies = supply.batch_supplies(situation.snapshot, situation.reserved, keep)
     lendable = sum(s.free for s in supplies)

@@ -37,6 +37,10 @@ class Shortage(msgspec.Struct, frozen=True):
 
     holding: Holding
     milli: int
+    group: str = ""
+    """Its model, where the roles of that wish to stand together."""
+    near: tuple[tuple[str, ...], ...] = ()
+    """Leaves where replicas of the model stand, or have a place reserved."""
 
 
 def effort_of(name: str, policy: Policy) -> Effort:
@@ -46,6 +50,24 @@ def effort_of(name: str, policy: Policy) -> Effort:
         program=name == "full" and policy.packing.program,
         node_limit=policy.packing.node_limit,
     )
+
+
+def shortage_of(situation: Situation, holding: Holding, milli: int) -> Shortage:
+    """Return what a role lacks, and beside what it wishes to stand."""
+    model = holding.target.model
+    rules = situation.policy.models.get(model)
+    if rules is None or rules.proximity == "any":
+        return Shortage(holding, milli)
+    return Shortage(holding, milli, model, _stands(situation, model))
+
+
+def _stands(situation: Situation, model: str) -> tuple[tuple[str, ...], ...]:
+    leaves = {node.name: node.leaf for node in situation.snapshot.nodes}
+    mine = [holding for holding in situation.held if holding.target.model == model]
+    parts = [one.parts for holding in mine for one in holding.bound]
+    parts += [one.parts for holding in mine for one in holding.reservations]
+    nodes = {node for each in parts for node, _ in each}
+    return tuple(sorted({leaves[node] for node in nodes if node in leaves}))
 
 
 def pack_online(
@@ -140,6 +162,8 @@ def _request(shortage: Shortage) -> OnlineRequest:
         capacity_milli=holding.capacity_milli,
         shortage_milli=shortage.milli,
         limit=ceil(shortage.milli / least),
+        group=shortage.group,
+        near=shortage.near,
     )
 
 

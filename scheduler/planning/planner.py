@@ -82,7 +82,7 @@ def plan_with(
         unplaced=growth.unplaced,
         lendable_gpus=lent.lendable_gpus,
         answers=tuple(answer for answer in (growth.answer, lent.answer) if answer),
-        summary=_summary(actions, growth.unplaced),
+        summary=_summary(actions, growth.unplaced, lent.held_back),
     )
     voted = sizing.remember_votes(situation.memory, sizings, snapshot.now_seconds, policy)
     return result, _remember(voted, situation, actions)
@@ -128,11 +128,12 @@ def _remember(memory: Memory, situation: Situation, actions: tuple[Action, ...])
     return msgspec.structs.replace(memory, stops=tuple(stops), protected_until_seconds=protected)
 
 
-def _summary(actions: tuple[Action, ...], unplaced: tuple[Unplaced, ...]) -> str:
+def _summary(actions: tuple[Action, ...], unplaced: tuple[Unplaced, ...], held_back: str) -> str:
     counts: dict[str, int] = {}
     for action in actions:
         name = type(action).__name__
         counts[name] = counts.get(name, 0) + 1
     parts = [f"{count} {name}" for name, count in sorted(counts.items())]
     lacking = f"; {len(unplaced)} roles lack GPUs" if unplaced else ""
-    return (", ".join(parts) or "nothing to do") + lacking
+    held = f"; {held_back}" if held_back else ""
+    return (", ".join(parts) or "nothing to do") + lacking + held

@@ -137,6 +137,8 @@ class ModelPolicy(Section):
     slo: Slo = Slo()
     roles: Annotated[dict[str, RolePolicy], Field(min_length=1)]
     ratio: Ratio = Ratio()
+    proximity: Literal["any", "preferred"] = "any"
+    """preferred: all roles of the model go under one leaf switch where that costs nothing else."""
 
 
 class Lending(Section):

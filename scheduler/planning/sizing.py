@@ -94,8 +94,13 @@ def reactive_floor(ask: Ask, sizing: Sizing) -> Sizing:
 
 
 def to_replicas(ask: Ask, sizing: Sizing) -> Sizing:
-    """Divide by the believed capacity of a reference replica."""
-    wanted = ceil(1000 * sizing.tokens_per_second / ask.replica_tokens_per_second)
+    """Divide by the believed capacity of a reference replica.
+
+    The level of a role that nobody asks any more falls for ever and never is 0: less than a
+    thousandth of a replica is nothing.
+    """
+    thousandths = 1000 * sizing.tokens_per_second / ask.replica_tokens_per_second
+    wanted = ceil(thousandths) if thousandths >= 1 else 0
     text = f"one replica holds {ask.replica_tokens_per_second:,.0f} tokens/s"
     return _set_milli(sizing, "replicas", wanted, text)
 

@@ -6,7 +6,7 @@ A group (the pods of one replica or job) keeps to one reservation: the one that 
 its bound pods; the other slots of that reservation are then for this group alone.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -61,13 +61,20 @@ def _matched(reservations: list[Reservation], binds: list[Bind]) -> Iterator[Slo
     """Let each group take the reservation that fits it best, then yield what is left."""
     parts = [list(one.parts) for one in reservations]
     groups = [""] * len(parts)
+    on_node: dict[str, list[int]] = {}
+    for at, one in enumerate(reservations):
+        for node in dict(one.parts):
+            on_node.setdefault(node, []).append(at)
     for group, pods in _grouped(binds):
-        best = max(
-            range(len(parts)),
-            key=lambda at: (not groups[at], len(_filled(reservations[at], parts[at], pods)), -at),
-        )
-        taken = _filled(reservations[best], parts[best], pods)
-        if taken and not groups[best]:
+        near = {at for pod in pods for at in on_node.get(pod.node, ())}
+        best, taken = 0, list[tuple[str, int]]()
+        for at in sorted(at for at in near if parts[at] and not groups[at]):
+            found = _filled(reservations[at], parts[at], pods)
+            if len(found) > len(taken):
+                best, taken = at, found
+            if len(taken) == len(pods):
+                break
+        if taken:
             for part in taken:
                 parts[best].remove(part)
             groups[best] = group
@@ -100,10 +107,34 @@ def _filled(
     return taken
 
 
-def possible_sums(offers: Iterable[Bind], node: str) -> set[int]:
-    """Return what the offers on the node may take together, whichever of them are binds."""
-    sums = {0}
+def by_node(slots: Iterable[Slot]) -> dict[str, list[Slot]]:
+    """Return node -> its slots."""
+    found: dict[str, list[Slot]] = {}
+    for slot in slots:
+        found.setdefault(slot.node, []).append(slot)
+    return found
+
+
+def gpus_of(held: Mapping[str, Iterable[Slot]]) -> dict[str, int]:
+    """Return node -> GPUs of its slots."""
+    return {node: sum(slot.gpus for slot in slots) for node, slots in held.items()}
+
+
+def possible_takings(
+    offers: Iterable[Bind], held: Iterable[Slot], node: str
+) -> set[tuple[int, int]]:
+    """Return what the offers on the node may do together, whichever of them are binds.
+
+    Each is (GPUs taken, GPUs of the held slots that are filled thereby).
+    """
+    slots = sorted(held, key=lambda slot: slot.gpus)
+    found = {(0, 0)}
     for offer in offers:
         if offer.node == node:
-            sums |= {each + offer.gpus for each in sums}
-    return sums
+            mine = (one for one in slots if one.owner == offer.owner and one.gpus >= offer.gpus)
+            slot = next(mine, None)
+            if slot is not None:
+                slots.remove(slot)
+            filled = slot.gpus if slot else 0
+            found |= {(taken + offer.gpus, full + filled) for taken, full in found}
+    return found

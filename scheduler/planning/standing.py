@@ -36,6 +36,9 @@ class PodAsk(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     nominated: str = ""
     """Node that kube-scheduler freed for this pod by preemption."""
+    choosy: bool = False
+    """Whether kube-scheduler should choose among several nodes: the pod prefers some, or one that
+    it was given before did not do."""
 
 
 class Bind(msgspec.Struct, frozen=True, array_like=True):

@@ -1,31 +1,34 @@
-"""One node for a pod where two pods must not choose the same: filter, with what was just offered.
+"""One node for each pod: filter for a scheduler that binds by itself, with what was just offered.
 
 kube-scheduler asks for one pod after the other, and binds later; an extender that does not bind
 hears of a bind only when the next observation shows it. Between the two, pods that were told the
-same node would sit down on GPUs kept for others, or beside their gang. So each pod that may take
-a slot, or free GPUs beside slots, is told one node, and that offer counts as a bind for the pods
-asked about after it, until an observation shows what became of it.
+same node would sit down on GPUs kept for others, or beside their gang. So each pod is told one
+node, and that offer counts as a bind for the pods asked about after it, until an observation
+shows what became of it.
+
+The node is the one that `prioritise` would rank first; so kube-scheduler need not score, and an
+answer is short. No reason is given for the other nodes where one passes: nobody would read it.
+kube-scheduler gets the choice among several where the pod states preferences of its own, where
+an earlier node did not do, and on the node that it has emptied; not among nodes where GPUs are
+kept for others, because its choice would not be known here.
 
 An offer binds nobody. Calls may be hypothetical (pod groups, candidates of preemption), so an
 offer moves the next pod to a better node, but it refuses one only where both would take GPUs that
 are kept for a third: elsewhere kube-scheduler's own accounting refuses the second.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
 from scheduler.planning import reasons
+from scheduler.planning.bench import Bench, bench_of
+from scheduler.planning.index import Index, Order, mode_at
+from scheduler.planning.slots import possible_takings
 from scheduler.planning.standing import Bind, PodAsk
-from scheduler.planning.verdicts import (
-    FilterVerdict,
-    Index,
-    filter_nodes,
-    guarded,
-    mode_at,
-    prioritise,
-    steals,
-)
+from scheduler.planning.verdicts import FilterVerdict, left_after, refusal, refusals
 
 OFFER_SECONDS = 15.0
 """How long an offer of which no observation shows a bind is remembered."""
@@ -43,76 +46,144 @@ def steer(
 
     The same ask with the same offers is answered the same, its own offer among them included.
     """
-    plain = filter_nodes(index, binds, ask, names, now_seconds)
-    if ask.gpus == 0 or not plain.passed or mode_at(index.standing, now_seconds) == "open":
-        return plain
+    if ask.gpus == 0 or mode_at(index.standing, now_seconds) == "open":
+        return FilterVerdict(tuple(names))
     known = {bind.uid for bind in binds}
-    others = [one for one in offers if one.uid != ask.uid and one.uid not in known]
-    careful = filter_nodes(index, (*binds, *others), ask, names, now_seconds) if others else plain
+    others = tuple(
+        one
+        for one in offers
+        if one.uid != ask.uid and one.uid not in known and _matters(index, ask, one)
+    )
     own = next((one.node for one in offers if one.uid == ask.uid), "")
-    choice = _Choice(index, tuple(binds), tuple(others), ask, own, now_seconds)
-    if plain.planned:
-        return choice.slot(plain, careful)
-    before = set(plain.passed)
-    free = _only(careful, [name for name in careful.passed if name in before])
-    return choice.beside(free if free.passed else choice.harmless(plain))
+    plain = bench_of(index, binds, ask, now_seconds, names, trusted=True)
+    careful = plain
+    if others:
+        careful = bench_of(index, (*binds, *others), ask, now_seconds, names, trusted=True)
+    return _Choice(plain, careful, others, own, tuple(names)).verdict()
+
+
+def _matters(index: Index, ask: PodAsk, offer: Bind) -> bool:
+    """Whether the offer, were it a bind, could change the answer: elsewhere nothing is kept."""
+    sibling = bool(ask.group) and offer.group == ask.group
+    return sibling or offer.node in index.kept or offer.owner in index.owners
 
 
 class _Choice(msgspec.Struct, frozen=True):
     """One ask among binds and offers."""
 
-    index: Index
-    binds: tuple[Bind, ...]
+    plain: Bench
+    """As if no offer were a bind."""
+    careful: Bench
+    """As if every offer were one."""
     others: tuple[Bind, ...]
     """Offers to other pods."""
-    ask: PodAsk
     own: str
     """Node that this pod was told before."""
-    now_seconds: float
+    names: tuple[str, ...]
 
-    @property
-    def taken(self) -> tuple[Bind, ...]:
-        """What is taken if every offer is a bind."""
-        return (*self.binds, *self.others)
+    def verdict(self) -> FilterVerdict:
+        """Choose."""
+        ask = self.plain.ask
+        if self.plain.mine:
+            passed = self._slot()
+        elif ask.choosy or ask.nominated:
+            passed = self._several()
+        else:
+            passed = self._quick() or self._one(self._free())
+        if passed:
+            return FilterVerdict(passed, planned=bool(self.plain.mine))
+        refused = refusals(self.plain, self.names)
+        left = {name: reasons.APART for name in self.names if name not in refused}
+        return FilterVerdict((), refused | left, planned=bool(self.plain.mine))
 
-    def slot(self, plain: FilterVerdict, careful: FilterVerdict) -> FilterVerdict:
+    def _slot(self) -> tuple[str, ...]:
         """Choose among the pod's slots, those not offered to another first."""
-        if careful.planned and careful.passed:
+        careful = _passing(self.careful, self.names)
+        if self.careful.mine and careful:
             return self._one(careful)
-        left = self.harmless(plain)
-        return self._one(left) if left.passed else self.beside(self.harmless(careful))
+        harmless = self._harmless(_passing(self.plain, self.names))
+        return self._one(harmless or self._harmless(careful))
 
-    def beside(self, verdict: FilterVerdict) -> FilterVerdict:
-        """Beside slots of others one pod at a time; elsewhere kube-scheduler may choose."""
-        beside = guarded(self.index, self.binds, self.ask, self.now_seconds)
-        close = beside.intersection(verdict.passed)
-        if not close:
-            return verdict
-        best = self._best(verdict.passed)
-        if best in close:
-            return self._one(verdict)
-        return _only(verdict, [name for name in verdict.passed if name not in close])
+    def _several(self) -> tuple[str, ...]:
+        """Let kube-scheduler choose, away from slots of others; else one node beside them."""
+        free = self._free()
+        away = tuple(name for name in free if name not in self.plain.held)
+        return away or self._one(free)
 
-    def harmless(self, verdict: FilterVerdict) -> FilterVerdict:
+    def _quick(self) -> tuple[str, ...]:
+        """Return what `_free` would rank first, without a look at every name; () where unsure."""
+        careful, ask = self.careful, self.plain.ask
+        stops = careful.mode == "plan" and ask.owner in careful.index.stopping
+        grouped = self.plain.leaf is not None or careful.leaf is not None
+        if stops or grouped or careful.mine or ask.resource not in careful.index.orders:
+            return ()
+        offered = set(self.names)
+        if self.own in offered and self._sound(self.own):
+            return (self.own,)
+        special = {*careful.taken, *careful.held, *self.plain.held}
+        away = _first(careful.index.orders[ask.resource], ask.gpus, offered, special)
+        ranked = ((left_after(careful, name), name) for name in special & offered)
+        beside = sorted((left, name) for left, name in ranked if left is not None)
+        for one in beside:
+            if away is not None and away < one:
+                break
+            if self._sound(one[1]):
+                return (one[1],)
+        return () if away is None else (away[1],)
+
+    def _sound(self, name: str) -> bool:
+        """Whether the pod may take the node, however many of the offers are binds."""
+        benches = (self.plain, self.careful)
+        return not (any(refusal(bench, name) for bench in benches) or self._steals(name))
+
+    def _free(self) -> tuple[str, ...]:
+        """Return the nodes where nobody's GPUs are taken; if possible not by any offer either."""
+        plain = self._harmless(_passing(self.plain, self.names))
+        careful = set(_passing(self.careful, plain))
+        return tuple(name for name in plain if name in careful) or plain
+
+    def _harmless(self, names: Iterable[str]) -> tuple[str, ...]:
         """Keep nodes where nobody's GPUs are taken, whichever of the offers are binds."""
-        stolen = steals(
-            self.index, self.binds, self.others, self.ask, verdict.passed, self.now_seconds
+        return tuple(name for name in names if not self._steals(name))
+
+    def _steals(self, name: str) -> bool:
+        """Whether enough offers may be binds that only kept GPUs are left, and not too many."""
+        bench = self.plain
+        place = bench.index.places.get(name)
+        if not self.others or place is None or name not in bench.held:
+            return False
+        room = place.free + place.releasing - bench.taken.get(name, 0) - bench.ask.gpus
+        spare = room - bench.kept[name]
+        return any(
+            0 < taken <= room and taken - filled > spare
+            for taken, filled in possible_takings(self.others, bench.held[name], name)
         )
-        return _only(verdict, [name for name in verdict.passed if name not in stolen])
 
-    def _one(self, verdict: FilterVerdict) -> FilterVerdict:
-        return _only(verdict, [self._best(verdict.passed)])
+    def _one(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the best of the names, the one told before where it is among them."""
+        if not names:
+            return ()
+        return (self.own,) if self.own in names else (min(names, key=self._rank),)
 
-    def _best(self, names: tuple[str, ...]) -> str:
-        if self.own in names:
-            return self.own
-        scores = prioritise(self.index, self.taken, self.ask, names, self.now_seconds)
-        return min(scores, key=lambda each: (-each[1], each[0]))[0]
+    def _rank(self, name: str) -> tuple[bool, int, str]:
+        """Order nodes as `prioritise` does, the best first."""
+        left = left_after(self.careful, name)
+        return left is None, left or 0, name
 
 
-def _only(verdict: FilterVerdict, names: Iterable[str]) -> FilterVerdict:
-    kept = dict.fromkeys(names)
-    if len(kept) == len(verdict.passed):
-        return verdict
-    dropped = dict.fromkeys((n for n in verdict.passed if n not in kept), reasons.APART)
-    return FilterVerdict(tuple(kept), verdict.refused | dropped, planned=verdict.planned)
+def _passing(bench: Bench, names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the names that the pod may take."""
+    if bench.mine:
+        names = [name for name in names if name in bench.mine]
+    refused = refusals(bench, names)
+    return tuple(name for name in names if name not in refused)
+
+
+def _first(
+    order: Order, gpus: int, offered: AbstractSet[str], special: AbstractSet[str]
+) -> tuple[int, str] | None:
+    """Return (GPUs left after the pod, name) of the fullest offered node that is not special."""
+    start = bisect_left(order.gpus, gpus)
+    rest = zip(order.gpus[start:], order.names[start:], strict=True)
+    found = ((free - gpus, name) for free, name in rest if name in offered)
+    return next((one for one in found if one[1] not in special), None)

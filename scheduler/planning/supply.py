@@ -20,17 +20,20 @@ def open_reservations(snapshot: Snapshot) -> tuple[Reservation, ...]:
     """Return reservations still waiting for a pod, oldest first.
 
     A reservation is filled when each part has a pod of its owner, bound on that node since the
-    reservation was made and not counted for an older one. It is void when it expired or when a
-    node of it is gone or takes no pods. One that nothing fills yet counts from now on: the pods
-    seen so far belong to others, which will be gone from the set when it is looked at again.
+    reservation was made and not counted for an older one. It is void when it expired, when its
+    role or job is gone, or when a node of it is gone or takes no pods. One that nothing fills yet
+    counts from now on: the pods seen so far belong to others, which will be gone from the set when
+    it is looked at again.
     """
     usable = {node.name for node in snapshot.nodes if node.schedulable}
+    owners = {role.key for role in snapshot.roles} | {job.id for job in snapshot.jobs}
     pods = _bound_pods(snapshot)
     found = []
     for reservation in sorted(snapshot.reservations, key=lambda r: (r.created_seconds, r.id)):
         filled = _fill(reservation, pods.get(reservation.owner, []))
         expired = reservation.expires_seconds <= snapshot.now_seconds
         lost = any(node not in usable for node, _ in reservation.parts)
+        lost = lost or reservation.owner not in owners
         if filled == len(reservation.parts) or expired or lost:
             continue
         now = snapshot.now_seconds

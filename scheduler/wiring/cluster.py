@@ -149,19 +149,19 @@ class Replica:
         self._api = Api.load(settings.kubeconfig, settings.context)
         stack.callback(self._api.close)
         self._clock = WallClock(settings.clock_rate, settings.clock_origin)
-        recorder = EventRecorder(self._api, self._clock.now_seconds, settings.identity)
-        self._follow(recorder)
+        self._recorder = EventRecorder(self._api, self._clock.now_seconds, settings.identity)
+        self._follow(self._recorder)
         reader = PlanReader(self._api, settings.namespace)
         self._follow(reader)
         self._shared = Shared(reader, PlanWriter(self._api, settings.namespace))
         self._leadership = self._lease()
-        self._policy = self._policy_source(recorder)
+        self._policy = self._policy_source()
         resources = self._policy.current().kubernetes.gpu_resources
         read = Quickened(self._clock.of_wall) if settings.clock_rate != 1.0 else None
         self._watching = Watching(self._api, resources, self._clock.wake, read=read)
         self._follow(self._watching)
         self._signals = connect(self._policy.current)
-        self._actuator = self._acting(recorder)
+        self._actuator = self._acting()
         stack.callback(self._actuator.close)
         self._planner = PlanningProcess()
         stack.callback(self._planner.stop)
@@ -221,21 +221,21 @@ class Replica:
             known_epoch=known_epoch,
         )
 
-    def _policy_source(self, recorder: EventRecorder) -> PolicySource:
+    def _policy_source(self) -> PolicySource:
         if self._settings.policy_file is not None:
             return PolicyFile(self._settings.policy_file)
         source = PolicyConfigMap(
             self._api,
             self._settings.namespace,
             self._settings.policy_configmap,
-            recorder=recorder,
+            recorder=self._recorder,
             leading=lambda: self._leadership.is_leader,
             on_change=self._clock.wake,
         )
         self._follow(source)
         return source
 
-    def _acting(self, recorder: EventRecorder) -> KubernetesActuator:
+    def _acting(self) -> KubernetesActuator:
         return KubernetesActuator(
             Cluster(
                 api=self._api,
@@ -243,7 +243,7 @@ class Replica:
                 versions=lambda: self._watching.versions,
                 policy=self._policy.current,
                 now_seconds=self._clock.now_seconds,
-                tell=recorder.tell,
+                tell=self._recorder.tell,
             ),
         )
 
@@ -346,8 +346,11 @@ class Replica:
         for key in policy.aimless():
             model, _, role = key.partition("/")
             yield f"models.{model}.roles.{role}.target: is missing; name the workload"
-        own = (self._signals.problem, self._shared.error, self._leadership.error)
+        own = (self._signals.problem, self._leadership.error, self._recorder.error)
         yield from (one for one in own if one)
+        yield from self._shared.problems
+        if isinstance(self._policy, PolicyConfigMap) and self._policy.problem:
+            yield self._policy.problem
         yield from self._actuator.problems
         yield from complaints(self._watching.observed(), policy)
 

@@ -35,7 +35,7 @@ from scheduler.wiring.parts import LOOPBACK, Log, logger
 LOOK_SECONDS = 0.5
 """Of the wall."""
 UNASKED_SECONDS = 10.0
-"""How long pods may wait before it is said that kube-scheduler does not ask."""
+"""How long pods may be there before it is said that kube-scheduler does not ask."""
 ALIGNED_SECONDS = 600.0
 """Bins of demand lie on the grid of the forecaster."""
 STOP_SECONDS = 30.0
@@ -232,13 +232,12 @@ class Stage:
                 self._audience.said(f"{name}: not submitted: {error}")
 
     def _complain(self, observed: Observed) -> None:
-        """Say once that pods wait and kube-scheduler has never asked."""
-        waiting = any(not pod.spec.node_name for pod in observed.pods)
-        if self._said_unasked or not waiting or self._record.filter_calls:
-            self._unasked_since = None
+        """Say once that pods are there, waiting or placed, and kube-scheduler has never asked."""
+        if self._said_unasked or not observed.pods or self._record.filter_calls:
             return
         now = steady_seconds()
-        self._unasked_since = self._unasked_since or now
+        if self._unasked_since is None:
+            self._unasked_since = now
         if now - self._unasked_since >= UNASKED_SECONDS:
             self._said_unasked = True
             self._audience.said(unasked(self._demo))

@@ -119,6 +119,19 @@ def test_a_restart_under_a_bad_edit_goes_on_with_the_last_good_one(world: World)
     assert again.error[0].startswith("mode: ")
 
 
+def test_an_edit_that_is_mended_before_the_leader_spoke_is_said(world: World) -> None:
+    world.put(GOOD.format(mode="act"), "tidal-policy-last-good")
+    world.put(BAD)
+    world.leads = False
+    policy = world.opened(start=True)
+    assert policy.error
+    world.leads = True
+    world.put(GOOD.format(mode="recommend"))
+    world.until(lambda: policy.error == ())
+    policy.tend()
+    assert "PolicyInForce" in [reason for _, reason, _ in world.events()]
+
+
 @pytest.mark.parametrize("text", [BAD, None])
 def test_without_any_good_policy_it_does_not_start(world: World, text: str | None) -> None:
     if text is not None:

@@ -237,11 +237,11 @@ def test_waits_grow_to_a_bound_and_honour_retry_after(
     waits: list[float] = []
     monkeypatch.setattr(Reflector, "_wait", lambda _, seconds: waits.append(seconds))
     busy = Answer(429, status(429, "TooManyRequests"), {"Retry-After": "600"})
-    served.refuse("list", *[Answer()] * 4, Answer(403, status(403, "Forbidden")), busy)
+    served.refuse("list", *[Answer()] * 3, *[Answer(403, status(403, "Forbidden"))] * 3, busy)
     reflector = start(pace=Pace(first_seconds=1.0, longest_seconds=4.0, refused_seconds=40.0))
     until(lambda: reflector.synced)
-    # chance() is 0: half of 1, 2, 4, 4 seconds, then three quarters of 40, then what was asked.
-    assert waits == [0.5, 1.0, 2.0, 2.0, 30.0, 600.0]
+    # chance() is 0: half of 1, 2, 4, 4, 4 seconds, then three quarters of 40, then what was asked.
+    assert waits == [0.5, 1.0, 2.0, 2.0, 2.0, 30.0, 600.0]
 
 
 def test_an_object_that_cannot_be_read_costs_only_itself(served: Served, start: Start) -> None:

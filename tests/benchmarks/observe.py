@@ -1,7 +1,8 @@
 """How fast, how large and how far behind the reader of a large cluster is.
 
 Nodes and bound pods are made on the test control plane. A reader in a process of its own then
-connects as the daemon does; its seconds to the first consistent view and its memory are taken.
+connects as the daemon does; its seconds to the first consistent view and its memory are taken,
+with the snapshots that it assembles every few seconds as a tick does.
 After that pods are annotated with the time of the write at a steady rate, and the lag is the time
 until the write is seen in `observed()`, coalesced as a daemon would. Output: `tidal.observe/1`;
 exit status 1 where a target is missed.
@@ -24,9 +25,13 @@ from pathlib import Path
 
 import msgspec
 
+from scheduler.adapters.cluster.assembly import Assembler
 from scheduler.adapters.cluster.watching import Watching
 from scheduler.apiserver.client import Api
 from scheduler.apiserver.objects import Pod
+from scheduler.planning.actions import Plan
+from scheduler.planning.policy import parse
+from scheduler.planning.standing import standing_of
 from tests.controlplane.plane import ControlPlane, missing_programs
 
 SCHEMA = "tidal.observe/1"
@@ -38,6 +43,21 @@ CONNECTIONS = 16
 COALESCE_SECONDS = 0.05
 SYNC_SECONDS = 120.0
 DRAIN_SECONDS = 5.0
+TICK_SECONDS = 5.0
+POLICY = {
+    "version": 1,
+    "models": {
+        "chat": {
+            "roles": {
+                "decode": {
+                    "target": {"kind": "Deployment", "name": "chat"},
+                    "tokens": "generated",
+                    "capacity_tokens_per_second": {"NVIDIA-H100-80GB-HBM3": 1000},
+                }
+            }
+        }
+    },
+}
 FIRST_VIEW_SECONDS = 10.0
 MOST_RSS_MIB = 1024.0
 LAG_P99_SECONDS = 1.0
@@ -243,10 +263,20 @@ def read(kubeconfig: str, pipe: Connection) -> None:
         changed.clear()
     first = report(watching, time.monotonic() - began)
     pipe.send_bytes(msgspec.json.encode(first))
+    threading.Thread(target=assemble, args=(watching,), daemon=True).start()
     lags = tuple(follow(watching, changed, pipe))
     last = report(watching, first.first_view_seconds)
     pipe.send_bytes(msgspec.json.encode(msgspec.structs.replace(last, lags_seconds=lags)))
     watching.stop()
+
+
+def assemble(watching: Watching) -> None:
+    """Make snapshots, and what the extender gets of them, as the daemon's ticks do."""
+    assembler, policy = Assembler(), parse(POLICY)
+    while True:
+        snapshot = assembler.snapshot(watching.observed(), policy, time.time())
+        standing_of(snapshot, Plan(at_seconds=snapshot.now_seconds, source="quick"), policy)
+        time.sleep(TICK_SECONDS)
 
 
 def follow(watching: Watching, changed: threading.Event, pipe: Connection) -> Iterator[float]:

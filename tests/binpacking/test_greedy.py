@@ -2,8 +2,8 @@ import msgspec
 import pytest
 
 from binpacking.ladder import solve
-from binpacking.problem import Packing, Placed, Problem, StopLimit
-from tests.binpacking.problems import QUICK, batch, gang, online, supply
+from binpacking.problem import Effort, Packing, Placed, Problem, StopLimit
+from tests.binpacking.problems import FULL, QUICK, batch, gang, online, supply
 
 
 def packed(problem: Problem) -> Packing:
@@ -31,6 +31,44 @@ def test_pieces_of_eight_take_whole_nodes_of_one_leaf() -> None:
 def test_small_pieces_may_share_a_node() -> None:
     answer = packed(Problem(supplies=(supply("a", 4),), batch=(batch("j", 2, 5, pieces=2),)))
     assert answer.batch == (Placed("j", (("a", 2), ("a", 2))),)
+
+
+@pytest.mark.parametrize(
+    ("group", "near", "found", "apart"),
+    [
+        ("", (), [["a"], ["b", "c"]], 0),  # each where it fits best
+        ("m", (), [["b"], ["c", "d"]], 0),  # together, where all of the group has room
+        ("m", (("core", "l1", "h100"),), [["a"], ["b", "c"]], 1),  # beside what stands there
+    ],
+)
+@pytest.mark.parametrize("effort", [QUICK, FULL])
+def test_a_group_goes_under_one_leaf_where_that_costs_nothing_else(
+    group: str,
+    near: tuple[tuple[str, ...], ...],
+    found: list[list[str]],
+    apart: int,
+    effort: Effort,
+) -> None:
+    supplies = (supply("a", 8), *(supply(name, 8, leaf="l2") for name in "bcd"))
+    asked = (
+        online("m/prefill", 8, 1000, limit=1, group=group, near=near),
+        online("m/decode", 8, 1000, pieces=2, limit=1, group=group, near=near),
+    )
+    answer = solve(Problem(supplies=supplies, online=asked), effort)
+    assert answer.rejected == ()
+    by_key = {one.key: [node for node, _ in one.parts] for one in answer.online}
+    assert [by_key["m/prefill"], by_key["m/decode"]] == found
+    assert answer.tiers.apart == apart
+
+
+def test_a_group_is_no_reason_to_stop_anybody() -> None:
+    problem = Problem(
+        supplies=(supply("a", 0), supply("b", 2, leaf="l2")),
+        online=(online("m", 2, 1000, group="m", near=(("core", "l1", "h100"),)),),
+        gangs=(gang("cheap", 1, ("a", 2)),),
+    )
+    answer = packed(problem)
+    assert (nodes(answer.online), answer.killed, answer.tiers.apart) == ([["b"]], (), 1)
 
 
 MODELS = {"h100": 1000, "l20": 500}

@@ -55,6 +55,11 @@ class Program:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """What it ended with, None while it runs."""
+        return self._process.poll()
+
     def stop(self) -> None:
         """SIGKILL, as a crash does it: nothing that a program of the tests holds is worth a wait
         (an API server takes five seconds to close its watches). Ended already: nothing.

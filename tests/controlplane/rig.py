@@ -7,13 +7,13 @@ tests of its own, and the failover scenarios run the whole command with a real P
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-import structlog
 import yaml
 
 from forecasting import Sample
@@ -23,17 +23,24 @@ from scheduler.planning.snapshot import CapacitySignal, RoleSignal
 from scheduler.ports import Ready
 from scheduler.simulation.clusterfile import parse_cluster
 from scheduler.simulation.kubelet.manners import Manners
+from scheduler.simulation.kubelet.node import ADMISSION_ERROR
 from scheduler.simulation.kubelet.shell import FakeKubelet
 from scheduler.wiring.cluster import ClusterSettings, Replica
-from tests.controlplane.kinds.world import Object, World, condition, eventually
+from scheduler.wiring.parts import logger
+from tests.controlplane.kinds.controller import StandIn
+from tests.controlplane.kinds.store import LWS, RBG
+from tests.controlplane.kinds.world import Log, Object, World, condition, eventually
 from tests.controlplane.plane import ControlPlane
 from tests.controlplane.ports import free_ports
+from tests.controlplane.rights import service_account_kubeconfig
 from tests.controlplane.settings import Extender
 
 GPU_MODEL = "H100-SXM-80GB"
 BIN_SECONDS = 300.0
 DAY_SECONDS = 86400.0
 ONLINE, BATCH = "rig-online", "rig-batch"
+URGENT = "rig-urgent"
+"""Serving pods of it may preempt, by kube-scheduler's own choice."""
 LIVELY = Manners(start_seconds=0.2, exit_seconds=0.2, image_mib=1, unready_seconds=0.1)
 QUICK = {"observe_seconds": 1, "plan_seconds": 2, "forecast_seconds": 300}
 
@@ -105,8 +112,11 @@ class Rig:
         (self.extender_port,) = free_ports(1)
         self.script: Script
         self._replicas: list[tuple[threading.Thread, threading.Event]] = []
+        self._roles: dict[str, dict[str, Any]] = {}
+        self._more: dict[str, Any] = {}
         for name, value in ((ONLINE, 100_000), (BATCH, 10)):
             self._priority(name, value)
+        self._priority(URGENT, 200_000, preempts=True)
 
     # ---- the cluster -----------------------------------------------------------------------
 
@@ -131,8 +141,17 @@ class Rig:
 
     # ---- Tidal -----------------------------------------------------------------------------
 
-    def policy(self, roles: dict[str, dict[str, Any]], **more: Any) -> Policy:  # noqa: ANN401
-        """Write the policy file: `model/role` -> fields of the role; 1 GPU and 1,000 tokens/s."""
+    def policy(
+        self,
+        roles: dict[str, dict[str, Any]],
+        near: tuple[str, ...] = (),
+        **more: Any,  # noqa: ANN401
+    ) -> Policy:
+        """Write the policy file: `model/role` -> fields of the role; 1 GPU and 1,000 tokens/s.
+
+        `near` are the models whose roles are to stand under one leaf.
+        """
+        self._roles, self._more = roles, more
         models: dict[str, Any] = {}
         for key, fields in roles.items():
             model, _, role = key.partition("/")
@@ -146,7 +165,9 @@ class Rig:
                 **fields,
             }
             plain["target"] = {"namespace": self.world.namespace, **plain["target"]}
-            models.setdefault(model, {"roles": {}})["roles"][role] = plain
+            proximity = "preferred" if model in near else "any"
+            here = models.setdefault(model, {"proximity": proximity, "roles": {}})
+            here["roles"][role] = plain
         chosen = {
             "cadence": QUICK,
             "preemption": {"notice_seconds": 2, "minimum_runtime_seconds": 0},
@@ -156,6 +177,11 @@ class Rig:
         self.policy_file.write_text(yaml.safe_dump(document))
         return parse(document)
 
+    def bounds(self, role: str, least: int, most: int) -> None:
+        """Change how many replicas the policy allows, as an operator does while Tidal runs."""
+        changed = {**self._roles[role], "min_replicas": least, "max_replicas": most}
+        self.policy({**self._roles, role: changed}, **self._more)
+
     @property
     def policy_file(self) -> Path:
         return self.folder / "policy.yaml"
@@ -164,7 +190,7 @@ class Rig:
         """Start a replica of Tidal with this demand; return what speaks for the engines."""
         self.script = Script(policy, **demand)
         settings = ClusterSettings(
-            kubeconfig=kubeconfig or self.plane.kubeconfig,
+            kubeconfig=kubeconfig or service_account_kubeconfig(self.plane, self.world.namespace),
             namespace=self.world.namespace,
             identity=f"replica-{len(self._replicas)}",
             policy_file=self.policy_file,
@@ -190,8 +216,21 @@ class Rig:
 
     def _run(self, settings: ClusterSettings, stopped: threading.Event) -> None:
         with ExitStack() as stack, (self.folder / f"{settings.identity}.log").open("w") as file:
-            log = structlog.wrap_logger(structlog.PrintLogger(file))
+            log = logger(verbose=True, file=file)
             Replica(settings, lambda _: self.script, log, stack).run(stopped)
+
+    def logged(self, event: str) -> list[Object]:
+        """Return what the replicas logged under that name."""
+        files = sorted(self.folder.glob("replica-*.log"))
+        lines = (line for file in files for line in file.read_text().splitlines() if line)
+        found = (msgspec.json.decode(line) for line in lines if line.endswith("}"))
+        return [one for one in found if one["event"] == event]
+
+    def problems(self) -> list[str]:
+        """Return what the first replica's status complains about."""
+        port = self.logged("started")[0]["api"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/status") as answer:
+            return list(msgspec.json.decode(answer.read())["problems"])
 
     # ---- workloads -------------------------------------------------------------------------
 
@@ -199,10 +238,7 @@ class Rig:
         self, name: str, replicas: int, gpus: int = 1, spec: Object | None = None
     ) -> None:
         """A serving Deployment whose pods this rig's scheduler places."""
-        template = {
-            "metadata": {"labels": {"app": name}},
-            "spec": self._pod(gpus, ONLINE) | {"terminationGracePeriodSeconds": 5} | (spec or {}),
-        }
+        template = self.template(name, gpus, spec=spec)
         body = {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
@@ -215,6 +251,78 @@ class Rig:
         }
         self.world.make("apps/v1/deployments", body)
 
+    def kinds(self, version: Literal["0.7", "0.8"] = "0.7") -> None:
+        """Start the stand-in controllers of RoleBasedGroup and LeaderWorkerSet."""
+        controllers = StandIn(self.api, version)
+        controllers.start()
+        self._stack.callback(controllers.stop)
+
+    def lws(
+        self,
+        name: str,
+        replicas: int,
+        size: int = 2,
+        gpus: int = 1,
+        **more: Any,  # noqa: ANN401
+    ) -> None:
+        """A LeaderWorkerSet; `more` is for `template`."""
+        parts = {"size": size, "workerTemplate": self.template(name, gpus, **more)}
+        body = {
+            "apiVersion": "leaderworkerset.x-k8s.io/v1",
+            "kind": "LeaderWorkerSet",
+            "metadata": {"name": name},
+            "spec": {"replicas": replicas, "leaderWorkerTemplate": parts},
+        }
+        self.world.make(LWS, body)
+
+    def group(self, name: str, *roles: Object) -> None:
+        """A RoleBasedGroup."""
+        body = {
+            "apiVersion": "workloads.x-k8s.io/v1alpha2",
+            "kind": "RoleBasedGroup",
+            "metadata": {"name": name},
+            "spec": {"roles": list(roles)},
+        }
+        self.world.make(RBG, body)
+
+    def role(
+        self,
+        name: str,
+        replicas: int,
+        size: int = 1,
+        gpus: int = 1,
+        *,
+        adapter: bool = False,
+        **more: Any,  # noqa: ANN401
+    ) -> Object:
+        """A role of a group, whose pods have the label `app: NAME`; `more` is for `template`."""
+        template = self.template(name, gpus, **more)
+        shape: Object = {"standalonePattern": {"template": template}}
+        if size > 1:
+            shape = {"leaderWorkerPattern": {"size": size, "template": template}}
+        scaled = {"scalingAdapter": {"enable": True}} if adapter else {}
+        return {"name": name, "replicas": replicas, **shape, **scaled}
+
+    def template(
+        self,
+        app: str,
+        gpus: int,
+        *,
+        gate: bool = False,
+        sim: dict[str, str] | None = None,
+        spec: Object | None = None,
+    ) -> Object:
+        """Template of a serving pod."""
+        notes = {f"tidal.dev/sim-{key}": value for key, value in (sim or {}).items()}
+        gates = {"schedulingGates": [{"name": "tidal.dev/gang"}]} if gate else {}
+        return {
+            "metadata": {"labels": {"app": app}, "annotations": notes},
+            "spec": self._pod(gpus, ONLINE)
+            | {"terminationGracePeriodSeconds": 5}
+            | gates
+            | (spec or {}),
+        }
+
     def job(
         self,
         name: str,
@@ -222,13 +330,15 @@ class Rig:
         gpus: int = 8,
         annotations: dict[str, str] | None = None,
         sim: dict[str, str] | None = None,
+        spec: Object | None = None,
     ) -> None:
         """A suspended batch Job that is handed to Tidal."""
         notes = {f"tidal.dev/sim-{key}": value for key, value in (sim or {}).items()}
         template = {
             "metadata": {"labels": {"app": name}, "annotations": notes},
             "spec": self._pod(gpus, BATCH)
-            | {"restartPolicy": "Never", "terminationGracePeriodSeconds": 5},
+            | {"restartPolicy": "Never", "terminationGracePeriodSeconds": 5}
+            | (spec or {}),
         }
         body = {
             "apiVersion": "batch/v1",
@@ -263,13 +373,13 @@ class Rig:
             "containers": [container],
         }
 
-    def _priority(self, name: str, value: int) -> None:
+    def _priority(self, name: str, value: int, *, preempts: bool = False) -> None:
         body = {
             "apiVersion": "scheduling.k8s.io/v1",
             "kind": "PriorityClass",
             "metadata": {"name": name},
             "value": value,
-            "preemptionPolicy": "Never",
+            "preemptionPolicy": "PreemptLowerPriority" if preempts else "Never",
         }
         self.api.post("/apis/scheduling.k8s.io/v1/priorityclasses", body)
 
@@ -293,6 +403,21 @@ class Rig:
         eventually(look, f"{count} pods of {app} ready", seconds)
         return self.ready(app)
 
+    def nodes_of(self, app: str) -> list[str]:
+        """Node of each pod that is there, in order of name; empty where it is not bound."""
+        pods = self.world.all("pods", f"app={app}")
+        return [one["spec"].get("nodeName", "") for one in pods]
+
+    def stays(self, look: Callable[[], bool], what: str, plans: int = 3) -> None:
+        """Look again and again until Tidal has planned so often: it must hold all the time."""
+        before = len(self.logged("tick"))
+
+        def planned() -> bool:
+            assert look(), what
+            return len(self.logged("tick")) >= before + plans
+
+        eventually(planned, f"{plans} more plans")
+
     def suspended(self, job: str) -> bool:
         return bool(self.world.read("batch/v1/jobs", job)["spec"]["suspend"])
 
@@ -309,4 +434,70 @@ def rig_of(plane: ControlPlane, namespace: str, folder: Path) -> Iterator[Rig]:
     with ExitStack() as stack:
         api = Api.load(plane.kubeconfig)
         stack.callback(api.close)
-        yield Rig(plane, World(api, namespace), folder, stack)
+        world = World(api, namespace)
+        # the namespace goes slowly, and Tidal looks at all of them
+        stack.callback(api.delete, world.path("batch/v1/jobs"))
+        yield Rig(plane, world, folder, stack)
+
+
+class Diary:
+    """All that happened to the pods of a namespace, and what must never have."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._log = Log(rig.world, "pods")
+
+    def of(self, app: str) -> list[tuple[str, Object]]:
+        """Return events and objects of a workload's pods so far, in order."""
+        return [one for one in self.events if one[1]["metadata"]["labels"].get("app") == app]
+
+    @property
+    def events(self) -> list[tuple[str, Object]]:
+        known = ("ADDED", "MODIFIED", "DELETED")
+        return [one for one in list(self._log.events) if one[0] in known]
+
+    def disrupted(self, app: str) -> set[str]:
+        """Return why pods of a workload were disrupted, as their conditions say."""
+        return {reason for _, pod in self.of(app) for reason in _disruptions(pod)}
+
+    def when(self, look: Callable[[str, Object], bool]) -> int:
+        """Return the place in `events` of the first that is so."""
+        return next(n for n, (kind, pod) in enumerate(self.events) if look(kind, pod))
+
+    def close(self) -> None:
+        """End the watch."""
+        self._log.stop()
+
+    def check(self) -> None:
+        """What holds at the end of every scenario."""
+        self._rig.stop()
+        assert [one["sentence"] for one in self._rig.logged("violation")] == []
+        pods = [pod for _, pod in self.events]
+        rejected = {_name(pod) for pod in pods if _rejected(pod)}
+        assert rejected == set(), "bound before its GPUs were free"
+        preempted = {_name(pod) for pod in pods if "PreemptionByScheduler" in _disruptions(pod)}
+        assert preempted == set(), "kube-scheduler chose victims of its own"
+
+
+def _disruptions(pod: Object) -> set[str]:
+    conditions = pod["status"].get("conditions", [])
+    return {str(one.get("reason")) for one in conditions if one["type"] == "DisruptionTarget"}
+
+
+def _rejected(pod: Object) -> bool:
+    return bool(pod["status"].get("reason") == ADMISSION_ERROR)
+
+
+def _name(pod: Object) -> str:
+    return str(pod["metadata"]["name"])
+
+
+@contextmanager
+def diary_of(rig: Rig) -> Iterator[Diary]:
+    """A diary of the scenario, and the checks at its end."""
+    one = Diary(rig)
+    try:
+        yield one
+        one.check()
+    finally:
+        one.close()

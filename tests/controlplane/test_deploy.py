@@ -6,23 +6,21 @@ of the alert rules what promtool checks.
 """
 
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from scheduler.adapters.policyfile import read_policy
-from scheduler.daemon.documents.metrics import metrics
-from scheduler.daemon.documents.shapes import Facts
-from scheduler.daemon.documents.status import status
-from tests.controlplane.build import find
-from tests.controlplane.plane import ControlPlane
-from tests.fixtures.ticks import busy_world, tick_of
-from tests.fixtures.worlds import policy
+from tests.controlplane.definitions import OPERATORS, define, undefine
+from tests.controlplane.kinds.world import World, eventually, pod
+from tests.controlplane.plane import ControlPlane, KubectlError
+from tests.controlplane.rights import DEPLOY, Object
 
 pytestmark = pytest.mark.controlplane
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
 BUILDS = (
     "base",
     "overlays/scheduler",
@@ -30,48 +28,22 @@ BUILDS = (
     "overlays/bind",
     "overlays/monitoring",
 )
-FOREIGN = {
-    "certificates.cert-manager.io": ("Certificate", "v1"),
-    "issuers.cert-manager.io": ("Issuer", "v1"),
-    "servicemonitors.monitoring.coreos.com": ("ServiceMonitor", "v1"),
-    "prometheusrules.monitoring.coreos.com": ("PrometheusRule", "v1"),
-}
-
-
-def definition(name: str, kind: str, version: str) -> dict[str, object]:
-    plural, group = name.split(".", 1)
-    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": name},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-            "versions": [
-                {
-                    "name": version,
-                    "served": True,
-                    "storage": True,
-                    "schema": {"openAPIV3Schema": anything},
-                }
-            ],
-        },
-    }
+RESTRICTED = "tidal-system"
+ACCOUNTS = ("tidal", "tidal-scheduler")
 
 
 @pytest.fixture(scope="module")
-def ready(plane: ControlPlane) -> ControlPlane:
-    """The plane with the foreign kinds and the namespace that dry runs need."""
-    for name, (kind, version) in FOREIGN.items():
-        plane.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(definition(name, kind, version)))
+def ready(plane: ControlPlane) -> Iterator[ControlPlane]:
+    """The plane with the foreign kinds, the namespace and the accounts that dry runs need."""
+    define(plane, OPERATORS)
     plane.kubectl("apply", "-f", str(DEPLOY / "base" / "namespace.yaml"))
-    plane.kubectl("wait", "--for=condition=Established", "crd", *FOREIGN, "--timeout=30s")
-    return plane
+    for name in ACCOUNTS:
+        plane.kubectl("-n", RESTRICTED, "create", "serviceaccount", name, check=False)
+    yield plane
+    undefine(plane, OPERATORS)
 
 
-def built(plane: ControlPlane, build: str) -> list[dict[str, object]]:
+def built(plane: ControlPlane, build: str) -> list[Object]:
     text = plane.kubectl("kustomize", str(DEPLOY / build)).stdout
     return [one for one in yaml.safe_load_all(text) if one]
 
@@ -84,14 +56,13 @@ def test_the_server_accepts_every_object(ready: ControlPlane, build: str) -> Non
     assert len(done.stdout.splitlines()) == len(built(ready, build))
 
 
-def test_every_manifest_belongs_to_a_build(ready: ControlPlane) -> None:
-    used = {file.name for build in BUILDS for file in (DEPLOY / build).glob("*.yaml")}
-    lying = {
-        file.name
-        for file in DEPLOY.rglob("*.yaml")
-        if file.parent.name not in {"deploy", "examples", "kube-scheduler"}
-    }
-    assert lying == used
+@pytest.mark.parametrize("build", [one for one in BUILDS if one != "base"])
+def test_builds_on_the_scheduler_leave_its_binding_in_kube_system(
+    plane: ControlPlane, build: str
+) -> None:
+    name = "tidal-scheduler-authentication"
+    (found,) = [one for one in built(plane, build) if one["metadata"]["name"] == name]
+    assert found["metadata"]["namespace"] == "kube-system"
 
 
 def test_the_example_job_is_accepted(ready: ControlPlane) -> None:
@@ -101,15 +72,81 @@ def test_the_example_job_is_accepted(ready: ControlPlane) -> None:
     )
 
 
-def test_the_first_policy_is_valid(ready: ControlPlane, tmp_path: Path) -> None:
+def test_the_first_policy_is_valid() -> None:
     assert read_policy(DEPLOY / "base" / "policy.yaml").mode == "recommend"
+
+
+# ---- pods ------------------------------------------------------------------------------------
+
+
+def pods(plane: ControlPlane, build: str) -> list[Object]:
+    """A pod of every Deployment, as its controller makes it."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {**one["spec"]["template"]["metadata"], "name": one["metadata"]["name"]},
+            "spec": one["spec"]["template"]["spec"],
+        }
+        for one in built(plane, build)
+        if one["kind"] == "Deployment"
+    ]
+
+
+def tried(plane: ControlPlane, one: Object) -> str:
+    done = plane.kubectl(
+        *("-n", RESTRICTED, "create", "-f", "-", "--dry-run=server", "--validate=strict"),
+        stdin=yaml.safe_dump(one),
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(("build", "count"), [("base", 1), ("overlays/certmanager", 2)])
+def test_pod_security_restricted_accepts_the_pods(
+    ready: ControlPlane, build: str, count: int
+) -> None:
+    every = pods(ready, build)
+    assert len(every) == count
+    for one in every:
+        assert "created" in tried(ready, one)
+        del one["spec"]["securityContext"]["runAsNonRoot"]
+        with pytest.raises(KubectlError, match="violates PodSecurity"):
+            tried(ready, one)
+
+
+# ---- kube-scheduler --------------------------------------------------------------------------
+
+
+def test_kube_scheduler_leads_and_binds_with_the_rights_of_its_account(
+    ready: ControlPlane, world: World
+) -> None:
+    build = built(ready, "overlays/scheduler")
+    rules = [
+        one
+        for one in build
+        if one["apiVersion"].startswith("rbac.") and "scheduler" in one["metadata"]["name"]
+    ]
+    assert len(rules) == 5
+    ready.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(rules))
+    kubeconfig = ready.kubeconfig_for_service_account(RESTRICTED, "tidal-scheduler")
+    file = yaml.safe_load((DEPLOY / "overlays/scheduler/configuration.yaml").read_text())
+    connection = file["clientConnection"] | {"kubeconfig": str(kubeconfig)}
+    overrides = {"clientConnection": connection, "leaderElection": file["leaderElection"]}
+    ready.start_scheduler("tidal-scheduler", overrides=overrides)
+    ready.call("POST", "/api/v1/nodes", {"metadata": {"name": "deploy-node"}})
+    room = {"status": {"allocatable": {"pods": "1"}, "capacity": {"pods": "1"}}}
+    world.api.patch("/api/v1/nodes/deploy-node/status", room, "merge")
+    world.make("pods", pod("p", gpus=0, spec={"schedulerName": "tidal-scheduler"}))
+    eventually(lambda: world.read("pods", "p")["spec"].get("nodeName"), "the pod bound")
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{RESTRICTED}/leases/tidal-scheduler"
+    assert b'"holderIdentity":"' in ready.call("GET", lease).replace(b" ", b"")
 
 
 @pytest.mark.parametrize(
     "file", ["overlays/scheduler/configuration.yaml", "kube-scheduler/extender.yaml"]
 )
 def test_kube_scheduler_reads_its_configuration(
-    ready: ControlPlane, file: str, tmp_path: Path
+    ready: ControlPlane, program: Callable[[str], Path], file: str, tmp_path: Path
 ) -> None:
     document = yaml.safe_load((DEPLOY / file).read_text())
     document["clientConnection"] = {"kubeconfig": str(ready.kubeconfig)}
@@ -118,10 +155,12 @@ def test_kube_scheduler_reads_its_configuration(
         extender["tlsConfig"] = {"insecure": True}
     configuration = tmp_path / "configuration.yaml"
     configuration.write_text(yaml.safe_dump(document))
-    scheduler = find("kube-scheduler")
-    assert scheduler is not None
     read = tmp_path / "read.yaml"
-    command = [str(scheduler), f"--config={configuration}", f"--write-config-to={read}"]
+    command = [
+        str(program("kube-scheduler")),
+        f"--config={configuration}",
+        f"--write-config-to={read}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert read.exists(), done.stderr
     extender = yaml.safe_load(read.read_text())["extenders"][0]
@@ -130,20 +169,64 @@ def test_kube_scheduler_reads_its_configuration(
     assert extender["httpTimeout"] == "1s"
 
 
-def test_promtool_accepts_the_alerts(tmp_path: Path) -> None:
-    rule = yaml.safe_load((DEPLOY / "overlays/monitoring/alerts.yaml").read_text())
-    rules = tmp_path / "rules.yaml"
-    rules.write_text(yaml.safe_dump(rule["spec"]))
-    promtool = find("promtool")
-    assert promtool is not None, "no promtool: run `make controlplane`"
-    command = [str(promtool), "check", "rules", "--lint=all", "--lint-fatal", str(rules)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+# ---- alerts ----------------------------------------------------------------------------------
+
+
+def promtool(program: Callable[[str], Path], *arguments: str) -> None:
+    command = [str(program("promtool")), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_alerts_name_metrics_that_there_are() -> None:
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    """The alert rules as Prometheus itself reads them."""
     rule = yaml.safe_load((DEPLOY / "overlays/monitoring/alerts.yaml").read_text())
-    text = " ".join(one["expr"] for group in rule["spec"]["groups"] for one in group["rules"])
-    named = {word for word in text.replace("(", " ").replace(")", " ").split() if "tidal_" in word}
-    text = metrics(status(tick_of(busy_world(), policy()), Facts()))
-    assert named <= {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(rule["spec"]))
+    return file
+
+
+def test_promtool_accepts_the_alerts(program: Callable[[str], Path], rules: Path) -> None:
+    promtool(program, "check", "rules", "--lint=all", "--lint-fatal", str(rules))
+
+
+def case(series: dict[str, str], alert: str, minutes: int, *fires: dict[str, str]) -> Object:
+    """One `promtool test rules` case: series by their values of each minute."""
+    expected: list[dict[str, Any]] = [{"exp_labels": labels} for labels in fires]
+    return {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": text} for name, text in series.items()],
+        "alert_rule_test": [
+            {"alertname": alert, "eval_time": f"{minutes}m", "exp_alerts": expected}
+        ],
+    }
+
+
+def test_the_alerts_fire_when_they_should_and_not_before(
+    program: Callable[[str], Path], rules: Path
+) -> None:
+    critical, warning = {"severity": "critical"}, {"severity": "warning"}
+    one, two = 'tidal_leader{pod="a"}', 'tidal_leader{pod="b"}'
+    age, role = "tidal_plan_age_seconds", 'tidal_role_lacking_replicas{role="chat/decode"}'
+    cases = [
+        case({one: "1x9", two: "0x9"}, "TidalHasNoLeader", 9),
+        case({one: "1 0x8", two: "0x9"}, "TidalHasNoLeader", 1),
+        case({one: "1 0x8", two: "0x9"}, "TidalHasNoLeader", 3, critical),
+        case({}, "TidalHasNoLeader", 3, critical),
+        case({age: "0 60 120 180 240 300 360"}, "TidalPlanIsOld", 5),
+        case({age: "0 60 120 180 240 300 360"}, "TidalPlanIsOld", 6, warning),
+        case({f'{age}{{pod="a"}}': "900x9", f'{age}{{pod="b"}}': "9x9"}, "TidalPlanIsOld", 9),
+        case({role: "0 2x9"}, "TidalRoleLacksGpus", 5),
+        case({role: "0 2x9"}, "TidalRoleLacksGpus", 7, {**warning, "role": "chat/decode"}),
+        case({"tidal_policy_errors": "0 1x9"}, "TidalPolicyRefused", 3, warning),
+        case({"tidal_invariant_violations": "0 1"}, "TidalInvariantBroken", 1, critical),
+    ]
+    document = yaml.safe_load(rules.read_text())
+    for group in document["groups"]:
+        for rule in group["rules"]:
+            del rule["annotations"]  # words, and cases would have to repeat them
+    rules.write_text(yaml.safe_dump(document))
+    tests = rules.with_name("tests.yaml")
+    tests.write_text(yaml.safe_dump({"rule_files": [str(rules)], "tests": cases}))
+    promtool(program, "test", "rules", str(tests))

@@ -17,20 +17,22 @@ from hypothesis import strategies as st
 
 from scheduler.extender import process, server, wire
 from scheduler.extender.process import ExtenderProcess
+from scheduler.planning.index import DEFAULT_RESOURCE
 from scheduler.planning.snapshot import Reservation
 from scheduler.planning.standing import Place, Standing, Victim
 from scheduler.planning.targets import Targets
-from scheduler.planning.verdicts import DEFAULT_RESOURCE
 from scheduler.view import View
 from tests.fixtures import payloads
 
 JSON = {"Content-Type": "application/json"}
+GPUS = 8
+"""Of a node."""
 VERBS = ("filter", "prioritize", "preempt", "bind")
 POD = json.dumps(payloads.pod()).encode()
 
 
 def standing() -> Standing:
-    """Node a is kept for a role and node c is full; b takes a pod of up to four GPUs."""
+    """Node a is kept for a role; b and c take what kube-scheduler has room for, up to 8 GPUs."""
     kept = Reservation(
         id="r", owner="chat/decode", parts=(("a", 4),), created_seconds=0.0, expires_seconds=1e9
     )
@@ -40,7 +42,7 @@ def standing() -> Standing:
         plan_stale_seconds=1e6,
         heuristic_stale_seconds=1e7,
         nodes=tuple(
-            Place(name, ("s0", "H"), DEFAULT_RESOURCE, free, 0, 8, schedulable=True)
+            Place(name, ("s0", "H"), DEFAULT_RESOURCE, free, 0, GPUS, schedulable=True)
             for name, free in (("a", 4), ("b", 4), ("c", 0))
         ),
         reservations=(kept,),
@@ -118,10 +120,10 @@ def test_what_cannot_be_understood_is_a_4xx_with_a_sentence(
 def test_of_duplicate_keys_the_last_counts_as_with_kube_scheduler(
     extender: ExtenderProcess,
 ) -> None:
-    body = around(POD, b'"NodeNames": ["a", "b"], "NodeNames": ["c"]')
+    body = around(POD, b'"NodeNames": ["b", "c"], "NodeNames": ["a"]')
     status, answer = call(extender, "filter", body)
     assert (status, answer["NodeNames"]) == (200, [])
-    twice = POD.replace(b'"nvidia.com/gpu": "4"', b'"nvidia.com/gpu": "0", "nvidia.com/gpu": "8"')
+    twice = POD.replace(b'"nvidia.com/gpu": "4"', b'"nvidia.com/gpu": "0", "nvidia.com/gpu": "16"')
     assert call(extender, "filter", around(twice))[1]["NodeNames"] == []
 
 
@@ -193,7 +195,10 @@ def test_a_hundred_thousand_names_are_answered(extender: ExtenderProcess) -> Non
     names = ["b", *(f"gpu-{number:06}" for number in range(100_000))]
     status, answer = call(extender, "filter", payloads.by_names(payloads.pod(), *names))
     assert (status, answer["NodeNames"]) == (200, ["b"])
-    assert len(answer["FailedAndUnresolvableNodes"]) == 100_000
+    owned = payloads.pod(owner="chat/decode")
+    status, answer = call(extender, "filter", payloads.by_names(owned, *names))
+    assert (status, answer["NodeNames"]) == (200, [])
+    assert len(answer["FailedAndUnresolvableNodes"]) == 100_001
 
 
 # ---- mutations -----------------------------------------------------------------------------------
@@ -279,7 +284,8 @@ def no_more_than_may(verb: str, raw: bytes, answer: bytes | None) -> None:
         names = found.get("NodeNames")
         if names is None:
             names = [node["metadata"]["name"] for node in found["Nodes"]["items"]]
-        allowed = {"a"} if ask.owner == "chat/decode" and ask.gpus <= 4 else {"b"}
+        allowed = {"a"} if ask.owner == "chat/decode" and ask.gpus <= 4 else {"b", "c"}
+        allowed = allowed if ask.gpus <= GPUS else set()
         assert set(names) <= allowed
 
 

@@ -36,7 +36,7 @@ if __name__ == "__main__":
 
 def call(port: int, verb: str) -> payloads.Json:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    body = json.dumps(payloads.by_names(payloads.pod(gpus=8), "a"))
+    body = json.dumps(payloads.by_names(payloads.pod(gpus=16), "a"))
     connection.request("POST", f"/{verb}", body, {"Content-Type": "application/json"})
     answer: payloads.Json = json.loads(connection.getresponse().read())
     connection.close()

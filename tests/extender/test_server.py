@@ -117,9 +117,12 @@ def test_filter_refuses_under_failed_and_unresolvable() -> None:
         status, answer = await caller.post("filter", payloads.by_names(payloads.pod(), "b", "a"))
         assert status == 200
         assert answer["NodeNames"] == ["b"]
+        assert answer["FailedNodes"] == answer["FailedAndUnresolvableNodes"] == {}
+        assert answer["Error"] == ""
+        _, answer = await caller.post("filter", payloads.by_names(payloads.pod(), "a"))
+        assert answer["NodeNames"] == []
         assert answer["FailedNodes"] == {}
         assert list(answer["FailedAndUnresolvableNodes"]) == ["a"]
-        assert answer["Error"] == ""
         owned = payloads.pod(owner="chat/decode")
         _, answer = await caller.post("filter", payloads.by_nodes(owned, "b", "a"))
         assert [node["metadata"]["name"] for node in answer["Nodes"]["items"]] == ["a"]
@@ -129,7 +132,7 @@ def test_filter_refuses_under_failed_and_unresolvable() -> None:
 
 def test_all_refused_is_an_empty_list() -> None:
     async def scene(caller: Caller) -> None:
-        _, answer = await caller.post("filter", payloads.by_names(payloads.pod(gpus=8), "a", "b"))
+        _, answer = await caller.post("filter", payloads.by_names(payloads.pod(gpus=16), "a", "b"))
         assert answer["NodeNames"] == []
         assert answer["FailedAndUnresolvableNodes"] == {"a": reasons.FULL, "b": reasons.FULL}
 
@@ -185,7 +188,7 @@ def test_before_the_first_standing_nothing_is_decided() -> None:
 
 def test_the_plan_ages_at_the_rate_of_the_world() -> None:
     async def scene(caller: Caller) -> None:
-        names = payloads.by_names(payloads.pod(gpus=8), "a", "b", "x")
+        names = payloads.by_names(payloads.pod(gpus=16), "a", "b", "x")
         for wall_seconds, passed in ((29, []), (31, ["x"]), (91, ["a", "b", "x"])):
             caller.clock.seconds = 50.0 + wall_seconds
             _, answer = await caller.post("filter", names)

@@ -165,7 +165,7 @@ def test_counts_and_mode_are_metrics() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
         for body in (
             json.dumps(payloads.by_names(payloads.pod(), "a")),
-            json.dumps(payloads.by_names(payloads.pod(gpus=8), "a")),
+            json.dumps(payloads.by_names(payloads.pod(gpus=16), "a")),
             "{",
         ):
             connection.request("POST", "/filter", body, JSON)

@@ -195,3 +195,33 @@ def test_both_shapes_of_victims_are_answered_by_uid(shape: Any) -> None:  # noqa
     victims = answer["NodeNameToMetaVictims"]["a"]
     assert victims["Pods"] == [{"UID": "v2"}]
     assert victims["NumPDBViolations"] <= 1
+
+
+PREFERRED = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "conditions", "choosy"),
+    [
+        ({}, None, False),
+        ({}, [], False),
+        ({}, [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}], True),
+        ({}, [{"type": "PodScheduled", "status": "False", "reason": "SchedulerError"}], True),
+        ({}, [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}], False),
+        ({}, [{"type": "PodScheduled", "status": "True"}], False),
+        ({}, [{"type": "Ready", "status": "False", "reason": None}], False),
+        ({"affinity": {"nodeAffinity": PREFERRED}}, None, True),
+        ({"affinity": {"podAffinity": PREFERRED, "nodeAffinity": None}}, None, True),
+        ({"affinity": {"podAntiAffinity": PREFERRED}}, None, True),
+        ({"affinity": {"nodeAffinity": {"requiredDuringScheduling": {}}}}, None, False),
+        ({"topologySpreadConstraints": [{"whenUnsatisfiable": "ScheduleAnyway"}]}, None, True),
+        ({"topologySpreadConstraints": [{"whenUnsatisfiable": "DoNotSchedule"}]}, None, False),
+    ],
+)
+def test_a_pod_with_preferences_or_a_failed_attempt_leaves_the_choice_to_kube_scheduler(
+    spec: dict[str, Any], conditions: list[dict[str, Any]] | None, choosy: bool
+) -> None:
+    asked = payloads.pod()
+    asked["spec"] |= spec
+    asked["status"]["conditions"] = conditions
+    assert read(asked).choosy is choosy

@@ -7,7 +7,8 @@ from scheduler.planning.actions import NotifyJob, Plan, ScaleRole, StartJob, Sto
 from scheduler.planning.invariants import broken, broken_by
 from scheduler.planning.memory import Memory
 from scheduler.planning.planner import plan
-from scheduler.planning.snapshot import Reservation, Snapshot
+from scheduler.planning.policy import parse
+from scheduler.planning.snapshot import Replica, Reservation, RoleSignal, Snapshot
 from tests.fixtures.worlds import forecasts, job, node, policy, replica, role, signal, world
 
 SEEN = Memory(since_seconds=0.0)
@@ -43,6 +44,15 @@ def test_what_arrives_now_counts_even_if_the_forecast_is_lower() -> None:
     (sizing,) = planned(snapshot).sizings
     assert sizing.wanted_milli == 3500
     assert [reason.step for reason in sizing.reasons] == ["lead_peak", "level", "replicas"]
+
+
+@pytest.mark.parametrize(("demand", "wanted"), [(0.5, 0), (1.5, 2)])
+def test_less_than_a_thousandth_of_a_replica_is_no_demand(demand: float, wanted: int) -> None:
+    snapshot = world(
+        node("n0"), roles=(role(0),), signals=(signal(demand),), forecasts=forecasts(0.0)
+    )
+    (sizing,) = planned(snapshot, min_replicas=0).sizings
+    assert sizing.wanted_milli == wanted
 
 
 def test_demand_behind_retires_replicas_but_keeps_what_is_wanted() -> None:
@@ -147,7 +157,9 @@ def test_a_queue_that_is_here_leaves_no_time_for_notice() -> None:
     assert told.code == "recall_now"
 
 
-def test_a_slot_that_waits_is_not_asked_for_twice() -> None:
+@pytest.mark.parametrize("there", [(replica("r0", "", state="pending"),), ()])
+def test_a_slot_that_waits_is_not_asked_for_twice(there: tuple[Replica, ...]) -> None:
+    """The replica waits for a node, or its controller has not made its pod yet."""
     held = Reservation(
         id="a",
         owner="chat/decode",
@@ -158,7 +170,7 @@ def test_a_slot_that_waits_is_not_asked_for_twice() -> None:
     snapshot = world(
         node("n0"),
         roles=(role(1),),
-        replicas=(replica("r0", "", state="pending"),),
+        replicas=there,
         reservations=(held,),
         signals=(signal(900.0),),
         forecasts=forecasts(900.0),
@@ -218,6 +230,36 @@ def test_free_gpus_are_lent_until_the_tide_wants_them() -> None:
     assert sorted(r.owner for r in made.reservations) == ["long", "short"]
 
 
+@pytest.mark.parametrize(
+    ("signals", "serving", "lent"),
+    [
+        ((signal(100.0),), "ready", 1),
+        ((signal(0.0, status="idle"),), "ready", 1),
+        ((signal(100.0, status="partial"),), "ready", 1),
+        ((signal(100.0, status="stale"),), "ready", 0),
+        ((signal(0.0, status="absent"),), "ready", 0),
+        ((), "ready", 0),
+        # another role is seen; and where nobody serves yet, nobody can report
+        ((signal(100.0, status="stale"), signal(1.0, role="chat/prefill")), "ready", 0),
+        ((signal(0.0, status="absent"),), "starting", 1),
+    ],
+)
+def test_nothing_is_lent_while_nobody_who_serves_reports(
+    signals: tuple[RoleSignal, ...], serving: str, lent: int
+) -> None:
+    snapshot = world(
+        node("n0", {0: "r0", 1: "r0"}),
+        roles=(role(1),),
+        replicas=(replica("r0", "n0", state=serving),),
+        jobs=(job("waits"),),
+        signals=signals,
+        forecasts=forecasts(100.0),
+    )
+    made = planned(snapshot)
+    assert len(actions(made, StartJob)) == lent
+    assert ("nothing more is lent" in made.summary) == (lent == 0)
+
+
 @pytest.mark.parametrize(("effort", "movers"), [("full", ["b"]), ("quick", [])])
 def test_small_jobs_move_together_for_one_that_wants_a_node(effort: str, movers: list[str]) -> None:
     jobs = (
@@ -257,3 +299,23 @@ def test_the_same_inputs_give_the_same_plan() -> None:
     )
     first, again = (plan(snapshot, SEEN, policy(), "full") for _ in range(2))
     assert msgspec.msgpack.encode(first) == msgspec.msgpack.encode(again)
+
+
+def test_roles_of_one_model_stand_together_where_the_policy_prefers_it() -> None:
+    """The other leaf has the tighter fit."""
+    stands = replica("r0", "n1")
+    document = policy().model_dump()
+    document["models"]["chat"]["proximity"] = "preferred"
+    held = dict.fromkeys(range(5), "stranger")
+    snapshot = world(
+        node("n0", held, leaf="leaf-0"),
+        node("n1", {0: "r0", 1: "r0"}, leaf="leaf-1"),
+        roles=(role(1),),
+        replicas=(stands,),
+        signals=(signal(2000.0),),
+        forecasts=forecasts(2000.0),
+    )
+    apart, _ = plan(snapshot, SEEN, policy(), "quick")
+    together, _ = plan(snapshot, SEEN, parse(document), "quick")
+    assert [one.parts for one in apart.reservations] == [(("n0", 2),)]
+    assert [one.parts for one in together.reservations] == [(("n1", 2),)]

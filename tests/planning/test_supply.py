@@ -5,7 +5,7 @@ import pytest
 
 from scheduler.planning.snapshot import Reservation
 from scheduler.planning.supply import batch_supplies, online_supplies, open_reservations
-from tests.fixtures.worlds import job, node, replica, world
+from tests.fixtures.worlds import job, node, replica, role, world
 
 
 def slot(name: str, on: str = "n0", *, created: float = 9_900.0) -> Reservation:
@@ -34,7 +34,10 @@ def test_a_pod_bound_since_fills_one_slot(
         replica(f"r{n}", "n0", state="starting", bound_seconds=at) for n, at in enumerate(bound)
     )
     snapshot = world(
-        node("n0"), replicas=replicas, reservations=tuple(slot(name) for name in slots)
+        node("n0"),
+        roles=(role(1),),
+        replicas=replicas,
+        reservations=tuple(slot(name) for name in slots),
     )
     assert [r.id for r in open_reservations(snapshot)] == still_open
 
@@ -43,6 +46,7 @@ def test_a_pod_never_fills_a_second_slot_later() -> None:
     both = (slot("a"), slot("b"))
     first = world(
         node("n0"),
+        roles=(role(1),),
         replicas=(replica("r0", "n0", state="starting", bound_seconds=9_950.0),),
         reservations=both,
     )
@@ -54,7 +58,16 @@ def test_a_pod_never_fills_a_second_slot_later() -> None:
 def test_expired_slots_and_slots_on_lost_nodes_are_void() -> None:
     cordoned = msgspec.structs.replace(node("n1"), cordoned=True)
     reservations = (slot("old", created=9_000.0), slot("gone", "n9"), slot("shut", "n1"))
-    assert open_reservations(world(node("n0"), cordoned, reservations=reservations)) == ()
+    found = world(node("n0"), cordoned, roles=(role(1),), reservations=reservations)
+    assert open_reservations(found) == ()
+
+
+def test_slots_of_a_deleted_owner_are_void() -> None:
+    theirs = msgspec.structs.replace(slot("b"), owner="test/night")
+    here = world(node("n0"), roles=(role(1),), reservations=(slot("a"), theirs))
+    assert [one.id for one in open_reservations(here)] == ["a"]
+    waits = msgspec.structs.replace(here, jobs=(job("test/night", state="queued"),))
+    assert [one.id for one in open_reservations(waits)] == ["a", "b"]
 
 
 def test_online_counts_on_what_is_released_and_batch_does_not() -> None:

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from binpacking.inventory import Device, Holder, Node
 from scheduler.planning import reasons
 from scheduler.planning.actions import Action, Plan, ResizeJob, ScaleRole, StopJob
+from scheduler.planning.index import index_of
 from scheduler.planning.policy import parse
 from scheduler.planning.snapshot import Job, Pod, Replica, Reservation, Snapshot
 from scheduler.planning.standing import Bind, Place, PodAsk, Standing, Victim, standing_of
 from scheduler.planning.targets import Target
-from scheduler.planning.verdicts import FilterVerdict, filter_nodes, index_of, preempt, prioritise
+from scheduler.planning.verdicts import FilterVerdict, filter_nodes, preempt, prioritise
 from scheduler.view import NoStandingError, View
 
 JobState = Literal["running", "starting", "notified", "stopping"]

@@ -113,7 +113,16 @@ def publish_ca(api: Api, namespace: str, pem: str) -> None:
     except ApiError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
-        api.post(everything, body | {"metadata": {"name": CA_MAP}})
+        _create(api, everything, body | {"metadata": {"name": CA_MAP}})
+
+
+def _create(api: Api, path: str, body: object) -> None:
+    """Create it; a replica that starts at the same time may do so first, from the same Secret."""
+    try:
+        api.post(path, body)
+    except ApiError as error:
+        if error.status != HTTPStatus.CONFLICT:
+            raise
 
 
 class _Kept(Generic[K, V]):

@@ -99,8 +99,9 @@ class KubernetesActuator:
         return Outcome(action, applied=True, detail=said)
 
     def note_overrides(self, epoch: int) -> None:
-        """Write how long counts that somebody else wrote are left alone, where they are new."""
+        """Write how long counts that somebody else wrote are left alone; say where others scale."""
         observed = self._cluster.observed()
+        self._scaling.tell_refusals(observed)
         now = self._cluster.now_seconds()
         problems = []
         for one in new_overrides(observed, self._cluster.policy(), now):

@@ -84,6 +84,8 @@ class EventRecorder:
         """Tellings lost to a full queue."""
         self.failed = 0
         """Writes that the server did not take."""
+        self.error = ""
+        """Why the last write failed; empty after one that did not."""
 
     def start(self) -> None:
         """Begin to write."""
@@ -110,8 +112,10 @@ class EventRecorder:
         while (telling := self._waiting.get()) is not None:
             try:
                 self._write(telling)
-            except (ApiError, ApiUnreachableError):
+                self.error = ""
+            except (ApiError, ApiUnreachableError) as error:
                 self.failed += 1
+                self.error = f"Events: {error}"
 
     def _write(self, telling: _Telling) -> None:
         now = self._now_seconds()

@@ -37,6 +37,11 @@ class Shared:
         """Why the last plan could not be shared."""
 
     @property
+    def problems(self) -> tuple[str, ...]:
+        """What keeps the plan from being shared or read, a sentence for each."""
+        return tuple(one for one in (self.error, self._reader.problem, self._reader.error) if one)
+
+    @property
     def synced(self) -> bool:
         """Whether no plan means that there is none."""
         return self._reader.synced

@@ -65,6 +65,7 @@ class PolicyConfigMap:
         self._good, self._kept_text = self._first(first)
         self._lock = threading.Lock()
         self._told: tuple[str, ...] = ()
+        self._mended = False
         self._due = threading.Event()
         self._stopped = threading.Event()
         self._watch: Reflector[ConfigMap] = Reflector(
@@ -88,6 +89,11 @@ class PolicyConfigMap:
         self._due.set()
         self._thread.join(STOP_SECONDS)
 
+    @property
+    def problem(self) -> str:
+        """Why there is nothing newer; empty while the ConfigMap is followed."""
+        return self._watch.problem
+
     def current(self) -> Policy:
         """Return the last good policy."""
         return self._good.policy
@@ -95,6 +101,7 @@ class PolicyConfigMap:
     def tend(self) -> None:
         """As the leader: say what became of the last edit, and keep the policy that is good."""
         if not self._leading():
+            self._mended = False  # whoever leads says it
             return
         self._say()
         text = self._good.text
@@ -147,6 +154,7 @@ class PolicyConfigMap:
                 good = self._read(found)
                 if good.text != self._good.text:
                     self._good = good
+                self._mended |= bool(self.error)
                 self.error = ()
             except PolicyError as error:
                 self.error = error.errors
@@ -164,7 +172,8 @@ class PolicyConfigMap:
         """Put an Event on the ConfigMap where an edit was refused, and where one mended it."""
         with self._lock:
             errors, seen = self.error, self._seen
-        if errors == self._told or seen is None:
+            mended, self._mended = self._mended and not errors, False
+        if seen is None or (errors == self._told and not mended):
             return
         about = Reference.of("v1", "ConfigMap", seen.metadata)
         if errors:

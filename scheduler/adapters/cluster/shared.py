@@ -132,6 +132,11 @@ class PlanReader:
         """Whether the first list is done: from then on no plan means that there is none."""
         return self._maps.synced
 
+    @property
+    def problem(self) -> str:
+        """Why there is nothing newer; empty while the ConfigMaps are followed."""
+        return self._maps.problem
+
     def newest(self) -> SharedPlan | None:
         """Return the newest whole plan, None where none was ever seen."""
         try:

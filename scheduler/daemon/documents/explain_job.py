@@ -7,6 +7,7 @@ import msgspec
 from binpacking.problem import BatchRequest, Problem
 from preemption.victims import gangs
 from scheduler.daemon.documents.shapes import Fact
+from scheduler.planning import lending
 from scheduler.planning.actions import StartJob
 from scheduler.planning.placing import claimants
 from scheduler.planning.policy import Policy
@@ -53,6 +54,10 @@ def _why_it_waits(tick: Tick, job: Job) -> Iterator[str]:
         return
     if any(queue.paused for queue in tick.snapshot.queues if queue.name == job.queue):
         yield f"waits: queue {job.queue} is paused"
+        return
+    blind = lending.blind(tick.snapshot)
+    if blind:
+        yield f"waits: {blind}"
         return
     lendable = tick.plan.lendable_gpus
     if job.gpus > lendable:

@@ -6,9 +6,9 @@
 
 `stopping` lasts preStop plus the process's own time after SIGTERM, at most the grace period (2 s
 are always left for SIGTERM). A container that stopped is seen at the next relist, then the
-terminal phase is reported. Only when the API server has taken that report (`told`) is the pod
-`done` and its devices free; then its object is deleted, if somebody asked for it. A pod whose
-object vanished while it ran is stopped all the same, and keeps its devices until it has.
+terminal phase is reported and the devices are free. When the API server has taken that report
+(`told`) the pod is `done`; then its object is deleted, if somebody asked for it. A pod whose object
+vanished while it ran is stopped all the same, and keeps its devices until it has.
 """
 
 from enum import Enum
@@ -39,8 +39,10 @@ class Stage(Enum):
     REMOVING = "removing"
 
 
-OVER = frozenset({Stage.DONE, Stage.REMOVING})
-"""The terminal phase stands in the API server: the pod's devices are no longer its own."""
+OVER = frozenset({Stage.REPORTING, Stage.DONE, Stage.REMOVING})
+"""The containers are known to be gone and the terminal phase is on its way to the API server, or
+there: the pod's devices are no longer its own. A kubelet knows this before the server does, so a
+pod bound right after the server heard of it is never refused."""
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +115,7 @@ def seen(life: Life, facts: Facts, now_seconds: float, manners: Manners) -> Step
 
 def vanished(life: Life, now_seconds: float, manners: Manners) -> Life | None:
     """Return the pod after its object went away; None where nothing of it is left."""
-    if life.stage in OVER or life.stage is Stage.REPORTING:
+    if life.stage in OVER:
         return None
     life = _with(life, vanished=True)
     if life.stage in {Stage.STOPPING, Stage.EXITED}:

@@ -31,12 +31,15 @@ from scheduler.apiserver.times import text
 from scheduler.planning.actions import ScaleRole
 from scheduler.planning.targets import Target
 
+REFUSED = "RefusedByAutoscaler"
+
 
 class Scaling:
     """Scales roles through the drivers of their kinds."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._refused: dict[str, str] = {}
 
     def scale(self, action: ScaleRole, observed: Observed, gangs: Gangs, epoch: int) -> str:
         """Apply one action; return what is to be said about it beyond the action's sentence.
@@ -66,7 +69,7 @@ class Scaling:
         seen, observed, gangs = world
         scaler = Scalers(observed).of(target)
         if scaler:
-            raise DroppedError(f"{scaler} scales it too: delete one", "RefusedByAutoscaler")
+            raise DroppedError(_refusal(scaler), REFUSED)
         self._operations(count, action, epoch)  # all that speaks against it, before costs are put
         groups = gangs.staying(action.role)
         victims.check(count, action, groups)
@@ -148,11 +151,31 @@ class Scaling:
             f"{text(override.until_seconds)}",
         )
 
+    def tell_refusals(self, observed: Observed) -> None:
+        """Say on each target that an autoscaler scales too that Tidal does not; once for each."""
+        cluster, scalers = self._cluster, Scalers(observed)
+        found = {role: scalers.of(target) for role, target in cluster.policy().targets()}
+        before, self._refused = self._refused, {role: one for role, one in found.items() if one}
+        for role, scaler in self._refused.items():
+            if before.get(role) == scaler:
+                continue
+            target = self._target(role)
+            driver = DRIVERS[target.kind]
+            try:
+                count = driver.count(target, driver.seen(target, observed), cluster)
+            except DroppedError:
+                continue
+            cluster.tell(_about(count), "Warning", REFUSED, f"{role}: {_refusal(scaler)}")
+
     def _target(self, role: str) -> Target:
         target = dict(self._cluster.policy().targets()).get(role)
         if target is None:
             raise DroppedError(f"the policy names no target for {role}")
         return target
+
+
+def _refusal(scaler: str) -> str:
+    return f"{scaler} scales it too: delete one"
 
 
 def _about(count: Count) -> Reference:

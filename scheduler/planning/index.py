@@ -1,0 +1,105 @@
+"""A standing with its look-up tables, made once per publication and shared by all answers to it."""
+
+import math
+from typing import Literal
+
+import msgspec
+
+from scheduler.planning import reasons
+from scheduler.planning.slots import Slot, by_node, gpus_of, open_slots
+from scheduler.planning.standing import Place, Standing
+from scheduler.planning.targets import Targets
+
+Mode = Literal["plan", "heuristic", "open"]
+DEFAULT_RESOURCE = "nvidia.com/gpu"
+"""Counted as a GPU also where no node offers it, so that nobody passes for want of nodes."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """Nodes of one resource that take pods, those with the fewest GPUs to give first."""
+
+    gpus: tuple[int, ...]
+    """Free and being released, rising."""
+    names: tuple[str, ...]
+
+
+class Index(msgspec.Struct, frozen=True):
+    """A standing with its look-up tables, made once per publication."""
+
+    standing: Standing
+    places: dict[str, Place]
+    seen: frozenset[str]
+    victims: dict[str, dict[str, int]]
+    """Node -> uid -> GPUs."""
+    free: dict[str, dict[str, int]]
+    """Resource -> node -> free GPUs, of nodes that take pods."""
+    resources: frozenset[str]
+    """Names under which GPUs are asked for."""
+    targets: Targets
+    lacking: dict[str, str]
+    """Role or job of Tidal's -> why a pod of it without slots gets nothing."""
+    stopping: frozenset[str]
+    orders: dict[str, Order]
+    """By resource."""
+    owners: frozenset[str]
+    """Who has reservations."""
+    begun: frozenset[str]
+    """Uids of bound pods of these owners."""
+    slots: tuple[Slot, ...]
+    """As of `now_seconds`, without newer binds."""
+    held: dict[str, list[Slot]]
+    """Node -> those slots."""
+    kept: dict[str, int]
+    """Node -> GPUs of those slots."""
+    slots_until_seconds: float
+    """When the first of them expires."""
+
+
+def index_of(standing: Standing) -> Index:
+    """Return the standing with its look-up tables."""
+    victims: dict[str, dict[str, int]] = {}
+    for victim in standing.victims:
+        victims.setdefault(victim.node, {})[victim.uid] = victim.gpus
+    free: dict[str, dict[str, int]] = {}
+    for place in standing.nodes:
+        if place.schedulable:
+            free.setdefault(place.resource, {})[place.name] = place.free
+    owners = frozenset(one.owner for one in standing.reservations)
+    slots = tuple(open_slots(standing.reservations, standing.bound, standing.now_seconds))
+    held = by_node(slots)
+    return Index(
+        standing=standing,
+        free=free,
+        places={place.name: place for place in standing.nodes},
+        seen=frozenset(standing.seen),
+        victims=victims,
+        resources=frozenset({DEFAULT_RESOURCE, *(place.resource for place in standing.nodes)}),
+        targets=Targets(standing.targets),
+        lacking={key: reasons.not_reserved(key) for key, _ in standing.targets}
+        | {job: reasons.not_lent(job) for job in standing.jobs},
+        stopping=frozenset(standing.stopping),
+        orders={resource: _order(standing, resource) for resource in free},
+        owners=owners,
+        begun=frozenset(bind.uid for bind in standing.bound if bind.owner in owners),
+        slots=slots,
+        held=held,
+        kept=gpus_of(held),
+        slots_until_seconds=min((slot.expires_seconds for slot in slots), default=math.inf),
+    )
+
+
+def _order(standing: Standing, resource: str) -> Order:
+    found = sorted(
+        (place.free + place.releasing, place.name)
+        for place in standing.nodes
+        if place.schedulable and place.resource == resource
+    )
+    return Order(tuple(gpus for gpus, _ in found), tuple(name for _, name in found))
+
+
+def mode_at(standing: Standing, now_seconds: float) -> Mode:
+    """Return how far the plan is believed at this time."""
+    age = now_seconds - standing.planned_at_seconds
+    if age <= standing.plan_stale_seconds:
+        return "plan"
+    return "heuristic" if age <= standing.heuristic_stale_seconds else "open"
