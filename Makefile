@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests on the control plane mostly wait, so there are more than two cores have use for; each worker
+# that runs some starts a control plane of its own, of about 600 MB.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -18,7 +21,7 @@ demo: install ## run the demonstration
 	$(BIN)/scalerctl demo
 
 test: install ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 controlplane: install ## build the control plane of the tests, once; needs Go 1.26
 	@echo "control plane of the tests: about ten minutes with an empty cache, no time with a full one"
@@ -39,7 +42,7 @@ contracts: install ## check which package may import which
 	$(BIN)/lint-imports --no-logo
 
 coverage: install ## run the tests and show what they do not reach
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest -n $(WORKERS) --cov
 
 format: install ## mend the format, and the style where that is safe
 	$(BIN)/python -m ruff check --fix .

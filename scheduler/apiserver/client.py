@@ -319,4 +319,5 @@ def _unusable(kubeconfig: Path | None, in_cluster: bool, error: Exception) -> st
     if in_cluster:
         return f"the service account of this pod cannot be used: {error}"
     file = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-    return f"kubeconfig {file} cannot be used: {error}; name another with --kubeconfig"
+    why = error if isinstance(error, (config.ConfigException, OSError)) else "it is no kubeconfig"
+    return f"kubeconfig {file} cannot be used: {why}; name another with --kubeconfig"

@@ -35,7 +35,7 @@ def shrink(snapshot: Snapshot, held: tuple[Holding, ...], sizings: tuple[Sizing,
     released: set[str] = set()
     for holding, sizing in zip(held, sizings, strict=True):
         spare = holding.covered_milli - sizing.wanted_milli
-        if spare <= 0 or others_hand(holding, snapshot.now_seconds):
+        if spare < 0 or others_hand(holding, snapshot.now_seconds):
             continue
         chosen = holding.target.removable == "any"
         gone, dropped = _chosen(holding, spare, used) if chosen else _last(holding, spare)
@@ -50,29 +50,38 @@ def _chosen(
 ) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
     """Return the replicas to retire, in any order that suits, and the reservations to drop."""
     dropped, spare = _release(holding, spare)
-    waiting = sorted(holding.unbound, key=lambda r: r.id, reverse=True)[: len(dropped)]
+    idle = _idle(holding) + len(dropped)
+    waiting = sorted(holding.unbound, key=lambda r: r.id, reverse=True)[:idle]
     return (*waiting, *_retire(holding, spare, used)), dropped
 
 
 def _last(holding: Holding, spare: int) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
     """Return the replicas of the highest ordinals that are surplus, and the reservations to drop.
 
-    A replica that waits is worth the reservation that it would fill.
+    A replica that waits is worth the reservation that it would fill, and nothing without one.
     """
+    idle = _idle(holding)
     held = [reservation.id for reservation in holding.reservations]
     unit = min(holding.capacity_milli.values())
     gone: list[Replica] = []
     dropped: list[str] = []
     for replica in sorted((*holding.bound, *holding.unbound), key=lambda r: -r.ordinal):
         waits = replica in holding.unbound
-        worth = unit * bool(held) if waits else milli(holding.capacity_milli, replica.gpu_model)
-        if worth > spare:
+        free = waits and idle > 0
+        worth = unit if waits else milli(holding.capacity_milli, replica.gpu_model)
+        if not free and worth > spare:
             break
-        spare -= worth
         gone.append(replica)
-        if waits and held:
+        idle -= free
+        spare -= 0 if free else worth
+        if waits and not free:
             dropped.append(held.pop())
     return tuple(gone), tuple(dropped)
+
+
+def _idle(holding: Holding) -> int:
+    """Return how many replicas wait that nothing is reserved for."""
+    return max(0, len(holding.unbound) - len(holding.reservations))
 
 
 def _release(holding: Holding, spare: int) -> tuple[tuple[str, ...], int]:

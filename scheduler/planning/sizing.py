@@ -106,13 +106,14 @@ def to_replicas(ask: Ask, sizing: Sizing) -> Sizing:
 
 
 def hold_when_blind(ask: Ask, sizing: Sizing) -> Sizing:
-    """Never shrink below what runs while the role's metrics or forecast are missing."""
+    """Never shrink below what runs or waits while the role's metrics or forecast are missing."""
     blind = ask.signal is None or ask.signal.status in ("stale", "absent", "partial")
     unforecast = ask.series is None or ask.series.status in ("stale", "absent")
-    if not (blind or unforecast) or sizing.wanted_milli >= ask.holding.covered_milli:
+    held = max(ask.holding.covered_milli, _present(ask.holding))
+    if not (blind or unforecast) or sizing.wanted_milli >= held:
         return sizing
     what = "metrics" if blind else "forecast"
-    return _set_milli(sizing, "hold", ask.holding.covered_milli, f"{what} missing: hold")
+    return _set_milli(sizing, "hold", held, f"{what} missing: hold")
 
 
 def stabilise(ask: Ask, sizing: Sizing) -> Sizing:
@@ -156,9 +157,7 @@ def leave_to_others(ask: Ask, sizing: Sizing) -> Sizing:
     whose = others_hand(ask.holding, ask.snapshot.now_seconds)
     if not whose:
         return sizing
-    bound = sum(milli(ask.holding.capacity_milli, r.gpu_model) for r in ask.holding.bound)
-    wanted = bound + 1000 * len(ask.holding.unbound)
-    return _set_milli(sizing, LEFT_TO_OTHERS, wanted, whose)
+    return _set_milli(sizing, LEFT_TO_OTHERS, _present(ask.holding), whose)
 
 
 def others_hand(holding: Holding, now_seconds: float) -> str:
@@ -272,6 +271,12 @@ def _ask(snapshot: Snapshot, memory: Memory, policy: Policy, holding: Holding) -
         replica_tokens_per_second=next(iter(holding.capacity.values())),
         pace=pace.found(memory, holding.role),
     )
+
+
+def _present(holding: Holding) -> int:
+    """Return the capacity of all replicas that there are, those that wait for a node included."""
+    bound = sum(milli(holding.capacity_milli, one.gpu_model) for one in holding.bound)
+    return bound + 1000 * len(holding.unbound)
 
 
 def _fixed(sizing: Sizing) -> bool:

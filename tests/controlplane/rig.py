@@ -8,7 +8,7 @@ tests of its own, and the failover scenarios run the whole command with a real P
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -16,90 +16,28 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
-from forecasting import Sample
 from scheduler.apiserver.client import Api
 from scheduler.planning.policy import Policy, parse
-from scheduler.planning.snapshot import CapacitySignal, RoleSignal
-from scheduler.ports import Ready
 from scheduler.simulation.clusterfile import parse_cluster
 from scheduler.simulation.kubelet.manners import Manners
-from scheduler.simulation.kubelet.node import ADMISSION_ERROR
 from scheduler.simulation.kubelet.shell import FakeKubelet
 from scheduler.wiring.cluster import ClusterSettings, Replica
 from scheduler.wiring.parts import logger
 from tests.controlplane.kinds.controller import StandIn
 from tests.controlplane.kinds.store import LWS, RBG
-from tests.controlplane.kinds.world import Log, Object, World, condition, eventually
+from tests.controlplane.kinds.world import Object, World, condition, eventually
 from tests.controlplane.plane import ControlPlane
 from tests.controlplane.ports import free_ports
 from tests.controlplane.rights import service_account_kubeconfig
+from tests.controlplane.script import Script
 from tests.controlplane.settings import Extender
 
 GPU_MODEL = "H100-SXM-80GB"
-BIN_SECONDS = 300.0
-DAY_SECONDS = 86400.0
 ONLINE, BATCH = "rig-online", "rig-batch"
 URGENT = "rig-urgent"
 """Serving pods of it may preempt, by kube-scheduler's own choice."""
 LIVELY = Manners(start_seconds=0.2, exit_seconds=0.2, image_mib=1, unready_seconds=0.1)
 QUICK = {"observe_seconds": 1, "plan_seconds": 2, "forecast_seconds": 300}
-
-
-class Script:
-    """`ports.Signals` as the test says: tokens/s by role, served by whoever is ready."""
-
-    problem = ""
-
-    def __init__(self, policy: Policy, **demand: float) -> None:
-        """`demand` is by role, with `__` for the slash; every role has some history of it."""
-        self.demand = {key.replace("__", "/"): rate for key, rate in demand.items()}
-        self.silent = False
-        self._policy = policy
-        self._told = 0.0
-
-    def say(self, role: str, tokens_per_second: float) -> None:
-        """Change what arrives."""
-        self.demand[role] = tokens_per_second
-
-    def history(self, now_seconds: float) -> Sequence[Sample]:
-        """Two days of the present demand."""
-        self._told = (now_seconds // BIN_SECONDS) * BIN_SECONDS
-        starts = [self._told - BIN_SECONDS * n for n in range(int(2 * DAY_SECONDS / 300), 0, -1)]
-        return [one for start in starts for one in self._bins(start)]
-
-    def samples(self, now_seconds: float) -> Sequence[Sample]:
-        found = []
-        while self._told + BIN_SECONDS <= now_seconds:
-            found += self._bins(self._told)
-            self._told += BIN_SECONDS
-        return found
-
-    def roles(self, now_seconds: float, ready: Ready) -> tuple[RoleSignal, ...]:
-        return tuple(self._signal(role, rate) for role, rate in sorted(self.demand.items()))
-
-    def capacities(self, now_seconds: float, ready: Ready) -> tuple[CapacitySignal, ...]:
-        return ()
-
-    def _signal(self, role: str, rate: float) -> RoleSignal:
-        return RoleSignal(
-            role=role,
-            status="absent" if self.silent else "live" if rate else "idle",
-            window_seconds=60.0,
-            arrived_tokens_per_second=rate,
-            served_tokens_per_second=rate,
-            queued_tokens=0.0,
-            utilisation=0.5,
-            late_share=0.0,
-        )
-
-    def _bins(self, start: float) -> list[Sample]:
-        found = []
-        for role, rate in sorted(self.demand.items()):
-            model = role.partition("/")[0]
-            rules = self._policy.role(role)
-            assert rules is not None
-            found.append(Sample(f"{model}/{rules.tokens}_tokens", start, BIN_SECONDS, rate))
-        return found
 
 
 class Rig:
@@ -438,66 +376,3 @@ def rig_of(plane: ControlPlane, namespace: str, folder: Path) -> Iterator[Rig]:
         # the namespace goes slowly, and Tidal looks at all of them
         stack.callback(api.delete, world.path("batch/v1/jobs"))
         yield Rig(plane, world, folder, stack)
-
-
-class Diary:
-    """All that happened to the pods of a namespace, and what must never have."""
-
-    def __init__(self, rig: Rig) -> None:
-        self._rig = rig
-        self._log = Log(rig.world, "pods")
-
-    def of(self, app: str) -> list[tuple[str, Object]]:
-        """Return events and objects of a workload's pods so far, in order."""
-        return [one for one in self.events if one[1]["metadata"]["labels"].get("app") == app]
-
-    @property
-    def events(self) -> list[tuple[str, Object]]:
-        known = ("ADDED", "MODIFIED", "DELETED")
-        return [one for one in list(self._log.events) if one[0] in known]
-
-    def disrupted(self, app: str) -> set[str]:
-        """Return why pods of a workload were disrupted, as their conditions say."""
-        return {reason for _, pod in self.of(app) for reason in _disruptions(pod)}
-
-    def when(self, look: Callable[[str, Object], bool]) -> int:
-        """Return the place in `events` of the first that is so."""
-        return next(n for n, (kind, pod) in enumerate(self.events) if look(kind, pod))
-
-    def close(self) -> None:
-        """End the watch."""
-        self._log.stop()
-
-    def check(self) -> None:
-        """What holds at the end of every scenario."""
-        self._rig.stop()
-        assert [one["sentence"] for one in self._rig.logged("violation")] == []
-        pods = [pod for _, pod in self.events]
-        rejected = {_name(pod) for pod in pods if _rejected(pod)}
-        assert rejected == set(), "bound before its GPUs were free"
-        preempted = {_name(pod) for pod in pods if "PreemptionByScheduler" in _disruptions(pod)}
-        assert preempted == set(), "kube-scheduler chose victims of its own"
-
-
-def _disruptions(pod: Object) -> set[str]:
-    conditions = pod["status"].get("conditions", [])
-    return {str(one.get("reason")) for one in conditions if one["type"] == "DisruptionTarget"}
-
-
-def _rejected(pod: Object) -> bool:
-    return bool(pod["status"].get("reason") == ADMISSION_ERROR)
-
-
-def _name(pod: Object) -> str:
-    return str(pod["metadata"]["name"])
-
-
-@contextmanager
-def diary_of(rig: Rig) -> Iterator[Diary]:
-    """A diary of the scenario, and the checks at its end."""
-    one = Diary(rig)
-    try:
-        yield one
-        one.check()
-    finally:
-        one.close()

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import pytest
 
+from tests.controlplane.diary import Diary, diary_of
 from tests.controlplane.kinds.store import ADAPTER, LWS, RBG
 from tests.controlplane.kinds.world import Object, eventually, pod
 from tests.controlplane.plane import ControlPlane
-from tests.controlplane.rig import Diary, Rig, diary_of, rig_of
+from tests.controlplane.rig import Rig, rig_of
 
 pytestmark = pytest.mark.controlplane
 
