@@ -68,7 +68,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Victim(msgspec.Struct, frozen=True, array_like=True):
-    """A pod of a job that the plan stops or shrinks; no other pod may be evicted."""
+    """A pod of a job that is being stopped; kube-scheduler may evict no other."""
 
     uid: str
     node: str
@@ -100,17 +100,16 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
     """Return what the extender answers from until the next observation."""
-    victims = tuple(_victims(snapshot, plan))
     return Standing(
         now_seconds=snapshot.now_seconds,
         planned_at_seconds=plan.at_seconds,
         epoch=snapshot.epoch,
         plan_stale_seconds=policy.extender.plan_stale_seconds,
         heuristic_stale_seconds=policy.extender.heuristic_stale_seconds,
-        nodes=_places(snapshot, _leaving(snapshot, plan, victims)),
+        nodes=_places(snapshot, _leaving(snapshot, plan)),
         reservations=plan.reservations,
         bound=(*_replica_siblings(snapshot), *_job_siblings(snapshot)),
-        victims=victims,
+        victims=tuple(_victims(snapshot)),
         seen=tuple(_seen(snapshot)),
         targets=tuple(policy.targets()),
         jobs=tuple(job.id for job in snapshot.jobs if job.state != "queued" and _waits(job)),
@@ -118,15 +117,15 @@ def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
     )
 
 
-def _victims(snapshot: Snapshot, plan: Plan) -> Iterator[Victim]:
-    """Bound pods of jobs that stop, and pods that a shrinking job releases."""
-    stopped = set(_stopping(snapshot, plan))
-    resized = (action for action in plan.actions if isinstance(action, ResizeJob))
-    released = {(action.job, pod) for action in resized for pod in action.release}
+def _victims(snapshot: Snapshot) -> Iterator[Victim]:
+    """Bound pods of jobs that are being stopped, which Tidal has evicted already.
+
+    The pods of a job that the plan only means to stop are not among them: there is one
+    preemptor, and kube-scheduler would be a second one, past the budgets that evictions keep.
+    """
     for job in snapshot.jobs:
-        for pod in job.placed:
-            if pod.node and (job.id in stopped or (job.id, pod.name) in released):
-                yield Victim(pod.uid, pod.node, pod.gpus)
+        if job.state == "stopping":
+            yield from (Victim(pod.uid, pod.node, pod.gpus) for pod in job.placed if pod.node)
 
 
 def _stopping(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
@@ -134,18 +133,18 @@ def _stopping(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
     return tuple(job.id for job in snapshot.jobs if job.state == "stopping" or job.id in stopped)
 
 
-def _leaving(
-    snapshot: Snapshot, plan: Plan, victims: tuple[Victim, ...]
-) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """GPUs per node, and whose, of victims, jobs under notice and replicas that drain or retire."""
+def _leaving(snapshot: Snapshot, plan: Plan) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """GPUs per node, and whose: jobs that stop, shrink or have notice, and replicas that go."""
     scaled = (action for action in plan.actions if isinstance(action, ScaleRole))
     retired = {replica for action in scaled for replica in action.retire}
-    sent = {victim.uid for victim in victims}
+    resized = (action for action in plan.actions if isinstance(action, ResizeJob))
+    released = {(action.job, pod) for action in resized for pod in action.release}
+    stopped = set(_stopping(snapshot, plan))
     going: dict[str, tuple[str, int, str]] = {}
     for job in snapshot.jobs:
-        noticed = job.state in {"notified", "acknowledged"}
+        whole = job.id in stopped or job.state in {"notified", "acknowledged"}
         for pod in job.placed:
-            if pod.node and (noticed or pod.uid in sent):
+            if pod.node and (whole or (job.id, pod.name) in released):
                 going[pod.uid] = (pod.node, pod.gpus, job.id)
     for replica in snapshot.replicas:
         if replica.state == "draining" or replica.id in retired:

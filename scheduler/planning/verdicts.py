@@ -78,7 +78,7 @@ def preempt(
 ) -> dict[str, tuple[str, ...]]:
     """Return node -> uids to evict, in the order offered, for nodes that filter then accepts.
 
-    Only pods that the plan itself sends away may go, so a node is kept where the offered ones
+    Only pods that Tidal has sent away already may go, so a node is kept where the offered ones
     among them suffice. A node offered without victims is dropped: the daemon evicts by its own
     plan, and an answer with no victim would be an error. Without a fresh plan nothing is
     evicted; once the answers are open, candidates pass as offered.

@@ -438,13 +438,13 @@ def stop(name: str) -> StopJob:
     return StopJob(job=name, expected_attempt=0, for_role="r", code="recall_now", sentence="")
 
 
-def test_victims_are_the_pods_that_the_plan_sends_away() -> None:
+def test_victims_are_only_the_pods_that_tidal_has_sent_away_already() -> None:
     release = ResizeJob(
         job="j3", expected_attempt=0, pods=0, release=("j3-0",), code="shrink", sentence=""
     )
     jobs = (job("j1", "a"), job("j2", "a"), job("j3", "a"), job("j4", "a", "stopping"))
     one = stood(stop("j1"), release, jobs=jobs)
-    assert [victim.uid for victim in one.victims] == ["j1-0", "j3-0", "j4-0"]
+    assert [victim.uid for victim in one.victims] == ["j4-0"]
     assert (one.nodes[0].free, one.nodes[0].releasing) == (1, 3)
     assert one.nodes[0].leaving == ("j1", "j3", "j4")
     assert one.stopping == ("j1", "j4")
