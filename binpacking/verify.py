@@ -102,8 +102,17 @@ def _kills(problem: Problem, packing: Packing) -> list[str]:
     return [
         f"{gang.key}: stopped without need"
         for gang in problem.gangs
-        if gang.key in stopped and all(left.get(node, gpus) >= gpus for node, gpus in gang.parts)
+        if gang.key in stopped
+        and all(left.get(node, gpus) >= gpus for node, gpus in _by_node(gang.parts).items())
     ]
+
+
+def _by_node(parts: tuple[tuple[str, int], ...]) -> Counter[str]:
+    """Sum a gang's GPUs node by node: it may have several parts on one."""
+    total: Counter[str] = Counter()
+    for node, gpus in parts:
+        total[node] += gpus
+    return total
 
 
 def _limits(problem: Problem, packing: Packing) -> list[str]:

@@ -5,7 +5,7 @@ One rule for the extender, the observer and the fake kubelet: they must agree on
 
 from collections.abc import Iterable
 
-from scheduler.apiserver.objects import Container, PodSpec
+from scheduler.apiserver.objects import PodSpec, Resources
 from scheduler.apiserver.quantities import whole_up
 
 
@@ -28,9 +28,9 @@ def gpus_of(spec: PodSpec, resources: Iterable[str]) -> tuple[str, int]:
     """Return the first of `resources` that the pod asks for and how many; ("", 0) for none."""
     for resource in resources:
         amount = occupied(
-            (wanted(one, resource) for one in spec.containers),
+            (wanted(one.resources, resource) for one in spec.containers),
             (
-                (wanted(one, resource), one.restart_policy == "Always")
+                (wanted(one.resources, resource), one.restart_policy == "Always")
                 for one in spec.init_containers or ()
             ),
         )
@@ -39,9 +39,9 @@ def gpus_of(spec: PodSpec, resources: Iterable[str]) -> tuple[str, int]:
     return "", 0
 
 
-def wanted(container: Container, resource: str) -> int:
+def wanted(resources: Resources, resource: str) -> int:
     """Return a container's request; a template may state the limit only, which then is both."""
-    given = (container.resources.requests or {}).get(resource)
+    given = (resources.requests or {}).get(resource)
     if given is None:
-        given = (container.resources.limits or {}).get(resource, "0")
+        given = (resources.limits or {}).get(resource, "0")
     return whole_up(str(given))

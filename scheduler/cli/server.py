@@ -166,7 +166,8 @@ def _told(server: str) -> Iterator[None]:
     except ssl.SSLCertVerificationError as error:
         raise CommandError(
             f"--server: the certificate of {server} cannot be verified ({error.verify_message}); "
-            f"put its CA into ConfigMap tidal-api-ca, or add --insecure-skip-tls-verify"
+            f"its CA is read from ConfigMap tidal-api-ca, which Role tidal-reader allows: ask for "
+            f"it, put the CA there, or add --insecure-skip-tls-verify"
         ) from None
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, CommandError):

@@ -48,6 +48,10 @@ class Guard(Generic[User]):
         self._name_of = name_of
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tidal-guard")
 
+    def close(self) -> None:
+        """End the threads; questions under way are not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     def middleware(self) -> Middleware:
         """Return it for an application, below what turns errors into answers."""
 

@@ -7,14 +7,16 @@ child ends. It stops nothing else and reads nothing else.
 
 import asyncio
 import gc
+import os
 import socket
 import sys
 import threading
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import msgspec
+import uvloop
 from aiohttp import web
 
 from scheduler.child import Child
@@ -27,6 +29,8 @@ from scheduler.view import View
 
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
+FIRST = -10
+"""Priority on its machine, where it may be set: kube-scheduler's loop waits for each answer."""
 SWITCH_SECONDS = 0.0005
 """Longest wait of an answer for the thread that takes a new standing in."""
 
@@ -128,7 +132,9 @@ def _listening(host: str, port: int) -> socket.socket:
 
 def _child(pipe: Connection, parts: _Parts) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
-    asyncio.run(_serve(pipe, parts))
+    with suppress(OSError):  # needs a right that a pod does not have
+        os.setpriority(os.PRIO_PROCESS, 0, FIRST)
+    uvloop.run(_serve(pipe, parts))
 
 
 async def _serve(pipe: Connection, parts: _Parts) -> None:

@@ -91,10 +91,10 @@ class _Choice(msgspec.Struct, frozen=True):
         else:
             passed = self._quick() or self._one(self._free())
         if passed:
-            return FilterVerdict(passed, planned=bool(self.plain.mine))
+            return FilterVerdict(passed)
         refused = refusals(self.plain, self.names)
         left = {name: reasons.APART for name in self.names if name not in refused}
-        return FilterVerdict((), refused | left, planned=bool(self.plain.mine))
+        return FilterVerdict((), refused | left)
 
     def _slot(self) -> tuple[str, ...]:
         """Choose among the pod's slots, those not offered to another first."""

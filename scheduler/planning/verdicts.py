@@ -35,8 +35,6 @@ class FilterVerdict(msgspec.Struct, frozen=True):
 
     passed: tuple[str, ...]
     refused: dict[str, str] = {}
-    planned: bool = False
-    """Whether the pod has slots of its own, so that no other node can pass."""
 
 
 def filter_nodes(
@@ -55,7 +53,7 @@ def filter_nodes(
     bench = bench_of(index, binds, ask, now_seconds, names, trusted=trusted)
     refused = refusals(bench, names)
     passed = tuple(name for name in names if name not in refused)
-    return FilterVerdict(passed, refused, planned=bool(bench.mine))
+    return FilterVerdict(passed, refused)
 
 
 def prioritise(

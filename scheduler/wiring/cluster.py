@@ -151,7 +151,8 @@ class Replica:
         self._clock = WallClock(settings.clock_rate, settings.clock_origin)
         self._recorder = EventRecorder(self._api, self._clock.now_seconds, settings.identity)
         self._follow(self._recorder)
-        reader = PlanReader(self._api, settings.namespace)
+        self._followed: Callable[[], None] = lambda: None
+        reader = PlanReader(self._api, settings.namespace, self._plan_changed)
         self._follow(reader)
         self._shared = Shared(reader, PlanWriter(self._api, settings.namespace))
         self._leadership = self._lease()
@@ -167,6 +168,15 @@ class Replica:
         stack.callback(self._planner.stop)
         self._extender = KeptExtender(self._start_extender, settings.extender_port, log)
         stack.callback(self._extender.stop)
+        self._publisher = Publisher(
+            self._leadership,
+            self._shared,
+            self._policy.current,
+            self._extender.publish,
+            self._clock.now_seconds,
+        )
+        stack.callback(self._publisher.stop)
+        self._followed = self._publisher.follow
 
     def run(self, stopped: threading.Event) -> int:
         """Tick until `stopped`; return 1 where an invariant broke, else 0."""
@@ -205,6 +215,9 @@ class Replica:
     def _follow(self, part: Follower) -> None:
         part.start()
         self._stack.callback(part.stop)
+
+    def _plan_changed(self) -> None:
+        self._followed()
 
     def _lease(self) -> Leadership:
         def known_epoch() -> int:
@@ -274,10 +287,12 @@ class Replica:
             certificate = Certificate(settings.tls_cert, settings.tls_key)
         if settings.tls_authority is not None:
             publish_ca(self._api, settings.namespace, settings.tls_authority.read_text())
-        access = Access(self._api, steady_seconds)
-        guard = Guard(access.user_of, access.may, lambda user: user.username)
-        checked = certificate is not None
-        middleware = guard.middleware() if checked else None
+        middleware = None
+        if certificate is not None:
+            access = Access(self._api, steady_seconds)
+            guard = Guard(access.user_of, access.may, lambda user: user.username)
+            self._stack.callback(guard.close)
+            middleware = guard.middleware()
         return ApiServer(api, settings.listen, settings.api_port, middleware, certificate)
 
     def _shell(self, ledger: Ledger) -> Shell:
@@ -295,9 +310,7 @@ class Replica:
             forecaster=SeriesForecaster(self._policy.current().forecast.members),
             planner=self._planner,
             policy=self._policy.current,
-            publish=Publisher(
-                self._leadership, self._shared, self._policy.current, self._extender.publish
-            ),
+            publish=self._publisher,
         )
 
     # ---- what is told ----------------------------------------------------------------------

@@ -48,6 +48,19 @@ def placed(world: World, name: str) -> tuple[object, object]:
     return spec.get("nodeSelector", {}).get(HOSTNAME), spec["schedulingGates"]
 
 
+# ---- answers -----------------------------------------------------------------------------------
+
+
+def test_an_object_that_cannot_be_read_again_is_an_outcome() -> None:
+    world = World().add("deployments", deployment())
+    world.freeze()
+    spec = world.now_at("deployments", "d")["spec"]
+    world.api.between.append(lambda: spec.update(replicas="many"))
+    applied, detail = world.apply(scale(3, 4))
+    assert not applied
+    assert f"{path_of('deployments', 'd')} cannot be read" in detail
+
+
 # ---- fences ------------------------------------------------------------------------------------
 
 

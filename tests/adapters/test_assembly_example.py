@@ -5,11 +5,10 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from scheduler.adapters.cluster.assembly import snapshot
 from scheduler.adapters.cluster.complaints import complaints
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver import objects
-from tests.fixtures.kubeobjects import NOW, deployment, node, policy, priority_class
+from tests.fixtures.kubeobjects import NOW, deployment, node, policy, priority_class, snapshot
 
 EXAMPLE = Path(__file__).parents[2] / "deploy/examples/job.yaml"
 

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from scheduler.adapters.cluster import marks
-from scheduler.adapters.cluster.assembly import snapshot
 from scheduler.adapters.cluster.batchjobs import EXPECTED_SECONDS
 from scheduler.adapters.cluster.complaints import complaints
 from scheduler.adapters.cluster.observed import Observed
@@ -24,6 +23,7 @@ from tests.fixtures.kubeobjects import (
     node,
     policy,
     priority_class,
+    snapshot,
     suspended_job,
 )
 

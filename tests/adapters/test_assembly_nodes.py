@@ -7,11 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binpacking.inventory import Node
-from scheduler.adapters.cluster.assembly import Assembler, snapshot
+from scheduler.adapters.cluster.assembly import Assembler
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver import objects
 from scheduler.planning.invariants import broken
-from tests.fixtures.kubeobjects import NOW, Part, deployment, deployment_pod, node, pod, policy
+from tests.fixtures.kubeobjects import (
+    NOW,
+    Part,
+    deployment,
+    deployment_pod,
+    node,
+    pod,
+    policy,
+    snapshot,
+)
 
 POLICY = policy(decode={"kind": "Deployment", "name": "a"})
 

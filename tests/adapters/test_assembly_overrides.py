@@ -3,7 +3,6 @@
 import msgspec
 import pytest
 
-from scheduler.adapters.cluster.assembly import snapshot
 from scheduler.adapters.cluster.complaints import complaints
 from scheduler.adapters.cluster.marks import OVERRIDE_REPLICAS, OVERRIDE_UNTIL, REPLICAS
 from scheduler.adapters.cluster.observed import Observed
@@ -17,6 +16,7 @@ from tests.fixtures.kubeobjects import (
     group_role,
     policy,
     role_based_group,
+    snapshot,
 )
 
 HOLD = 3600.0
@@ -81,7 +81,7 @@ def test_what_count_and_annotations_say(
 def test_an_edits_whole_life() -> None:
     marks = {REPLICAS: "3"}
     (first,) = new_overrides(world(5, marks), POLICY, NOW)
-    assert (first.kind, first.namespace, first.name) == ("Deployment", "default", "a")
+    assert first.uid == deployment("a", 5).metadata.uid
     assert (first.role, first.replicas, first.until_seconds) == ("chat/decode", 5, NOW + HOLD)
     marks |= first.annotations
     assert new_overrides(world(5, marks), POLICY, NOW + 15) == ()
@@ -103,7 +103,7 @@ def test_the_annotations_of_a_groups_role_name_it_unless_an_adapter_carries_them
         "pd", group_role("decode", 5), annotations={f"{REPLICAS}.decode": "3", REPLICAS: "9"}
     )
     (found,) = new_overrides(Observed(role_based_groups=(group,)), GROUP, NOW)
-    assert (found.kind, found.name) == ("RoleBasedGroup", "pd")
+    assert found.uid == group.metadata.uid
     assert found.annotations == {
         f"{OVERRIDE_UNTIL}.decode": text(NOW + HOLD),
         f"{OVERRIDE_REPLICAS}.decode": "5",
@@ -111,11 +111,7 @@ def test_the_annotations_of_a_groups_role_name_it_unless_an_adapter_carries_them
     bound = adapter("pd", "decode", 4, annotations={REPLICAS: "3"})
     seen = Observed(role_based_groups=(group,), scaling_adapters=(bound,))
     (found,) = new_overrides(seen, GROUP, NOW)
-    assert (found.kind, found.name, found.replicas) == (
-        "RoleBasedGroupScalingAdapter",
-        "pd-decode",
-        4,
-    )
+    assert (found.uid, found.replicas) == (bound.metadata.uid, 4)
     assert set(found.annotations) == {OVERRIDE_UNTIL, OVERRIDE_REPLICAS}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from scheduler.adapters.cluster.assembly import Assembler, snapshot
+from scheduler.adapters.cluster.assembly import Assembler
 from scheduler.adapters.cluster.complaints import complaints
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.planning.invariants import broken
@@ -27,6 +27,7 @@ from tests.fixtures.kubeobjects import (
     pod,
     policy,
     role_based_group,
+    snapshot,
 )
 
 NODES = (node("n0"), node("n1"))

@@ -8,7 +8,7 @@ import pytest
 from scheduler.adapters.cluster.events import EventRecorder
 from scheduler.adapters.cluster.policymap import PolicyConfigMap
 from scheduler.planning.policy import PolicyError
-from tests.fixtures.memoryapi import MemoryApi
+from tests.fixtures.memoryapi import MemoryApi, refusal
 
 ALL = "/api/v1/namespaces/tidal/configmaps"
 EVENTS = "/apis/events.k8s.io/v1/namespaces/tidal/events"
@@ -166,6 +166,21 @@ def test_a_follower_writes_nothing(world: World) -> None:
     world.opened().tend()
     assert world.kept() == ""
     assert world.events() == []
+
+
+def test_a_last_good_text_that_cannot_be_kept_is_a_problem(world: World) -> None:
+    def refuse(method: str, path: str) -> None:
+        if method == "PATCH" and path.endswith("-last-good"):
+            raise refusal(403, "configmaps is forbidden")
+
+    world.put(GOOD.format(mode="act"))
+    policy = world.opened()
+    world.api.before = refuse
+    policy.look()
+    assert "tidal-policy-last-good: cannot be written: 403" in policy.problem
+    world.api.before = lambda _method, _path: None
+    policy.look()
+    assert (policy.problem, world.kept()) == ("", GOOD.format(mode="act"))
 
 
 def test_another_map_in_the_namespace_changes_nothing(world: World) -> None:

@@ -90,3 +90,16 @@ def job(key: str, *parts: tuple[str, int]) -> Change:
 def test_each_thing_made_wrong_is_named(change: Change, sentence: str) -> None:
     found = verify(PROBLEM, change(GOOD))
     assert any(one.startswith(sentence) for one in found), found
+
+
+def test_a_gang_with_two_parts_on_a_node_is_needed_where_a_replica_takes_one_of_them() -> None:
+    problem = Problem(
+        supplies=(supply("a", 4), supply("b", 0, leaf="l2")),
+        online=(online("m", 4, 2000, limit=2),),
+        gangs=(gang("g", 5, ("b", 4), ("b", 4)),),
+    )
+    packing = solve(problem, FULL)
+    assert packing.killed == ("g",)
+    assert packing.unserved == {}
+    assert packing.rejected == ()
+    assert verify(problem, packing) == ()

@@ -74,6 +74,15 @@ def test_facts_of_a_whole_pod() -> None:
     )
 
 
+def test_devices_of_init_containers_and_sidecars_count_as_kubernetes_counts_them() -> None:
+    def asks(gpus: int, **more: str) -> dict[str, object]:
+        return {"resources": {"requests": {"nvidia.com/gpu": str(gpus)}}, **more}
+
+    sidecar = asks(1, restartPolicy="Always")
+    assert wire(spec={"containers": [asks(2)], "initContainers": [sidecar]}).gpus == 3
+    assert wire(spec={"containers": [asks(2)], "initContainers": [sidecar, asks(4)]}).gpus == 5
+
+
 def test_a_pod_that_restarts_for_ever_never_completes() -> None:
     note = {"name": "p", "uid": "u", "annotations": {"tidal.dev/sim-run-seconds": "90"}}
     assert wire(metadata=note, spec={"restartPolicy": "Always"}).run_seconds is None

@@ -35,9 +35,6 @@ from scheduler.planning.snapshot import (
 )
 from scheduler.planning.targets import Targets
 
-Slots = tuple[tuple[str, tuple[int, ...]], ...]
-"""(pod's uid, its devices) on one node."""
-
 
 class Stand(msgspec.Struct, frozen=True, kw_only=True):
     """What depends on nodes, pods and the keys of roles and jobs; the same while these are."""
@@ -193,18 +190,6 @@ class Lens:
             slots.update(old[3])
         self._nodes = known
         return tuple(known[name][2] for name in sorted(known)), slots
-
-
-def snapshot(
-    observed: Observed,
-    policy: Policy,
-    now_seconds: float,
-    reservations: tuple[Reservation, ...] = (),
-    blocked: Mapping[str, str] | None = None,
-    epoch: int = 0,
-) -> Snapshot:
-    """Return the snapshot as an `Assembler` makes it that has seen nothing before."""
-    return Assembler().snapshot(observed, policy, now_seconds, reservations, blocked, epoch)
 
 
 def _values(facts: Iterable[PodFacts], slots: Mapping[str, tuple[int, ...]]) -> tuple[Pod, ...]:

@@ -68,6 +68,14 @@ def is_ours(job: objects.Job) -> bool:
     return bool(job.metadata.labels.get(marks.QUEUE)) and not ended
 
 
+def asked(job: objects.Job) -> int:
+    """Return how many pods the Job's controller keeps: no more than completions are missing."""
+    spec = job.spec
+    if spec.completions is None:
+        return spec.parallelism
+    return min(spec.parallelism, max(1, spec.completions - job.status.succeeded))
+
+
 def facts_of(job: objects.Job, rules: Kubernetes) -> JobFacts | None:
     """Return the facts, or None for a Job that is not Tidal's or has nothing to place."""
     if not is_ours(job):
@@ -82,7 +90,7 @@ def facts_of(job: objects.Job, rules: Kubernetes) -> JobFacts | None:
         id=f"{meta.namespace}/{meta.name}",
         queue=meta.labels[marks.QUEUE],
         said=said,
-        pods=_pods(job),
+        pods=asked(job),
         gpus_per_pod=gpus,
         gpu_models=_models(template, said, rules),
         suspended=spec.suspend,
@@ -129,14 +137,6 @@ def job_of(
         notice_for="" if deadline is None else facts.annotations.get(marks.NOTICE_FOR, ""),
         placed=placed,
     )
-
-
-def _pods(job: objects.Job) -> int:
-    """Return how many pods the controller keeps: never more than completions are missing."""
-    pods = job.spec.parallelism
-    if job.spec.completions is None:
-        return pods
-    return max(1, min(pods, job.spec.completions - job.status.succeeded))
 
 
 def _models(template: objects.PodSpec, said: Declared, rules: Kubernetes) -> tuple[str, ...]:

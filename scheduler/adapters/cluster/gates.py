@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from scheduler.adapters.cluster import marks
-from scheduler.adapters.cluster.drivers.gangs import Gangs, asked, name_of, pod_path
+from scheduler.adapters.cluster.batchjobs import asked
+from scheduler.adapters.cluster.drivers.gangs import Gangs, name_of, pod_path
 from scheduler.adapters.cluster.drivers.writing import (
     Cluster,
     DroppedError,

@@ -2,9 +2,12 @@
 
 Every replica observes, plans and answers kube-scheduler. The leader shares its plan first, so that
 all replicas answer from it, and then acts. A follower answers from the shared plan and acts on
-nothing; its own plans keep windows and beliefs warm, so that it can take over at once.
+nothing; its own plans keep windows and beliefs warm, so that it can take over at once. A newly
+shared plan reaches its extender at once, not at its next tick: kube-scheduler may ask any replica
+about the pods of a job that the leader starts a moment after it has shared their place.
 """
 
+import threading
 from collections.abc import Callable
 
 import msgspec
@@ -68,7 +71,7 @@ class Shared:
         try:
             self._writer.write(shared, blocks_of(snapshot.nodes))
             self.error = ""
-        except (ApiError, ApiUnreachableError, FencedOffError) as error:
+        except (ApiError, ApiUnreachableError, FencedOffError, msgspec.MsgspecError) as error:
             self.error = f"the plan is not shared: {error}"
 
 
@@ -98,7 +101,11 @@ class LedActuator:
 
 
 class Publisher:
-    """Gives the extender of this replica the plan in force, and shares the leader's."""
+    """Gives the extender of this replica the plan in force, and shares the leader's.
+
+    Called by the tick, and through `follow` by the thread that watches the shared plan; `send` is
+    called by one of them at a time, and never after `stop`.
+    """
 
     def __init__(
         self,
@@ -106,19 +113,53 @@ class Publisher:
         shared: Shared,
         policy: Callable[[], Policy],
         send: Callable[[Standing], None],
+        now_seconds: Callable[[], float],
     ) -> None:
         self._leadership = leadership
         self._shared = shared
         self._policy = policy
         self._send = send
+        self._now_seconds = now_seconds
+        self._lock = threading.Lock()
+        self._seen: tuple[Snapshot, Plan] | None = None
+        """The last tick's snapshot, and this replica's own plan."""
+        self._told: SharedPlan | None = None
+        """The shared plan that the extender answers from."""
 
     def __call__(self, snapshot: Snapshot, plan: Plan) -> None:
         """Publish what the extender answers from until the next tick."""
-        if self._leadership.is_leader and snapshot.epoch == self._leadership.epoch:
+        if self._leads(snapshot):
             self._shared.write(snapshot, plan)
-        else:
-            plan = followed(self._shared.newest(), plan)
-        self._send(standing_of(snapshot, plan, self._policy()))
+            with self._lock:
+                self._seen, self._told = (snapshot, plan), None
+                self._send(standing_of(snapshot, plan, self._policy()))
+            return
+        with self._lock:
+            self._seen = (snapshot, plan)
+            self._follow(snapshot, plan)
+
+    def follow(self) -> None:
+        """Publish the shared plan where it is a newer one, over what the last tick observed."""
+        with self._lock:
+            if self._seen is None:
+                return
+            snapshot, plan = self._seen
+            if not self._leads(snapshot) and self._shared.newest() != self._told:
+                now = msgspec.structs.replace(snapshot, now_seconds=self._now_seconds())
+                self._follow(now, plan)
+
+    def stop(self) -> None:
+        """Publish nothing of a newer shared plan any more."""
+        with self._lock:
+            self._seen = None
+
+    def _follow(self, snapshot: Snapshot, own: Plan) -> None:
+        self._told = self._shared.newest()
+        self._send(standing_of(snapshot, followed(self._told, own), self._policy()))
+
+    def _leads(self, snapshot: Snapshot) -> bool:
+        """Whether this replica leads, and did so when it observed."""
+        return self._leadership.is_leader and snapshot.epoch == self._leadership.epoch
 
 
 def followed(shared: SharedPlan | None, own: Plan) -> Plan:

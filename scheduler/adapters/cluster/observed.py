@@ -1,6 +1,6 @@
-"""All objects of a cluster that Tidal reads, at one instant, and the names it gives its marks.
+"""All objects of a cluster that Tidal reads, at one instant.
 
-`watching` makes it, `assembly` and `actuator` read it.
+`watching` makes it; `assembly`, `complaints` and the actuator read it.
 """
 
 import msgspec

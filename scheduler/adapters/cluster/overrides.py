@@ -33,11 +33,8 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
     """A new edit: the annotations that are due on the object, while it has `replicas`."""
 
     role: str
-    kind: str
-    """Of the object to be annotated: the workload, or the scaling adapter of a role."""
-    namespace: str
-    name: str
     uid: str
+    """Of the object to be annotated: the workload, or the scaling adapter of a role."""
     replicas: int
     until_seconds: float
     annotations: dict[str, str]
@@ -84,9 +81,6 @@ def _new_overrides(observed: Observed, policy: Policy, now_seconds: float) -> It
             continue
         yield Override(
             role=role,
-            kind=one.kind,
-            namespace=one.namespace,
-            name=one.name,
             uid=one.uid,
             replicas=one.replicas,
             until_seconds=found.until_seconds,

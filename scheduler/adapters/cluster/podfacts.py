@@ -29,7 +29,6 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
     group: str
     """Replica or job id."""
     gpus: int
-    resource: str
     node: str
     created_seconds: float
     bound_seconds: float | None
@@ -75,7 +74,7 @@ def facts_of(
 ) -> PodFacts:
     """Return the facts; `before` are those of an earlier version of the same pod."""
     meta, status = pod.metadata, pod.status
-    resource, gpus = gpus_of(pod.spec, resources)
+    _, gpus = gpus_of(pod.spec, resources)
     owner = targets.identify(marks_of(meta))
     ready = None if meta.deletion_timestamp else moment(status.conditions, "Ready")
     known = before.first_ready_seconds if before else None
@@ -86,7 +85,6 @@ def facts_of(
         owner=owner.owner,
         group=_group(meta, owner),
         gpus=gpus,
-        resource=resource,
         node=pod.spec.node_name,
         created_seconds=time_of(meta.creation_timestamp) or 0.0,
         bound_seconds=_bound(pod),

@@ -5,7 +5,6 @@ next start, in a second ConfigMap `<name>-last-good` that the leader writes. A t
 writes that, and the Events that say to users what became of their edit.
 """
 
-import contextlib
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -65,7 +64,7 @@ class PolicyConfigMap:
         self._good, self._kept_text = self._first(first)
         self._lock = threading.Lock()
         self._told: tuple[str, ...] = ()
-        self._mended = False
+        self._mended, self._unkept = False, ""
         self._due = threading.Event()
         self._stopped = threading.Event()
         self._watch: Reflector[ConfigMap] = Reflector(
@@ -91,15 +90,18 @@ class PolicyConfigMap:
 
     @property
     def problem(self) -> str:
-        """Why there is nothing newer; empty while the ConfigMap is followed."""
-        return self._watch.problem
+        """Why nothing newer is known, or the last good text not kept; empty: all is well."""
+        return self._watch.problem or self._unkept
 
     def current(self) -> Policy:
         """Return the last good policy."""
         return self._good.policy
 
     def tend(self) -> None:
-        """As the leader: say what became of the last edit, and keep the policy that is good."""
+        """As the leader: say what became of the last edit, and keep the policy that is good.
+
+        Raises ApiError and ApiUnreachableError.
+        """
         if not self._leading():
             self._mended = False  # whoever leads says it
             return
@@ -108,6 +110,14 @@ class PolicyConfigMap:
         if text != self._kept_text and not self.error:
             self._keep(text)
             self._kept_text = text
+
+    def look(self) -> None:
+        """Tend; a failure is told by `problem`, and tried again at the next look."""
+        try:
+            self.tend()
+            self._unkept = ""
+        except _FAILURES as error:
+            self._unkept = f"ConfigMap {self._last_good}: cannot be written: {error}"
 
     def _first(self, found: ConfigMap | None) -> tuple[_Good, str]:
         """Return the policy to begin with, and the text of the last good one."""
@@ -163,8 +173,7 @@ class PolicyConfigMap:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            with contextlib.suppress(*_FAILURES):  # tried again at the next look
-                self.tend()
+            self.look()
             self._due.wait(LOOK_SECONDS)
             self._due.clear()
 

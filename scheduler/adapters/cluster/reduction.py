@@ -86,7 +86,6 @@ def _pod(pod: Pod, pool: Pool) -> Pod:
             scheduling_gates=pool.value(spec.scheduling_gates),
             node_selector=pool.value(spec.node_selector),
             priority_class_name=pool.text(spec.priority_class_name),
-            scheduler_name=pool.text(spec.scheduler_name),
         ),
         status=replace(
             status,
@@ -132,8 +131,6 @@ def _condition(condition: Condition, pool: Pool) -> Condition:
         condition,
         type=pool.text(condition.type),
         status=pool.text(condition.status),
-        reason=pool.text(condition.reason),
-        message=pool.text(condition.message),
     )
 
 

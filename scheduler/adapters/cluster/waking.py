@@ -6,6 +6,7 @@ that changes with the reservations of their owner. It is a digest of them, so a 
 woken for a plan is not patched again, also not by the next planner.
 """
 
+import contextlib
 import hashlib
 
 import msgspec
@@ -27,21 +28,18 @@ class Waking:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
-    def wake(self, reservations: tuple[Reservation, ...], gangs: Gangs) -> int:
-        """Wake the pods whose owners' reservations are new to them; return how many.
+    def wake(self, reservations: tuple[Reservation, ...], gangs: Gangs) -> None:
+        """Wake the pods whose owners' reservations are new to them.
 
         Raises ApiUnreachableError.
         """
-        waiting = to_wake(reservations, gangs)[:MOST_WOKEN]
-        return sum(1 for pod, digest in waiting if self._wake(pod, digest))
+        for pod, digest in to_wake(reservations, gangs)[:MOST_WOKEN]:
+            self._wake(pod, digest)
 
-    def _wake(self, pod: Pod, digest: str) -> bool:
+    def _wake(self, pod: Pod, digest: str) -> None:
         body = {"metadata": {"uid": pod.metadata.uid, "annotations": {marks.PLAN: digest}}}
-        try:
+        with contextlib.suppress(ApiError):  # gone, or tried again in the next call
             self._cluster.api.patch(pod_path(pod), body, "merge", fieldManager=FIELD_MANAGER)
-        except ApiError:  # gone, or tried again in the next call
-            return False
-        return True
 
 
 def to_wake(reservations: tuple[Reservation, ...], gangs: Gangs) -> tuple[tuple[Pod, str], ...]:

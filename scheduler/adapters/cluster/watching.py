@@ -117,11 +117,6 @@ class Watching:
         every = [self._trouble, *(one.problem for one in self._running().values())]
         return tuple(one for one in every if one)
 
-    @property
-    def relists(self) -> int:
-        """How often a kind had to be listed again."""
-        return sum(one.relists for one in self._running().values())
-
     def observed(self) -> Observed:
         """Return all objects. Each kind is consistent in itself; kinds may differ by moments."""
         running = self._running()

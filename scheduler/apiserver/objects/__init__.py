@@ -18,7 +18,6 @@ from scheduler.apiserver.objects.core import (
     PodTemplate,
     Resources,
     Taint,
-    TemplateMeta,
 )
 from scheduler.apiserver.objects.guards import (
     Autoscaler,
@@ -106,5 +105,4 @@ __all__ = [
     "Selector",
     "StandalonePattern",
     "Taint",
-    "TemplateMeta",
 ]

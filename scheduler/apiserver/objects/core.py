@@ -53,8 +53,6 @@ class Resources(Wire, frozen=True):
 class Container(Wire, frozen=True):
     """A container, as far as its resources go."""
 
-    name: str = ""
-    image: str = ""
     resources: Resources = Resources()
     restart_policy: str | None = None
     """`Always` makes an init container a sidecar."""
@@ -72,7 +70,6 @@ class PodSpec(Wire, frozen=True):
     node_name: str = ""
     priority: int | None = None
     priority_class_name: str = ""
-    scheduler_name: str = ""
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] | None = None
     scheduling_gates: tuple[Gate, ...] = ()
@@ -86,7 +83,6 @@ class PodStatus(Wire, frozen=True):
     phase: str = ""
     reason: str = ""
     start_time: str | None = None
-    nominated_node_name: str = ""
     conditions: tuple[Condition, ...] = ()
 
 
@@ -98,15 +94,7 @@ class Pod(Wire, frozen=True):
     status: PodStatus = PodStatus()
 
 
-class TemplateMeta(Wire, frozen=True):
-    """Labels and annotations that pods of a template get."""
-
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-
-
 class PodTemplate(Wire, frozen=True):
-    """The template of a workload; its metadata has no name."""
+    """The template of a workload."""
 
-    metadata: TemplateMeta = TemplateMeta()
     spec: PodSpec = PodSpec()

@@ -15,8 +15,6 @@ class LeaseSpec(Wire, frozen=True):
 
     holder_identity: str | None = None
     lease_duration_seconds: int | None = None
-    acquire_time: str | None = None
-    renew_time: str | None = None
     lease_transitions: int = 0
 
 

@@ -42,8 +42,6 @@ class Condition(Wire, frozen=True):
 
     type: str
     status: str = "Unknown"
-    reason: str = ""
-    message: str = ""
     last_transition_time: str | None = None
 
 

@@ -137,11 +137,8 @@ class JobSpec(Wire, frozen=True):
 class JobStatus(Wire, frozen=True):
     """status of a Job."""
 
-    active: int = 0
-    terminating: int = 0
     succeeded: int = 0
     start_time: str | None = None
-    completion_time: str | None = None
     conditions: tuple[Condition, ...] = ()
 
 

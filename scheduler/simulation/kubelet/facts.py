@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from scheduler.apiserver.objects import Condition, Meta, Resources
+from scheduler.apiserver.requests import occupied, wanted
 
 GPU = "nvidia.com/gpu"
 
@@ -57,6 +58,8 @@ class Container(_Wire, frozen=True):
     name: str = ""
     image: str = ""
     resources: Resources = Resources()
+    restart_policy: str | None = None
+    """`Always` makes an init container a sidecar."""
     lifecycle: Lifecycle | None = None
 
 
@@ -73,6 +76,7 @@ class Spec(_Wire, frozen=True):
     restart_policy: str = "Always"
     termination_grace_period_seconds: float | None = None
     containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] | None = None
     readiness_gates: tuple[Gate, ...] | None = None
 
 
@@ -155,7 +159,7 @@ def _plain(pod: Pod) -> Facts:
         name=meta.name,
         node=spec.node_name,
         containers=tuple((one.name, one.image) for one in spec.containers),
-        gpus=sum(_gpus(one) for one in spec.containers),
+        gpus=_gpus(spec),
         phase=pod.status.phase or "Pending",
         pre_stop_seconds=max((_pre_stop(one) for one in spec.containers), default=0.0),
         grace_seconds=DEFAULT_GRACE_SECONDS if grace is None else float(grace),
@@ -169,10 +173,14 @@ def _always(pod: Pod) -> bool:
     return pod.spec.restart_policy == "Always"
 
 
-def _gpus(container: Container) -> int:
-    resources = container.resources
-    amount = (resources.limits or {}).get(GPU) or (resources.requests or {}).get(GPU) or "0"
-    return int(amount)  # the API server admits whole numbers only, written plainly
+def _gpus(spec: Spec) -> int:
+    return occupied(
+        (wanted(one.resources, GPU) for one in spec.containers),
+        (
+            (wanted(one.resources, GPU), one.restart_policy == "Always")
+            for one in spec.init_containers or ()
+        ),
+    )
 
 
 def _pre_stop(container: Container) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from scheduler.adapters.cluster.podfacts import marks_of
-from scheduler.apiserver.objects import Job, Pod
+from scheduler.apiserver.objects import Pod
 from scheduler.planning.targets import Targets
 
 OVER = ("Succeeded", "Failed")
@@ -48,14 +48,6 @@ def leaving(pod: Pod) -> bool:
 def ready(pod: Pod) -> bool:
     """Return whether the pod says that it is ready."""
     return any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions)
-
-
-def asked(job: Job) -> int:
-    """Return how many pods the Job's controller makes: no more than completions are missing."""
-    spec = job.spec
-    if spec.completions is None:
-        return spec.parallelism
-    return min(spec.parallelism, max(1, spec.completions - job.status.succeeded))
 
 
 def name_of(pod: Pod) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import msgspec
 
 from scheduler.adapters.cluster import marks
-from scheduler.adapters.cluster.batchjobs import is_ours
-from scheduler.adapters.cluster.drivers.gangs import Gangs, asked, leaving, name_of, pod_path
+from scheduler.adapters.cluster.batchjobs import asked, is_ours
+from scheduler.adapters.cluster.drivers.gangs import Gangs, leaving, name_of, pod_path
 from scheduler.adapters.cluster.drivers.writing import (
     ANNOTATIONS,
     PASSING,

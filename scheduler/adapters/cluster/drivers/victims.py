@@ -125,10 +125,7 @@ def _instance_marks(cluster: Cluster, target: Target, action: ScaleRole) -> Iter
     version = cluster.versions().get(GROUPS, "")
     here = f"{version}/namespaces/{target.namespace}/roleinstances"
     chosen = f"{RBG_GROUP}={target.name},{RBG_ROLE}={target.role}"
-    try:
-        found = msgspec.json.decode(cluster.api.get(here, labelSelector=chosen), type=_Instances)
-    except ApiError as error:
-        raise refused(error, here) from error
+    found = cluster.read(here, _Instances, labelSelector=chosen)
     known = {f"{target.namespace}/{one.metadata.name}": one.metadata for one in found.items}
     gone = [one for one in action.retire if one not in known]
     if gone:

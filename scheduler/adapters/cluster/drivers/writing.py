@@ -74,12 +74,14 @@ class Cluster:
         whole = f"{version}/namespaces/{namespace}/{resource.partition('.')[0]}"
         return f"{whole}/{name}" if name else whole
 
-    def read(self, path: str, kind: type[T]) -> T:
-        """Return an object as it is now."""
+    def read(self, path: str, kind: type[T], **query: str) -> T:
+        """Return an object as it is now; raise DroppedError where it is gone or unreadable."""
         try:
-            return msgspec.json.decode(self.api.get(path), type=kind)
+            return msgspec.json.decode(self.api.get(path, **query), type=kind)
         except ApiError as error:
             raise refused(error, path) from error
+        except msgspec.MsgspecError as error:
+            raise DroppedError(f"{path} cannot be read: {error}") from error
 
 
 def write(
