@@ -21,12 +21,14 @@ def open_reservations(snapshot: Snapshot) -> tuple[Reservation, ...]:
 
     A reservation is filled when each part has a pod of its owner, bound on that node since the
     reservation was made and not counted for an older one. It is void when it expired, when its
-    role or job is gone, or when a node of it is gone or takes no pods. One that nothing fills yet
-    counts from now on: the pods seen so far belong to others, which will be gone from the set when
-    it is looked at again.
+    role or job is gone, when a job has all its pods on nodes (others than planned, where nobody
+    asked Tidal), or when a node of it is gone or takes no pods. One that nothing fills yet counts
+    from now on: the pods seen so far belong to others, which will be gone from the set when it is
+    looked at again.
     """
     usable = {node.name for node in snapshot.nodes if node.schedulable}
-    owners = {role.key for role in snapshot.roles} | {job.id for job in snapshot.jobs}
+    waiting = {job.id for job in snapshot.jobs if len(job.parts) < job.pods}
+    owners = waiting.union(role.key for role in snapshot.roles)
     pods = _bound_pods(snapshot)
     found = []
     for reservation in sorted(snapshot.reservations, key=lambda r: (r.created_seconds, r.id)):

@@ -5,9 +5,11 @@ its own for them; the span from the first to the last bind is what a watcher saw
 each round in the reverse order of the one before, so that all contenders meet the same machine:
 
   without   no extender
-  tidal     Tidal's extender as deploy/ configures it, over mTLS, fed once a second with standings
-            of the watched cluster by a process of its own; no pod is Tidal's
-  reserved  the same, and every other pod is of a role that has a GPU reserved for each
+  tidal     Tidal's extender as deploy/ configures it, but over plain HTTP on loopback, fed once a
+            second with standings of the watched cluster by a process of its own; no pod is Tidal's
+  mtls      the same over mTLS, as between pods: scheduler and extender share the cores here, so
+            both ends of the encryption stand in each pod's time
+  reserved  as tidal, and every other pod is of a role that has a GPU reserved for each
 
 Exit status 1 where the median of `tidal` is below 0.9 of `without`, or an answer was wrong.
 Output: `tidal.kube-throughput/1`.
@@ -70,8 +72,8 @@ POLL_SECONDS = 0.05
 RESERVED_SECONDS = 3600.0
 LEAST_RATIO = 0.9
 
-Contender = Literal["without", "tidal", "reserved"]
-CONTENDERS: tuple[Contender, ...] = ("without", "tidal", "reserved")
+Contender = Literal["without", "tidal", "mtls", "reserved"]
+CONTENDERS: tuple[Contender, ...] = ("without", "tidal", "mtls", "reserved")
 
 
 class Verb(msgspec.Struct, frozen=True):
@@ -106,7 +108,7 @@ class Feed(msgspec.Struct, frozen=True):
     """What Tidal's process is started with; pickled."""
 
     kubeconfig: Path
-    tls: Tls
+    tls: Tls | None
     reservations: tuple[Reservation, ...]
 
 
@@ -137,16 +139,22 @@ def feed(pipe: Connection, given: Feed) -> None:
         api.close()
 
 
-@contextmanager
-def tidal(
-    plane: ControlPlane, reservations: tuple[Reservation, ...]
-) -> Iterator[tuple[Extender, int]]:
-    """Run Tidal, and yield how a kube-scheduler asks it and the port that tells its counters."""
-    server, client = plane.authority.server("127.0.0.1"), plane.authority.client("scheduler")
+def certificates(plane: ControlPlane) -> Tls:
+    """Write the extender's files."""
+    server = plane.authority.server("127.0.0.1")
     certificate, key = plane.folder / "extender.crt", plane.folder / "extender.key"
     certificate.write_bytes(server.certificate)
     key.write_bytes(server.key)
-    files = Tls(certificate=certificate, key=key, client_authority=plane.ca)
+    return Tls(certificate=certificate, key=key, client_authority=plane.ca)
+
+
+@contextmanager
+def tidal(
+    plane: ControlPlane, reservations: tuple[Reservation, ...], *, mtls: bool
+) -> Iterator[tuple[Extender, int]]:
+    """Run Tidal, and yield how a kube-scheduler asks it and the port that tells its counters."""
+    client = plane.authority.client("scheduler")
+    files = certificates(plane) if mtls else None
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     given = Feed(plane.kubeconfig, files, reservations)
@@ -159,7 +167,7 @@ def tidal(
         port, health_port = ours.recv()
         yield (
             Extender(
-                url=f"https://127.0.0.1:{port}",
+                url=f"{'https' if mtls else 'http'}://127.0.0.1:{port}",
                 prioritize_verb="prioritize",
                 ignorable=True,
                 timeout_seconds=1.0,
@@ -341,7 +349,7 @@ def run(plane: ControlPlane, api: Api, nodes: ClusterSpec, contender: Contender,
     with ExitStack() as stack:
         extender, port = None, 0
         if contender != "without":
-            extender, port = stack.enter_context(tidal(plane, kept))
+            extender, port = stack.enter_context(tidal(plane, kept, mtls=contender == "mtls"))
         binds = Binds(api, pods)
         stack.callback(binds.stop)
         running = plane.start_scheduler(scheduler, extender=extender)

@@ -236,7 +236,10 @@ def test_without_the_ca_the_certificate_is_refused_unless_told_so(
     file = world.kubeconfig({"token": "token-of-ann"})
     err = refused(capsys, "status", "--kubeconfig", file)
     assert "the certificate of https://tidal-api.tidal-system.svc cannot be verified" in err
-    assert "put its CA into ConfigMap tidal-api-ca, or add --insecure-skip-tls-verify" in err
+    assert (
+        "Role tidal-reader allows: ask for it, put the CA there, or add --insecure-skip-tls-verify"
+        in err
+    )
     shown(capsys, "status", "--kubeconfig", file, "--insecure-skip-tls-verify")
 
 

@@ -387,7 +387,7 @@ def test_a_deployment_is_placed_and_the_example_job_is_lent_gpus_and_gives_them_
     (tmp_path / "job" / "acknowledged").touch()
     eventually(lambda: world.read("batch/v1/jobs", "train")["spec"]["suspend"], "the job stopped")
     eventually(lambda: len(placed()) == 3, "three serving pods run")
-    assert {reason for reason, _ in events(world, "train")} >= {"Loaned", "Notified", "Preempted"}
+    assert {reason for reason, _ in events(world, "train")} >= {"Loaned", "Notice", "Preempted"}
 
 
 def agent_in(production: Production, pod: str) -> None:

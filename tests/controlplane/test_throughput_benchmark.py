@@ -23,7 +23,7 @@ def test_it_prints_one_document_with_every_run() -> None:
     assert done.returncode in {0, 1}, done.stderr  # so few pods say nothing about the ratio
     document = json.loads(done.stdout)
     assert document["schema"] == "tidal.kube-throughput/1"
-    names = ["without", "tidal", "reserved"]
+    names = ["without", "tidal", "mtls", "reserved"]
     assert document["results"] == [{"contender": name, "wrong": ""} for name in names]
     timing = document["timing"]
     assert timing["reference_seconds"] > 0

@@ -77,3 +77,12 @@ def test_online_counts_on_what_is_released_and_batch_does_not() -> None:
     assert [s.free for s in online_supplies(snapshot, held)] == [6]
     assert [s.free for s in batch_supplies(snapshot, held, 0)] == [2]
     assert [s.free for s in batch_supplies(snapshot, held, 1)] == [1]
+
+
+def test_a_job_that_runs_elsewhere_waits_for_nothing() -> None:
+    """Its pods were placed where nobody asked Tidal; the GPUs kept for it are free again."""
+    kept = Reservation(
+        id="j@1", owner="j", parts=(("n0", 2),), created_seconds=1.0, expires_seconds=99_999.0
+    )
+    seen = world(node("n0"), node("n1", {0: "j", 1: "j"}), jobs=(job("j", {"n1": 2}),))
+    assert open_reservations(msgspec.structs.replace(seen, reservations=(kept,))) == ()
