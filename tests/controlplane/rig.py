@@ -191,7 +191,7 @@ class Rig:
 
     def kinds(self, version: Literal["0.7", "0.8"] = "0.7") -> None:
         """Start the stand-in controllers of RoleBasedGroup and LeaderWorkerSet."""
-        controllers = StandIn(self.api, version)
+        controllers = StandIn(self.api, self.world.namespace, version)
         controllers.start()
         self._stack.callback(controllers.stop)
 

@@ -127,7 +127,7 @@ def tidal(world: World, nodes: None) -> Iterator[Tidal]:
 @pytest.fixture
 def kinds(kinds_world: World) -> Iterator[None]:
     """Our custom kinds, with their stand-in controllers."""
-    controllers = StandIn(kinds_world.api)
+    controllers = StandIn(kinds_world.api, kinds_world.namespace)
     controllers.start()
     yield
     controllers.stop()

@@ -33,7 +33,7 @@ def controllers(
     world: World, version: Literal["0.7", "0.8"] = "0.7", manners: Manners = MANNERS
 ) -> Iterator[None]:
     with kubelets(world.api, 3, 8, manners):
-        one = StandIn(world.api, version)
+        one = StandIn(world.api, world.namespace, version)
         one.start()
         try:
             yield

@@ -66,10 +66,12 @@ def _served(api: Api, kind: str) -> bool:
 
 
 class StandIn:
-    """Controllers of both kinds for all namespaces; `rbg_version` says whose habits they have."""
+    """Controllers of both kinds for one namespace; `rbg_version` says whose habits they have."""
 
-    def __init__(self, api: Api, rbg_version: Literal["0.7", "0.8"] = "0.7") -> None:
-        self._store = Store(api)
+    def __init__(
+        self, api: Api, namespace: str, rbg_version: Literal["0.7", "0.8"] = "0.7"
+    ) -> None:
+        self._store = Store(api, namespace)
         self._new = rbg_version == "0.8"
         self._adapters = Adapters(reverts=not self._new)
         self._changed = threading.Event()

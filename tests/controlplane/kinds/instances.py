@@ -85,7 +85,7 @@ def _bodies(one: Object) -> list[Object]:
     """`<instance>` for one pod, `<instance>-<n>` with the leader as 0 for several."""
     name = meta(one)["name"]
     made, index = [], 0
-    for component in one["spec"].get("components", []):  # another test may leave a bare one
+    for component in one["spec"]["components"]:
         several = component["name"] in {"leader", "worker"}
         for number in range(component["size"]):
             own = {NAME: name, f"{PREFIX}/component-id": str(number)}

@@ -32,10 +32,11 @@ NAMESPACE_ENDS = 403
 
 
 class Store:
-    """Objects of all namespaces as they are at the start of a pass."""
+    """Objects of one namespace as they are at the start of a pass."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, namespace: str) -> None:
         self._api = api
+        self._namespace = namespace
         self._lists: dict[str, list[Object]] = {}
         self.again = False
 
@@ -43,7 +44,8 @@ class Store:
         """Begin a pass."""
         self.again = False
         self._lists = {
-            kind: msgspec.json.decode(self._api.get(root(kind)))["items"] for kind in KINDS
+            kind: msgspec.json.decode(self._api.get(path(kind, self._namespace)))["items"]
+            for kind in KINDS
         }
 
     def all(self, kind: str) -> list[Object]:
