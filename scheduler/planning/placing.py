@@ -130,7 +130,7 @@ def reservations(
     now = situation.now
     return tuple(
         Reservation(
-            id=f"{one.key}@{now:.0f}-{number}",
+            id=f"{one.key}@{now:.3f}-{number}",
             owner=one.key,
             parts=tuple(sorted(one.parts)),
             created_seconds=now,
