@@ -15,11 +15,11 @@ from types import FrameType
 
 import msgspec
 
-from scheduler.adapters.cluster import marks
 from scheduler.apiserver import times
 from scheduler.apiserver.client import Api, ApiError, ApiUnreachableError, ConfigurationError
 from scheduler.apiserver.objects import Meta
 from scheduler.cli.terminal import PROGRAM, CommandError, Subparsers
+from scheduler.planning import marks
 
 CHECKPOINT, NOTICE, ACKNOWLEDGED = "checkpoint", "notice", "acknowledged"
 FILES_SECONDS = 1.0

@@ -7,6 +7,7 @@ runs. Annotations `tidal.dev/sim-` say how long pods take, in seconds of the wor
 
 from typing import Any
 
+from scheduler.planning import marks
 from scheduler.planning.policy import Policy
 from scheduler.simulation.clusterfile import NodeSpec
 from scheduler.simulation.jobs import JobSpec
@@ -31,14 +32,6 @@ IMAGE = "tidal.dev/demo:none"
 """Nobody pulls it; nodes of a demonstration hold it."""
 
 # what docs/batch.md offers to owners of Jobs
-QUEUE = "tidal.dev/queue"
-TENANT = "tidal.dev/tenant"
-CLASS = "tidal.dev/class"
-EXPECTED = "tidal.dev/expected-seconds"
-INTERVAL = "tidal.dev/checkpoint-interval-seconds"
-WRITE = "tidal.dev/checkpoint-write-seconds"
-RESTART = "tidal.dev/restart-seconds"
-MODELS = "tidal.dev/gpu-models"
 
 
 def namespace() -> Body:
@@ -111,7 +104,7 @@ def job(spec: JobSpec, batch: Batch, course: Course, scheduler: str) -> Body:
         "kind": "Job",
         "metadata": {
             "name": spec.id,
-            "labels": {**LABELS, QUEUE: spec.tenant},
+            "labels": {**LABELS, marks.QUEUE: spec.tenant},
             "annotations": _declared(spec, writes=writes),
         },
         "spec": {
@@ -195,15 +188,15 @@ def _life(
 
 
 def _declared(spec: JobSpec, *, writes: bool) -> dict[str, str]:
-    notes = {TENANT: spec.tenant, EXPECTED: f"{spec.declared_seconds:.0f}"}
-    notes[RESTART] = f"{spec.restart_seconds:.0f}"
+    notes = {marks.TENANT: spec.tenant, marks.EXPECTED_SECONDS: f"{spec.declared_seconds:.0f}"}
+    notes[marks.RESTART_SECONDS] = f"{spec.restart_seconds:.0f}"
     if not spec.preemptible:
-        notes[CLASS] = "protected"
+        notes[marks.CLASS] = "protected"
     elif writes:
-        notes[CLASS] = "checkpoint"
-        notes[INTERVAL] = f"{spec.checkpoint_interval_seconds:.0f}"
+        notes[marks.CLASS] = "checkpoint"
+        notes[marks.CHECKPOINT_INTERVAL] = f"{spec.checkpoint_interval_seconds:.0f}"
         if spec.writes_on_notice:
-            notes[WRITE] = f"{spec.checkpoint_write_seconds:.0f}"
+            notes[marks.CHECKPOINT_WRITE] = f"{spec.checkpoint_write_seconds:.0f}"
     if spec.gpu_models:
-        notes[MODELS] = ",".join(spec.gpu_models)
+        notes[marks.GPU_MODELS] = ",".join(spec.gpu_models)
     return notes

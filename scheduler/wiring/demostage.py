@@ -11,7 +11,6 @@ from queue import Empty, SimpleQueue
 
 import msgspec
 
-from scheduler.adapters.cluster import marks
 from scheduler.adapters.cluster.assembly import Assembler
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.quickened import Quickened
@@ -19,6 +18,7 @@ from scheduler.adapters.cluster.watching import Watching
 from scheduler.adapters.wallclock import WallClock, steady_seconds
 from scheduler.apiserver.client import Api, ApiError, ApiUnreachableError
 from scheduler.apiserver.times import text
+from scheduler.planning import marks
 from scheduler.planning.snapshot import Snapshot
 from scheduler.simulation import demomanifests as manifests
 from scheduler.simulation.chronicle import Chronicle

@@ -5,12 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from scheduler.adapters.cluster import marks
 from scheduler.adapters.cluster.batchjobs import EXPECTED_SECONDS
 from scheduler.adapters.cluster.complaints import complaints
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver import objects
 from scheduler.apiserver.times import micro_text, text
+from scheduler.planning import marks
 from scheduler.planning.invariants import broken
 from scheduler.planning.snapshot import Job, Loan, Queue, Snapshot, Tenant
 from tests.fixtures.kubeobjects import (

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from scheduler.adapters.cluster.complaints import complaints
-from scheduler.adapters.cluster.marks import OVERRIDE_REPLICAS, OVERRIDE_UNTIL, REPLICAS
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.overrides import new_overrides
 from scheduler.apiserver.times import text
+from scheduler.planning.marks import OVERRIDE_REPLICAS, OVERRIDE_UNTIL, REPLICAS
 from tests.fixtures.kubeobjects import (
     NOW,
     adapter,

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from scheduler.adapters.cluster import marks
+from scheduler.planning import marks
 from scheduler.planning.snapshot import Job, Pod
 from scheduler.simulation import demomanifests as manifests
 from scheduler.simulation.events import JobLine

@@ -12,11 +12,12 @@ from typing import Literal
 
 import msgspec
 
-from scheduler.adapters.cluster import budgets, inventory, marks
+from scheduler.adapters.cluster import budgets, inventory
 from scheduler.adapters.cluster.jobmarks import Declared, acknowledges, declared, last_checkpoint
 from scheduler.adapters.cluster.podfacts import PodFacts, time_of
 from scheduler.apiserver import objects
 from scheduler.apiserver.requests import gpus_of
+from scheduler.planning import marks
 from scheduler.planning.policy import Kubernetes
 from scheduler.planning.snapshot import Job, Pod
 

@@ -5,12 +5,13 @@ Shown to people, never acted on; the snapshot already holds the safe meaning.
 
 from collections.abc import Iterable, Iterator
 
-from scheduler.adapters.cluster import batchjobs, jobmarks, marks
+from scheduler.adapters.cluster import batchjobs, jobmarks
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.overrides import moment
 from scheduler.adapters.cluster.workloads import Scalers, Workload, workloads
 from scheduler.apiserver import objects
 from scheduler.apiserver.requests import gpus_of
+from scheduler.planning import marks
 from scheduler.planning.policy import Policy
 from scheduler.planning.targets import JOB_NAME, Target
 

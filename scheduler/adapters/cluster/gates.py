@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from scheduler.adapters.cluster import marks
 from scheduler.adapters.cluster.batchjobs import asked
 from scheduler.adapters.cluster.drivers.gangs import Gangs, name_of, pod_path
 from scheduler.adapters.cluster.drivers.writing import (
@@ -31,6 +30,7 @@ from scheduler.adapters.cluster.workloads import workloads
 from scheduler.apiserver.client import FIELD_MANAGER, ApiError
 from scheduler.apiserver.objects import Pod
 from scheduler.apiserver.requests import gpus_of
+from scheduler.planning import marks
 from scheduler.planning.snapshot import Reservation
 
 HOSTNAME = "kubernetes.io/hostname"

@@ -11,9 +11,9 @@ from typing import Literal
 
 import msgspec
 
-from scheduler.adapters.cluster import marks
 from scheduler.apiserver import objects
 from scheduler.apiserver.times import seconds
+from scheduler.planning import marks
 from scheduler.planning.snapshot import Loan
 
 Class = Literal["killable", "checkpoint", "protected"]

@@ -22,10 +22,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from scheduler.adapters.cluster.marks import OVERRIDE_REPLICAS, OVERRIDE_UNTIL, REPLICAS
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.workloads import Scalers, Workload, workloads
 from scheduler.apiserver.times import seconds, text
+from scheduler.planning.marks import OVERRIDE_REPLICAS, OVERRIDE_UNTIL, REPLICAS
 from scheduler.planning.policy import Policy
 
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
-from scheduler.adapters.cluster.marks import PREFIX
 from scheduler.apiserver.objects import Condition, Container, Meta, Node, NodeImage, Pod
+from scheduler.planning.marks import PREFIX
 
 V = TypeVar("V")
 POOLED_VALUES = 200_000

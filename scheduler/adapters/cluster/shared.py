@@ -15,10 +15,10 @@ from typing import Literal, TypeVar
 import msgspec
 
 from binpacking.inventory import Node
-from scheduler.adapters.cluster import marks
 from scheduler.apiserver.client import Api, ApiError
 from scheduler.apiserver.objects import ConfigMap
 from scheduler.apiserver.reflector import Reflector
+from scheduler.planning import marks
 from scheduler.planning.snapshot import Reservation
 
 HEAD = "tidal-plan"

@@ -11,11 +11,11 @@ import hashlib
 
 import msgspec
 
-from scheduler.adapters.cluster import marks
 from scheduler.adapters.cluster.drivers.gangs import Gangs, leaving, name_of, pod_path
 from scheduler.adapters.cluster.drivers.writing import Cluster
 from scheduler.apiserver.client import FIELD_MANAGER, ApiError
 from scheduler.apiserver.objects import Pod
+from scheduler.planning import marks
 from scheduler.planning.snapshot import Reservation
 
 MOST_WOKEN = 200

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from scheduler.adapters.cluster import marks
 from scheduler.adapters.cluster.batchjobs import asked, is_ours
 from scheduler.adapters.cluster.drivers.gangs import Gangs, leaving, name_of, pod_path
 from scheduler.adapters.cluster.drivers.writing import (
@@ -34,6 +33,7 @@ from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver.client import FIELD_MANAGER, ApiError, ApiUnreachableError
 from scheduler.apiserver.objects import Job, Pod
 from scheduler.apiserver.times import text
+from scheduler.planning import marks
 from scheduler.planning.actions import NotifyJob, ResizeJob, StartJob, StopJob
 
 JOBS = "jobs.batch"

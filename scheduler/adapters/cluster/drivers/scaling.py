@@ -6,7 +6,6 @@ retire that are not those which would go. The count, what Tidal wrote and its ep
 patch, which also ends a hold that is over.
 """
 
-from scheduler.adapters.cluster import marks
 from scheduler.adapters.cluster.drivers import victims
 from scheduler.adapters.cluster.drivers.gangs import Gangs
 from scheduler.adapters.cluster.drivers.kinds import DRIVERS, Count
@@ -28,6 +27,7 @@ from scheduler.adapters.cluster.workloads import Scalers
 from scheduler.apiserver.client import ApiUnreachableError
 from scheduler.apiserver.objects import Meta
 from scheduler.apiserver.times import text
+from scheduler.planning import marks
 from scheduler.planning.actions import ScaleRole
 from scheduler.planning.targets import Target
 

@@ -12,11 +12,11 @@ from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
-from scheduler.adapters.cluster import marks
 from scheduler.adapters.cluster.events import Reference
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver.client import FIELD_MANAGER, ApiError, Form
 from scheduler.apiserver.objects import Meta
+from scheduler.planning import marks
 from scheduler.planning.policy import Policy
 
 TRIES = 3
