@@ -25,7 +25,7 @@ import msgspec
 from scheduler.adapters.cluster.shared import HEAD, SharedPlan, assembled
 from scheduler.apiserver.client import ApiError, ApiUnreachableError
 from scheduler.apiserver.objects import ConfigMap
-from tests.controlplane.kinds.world import Object, World, eventually
+from tests.controlplane.kinds.world import WAIT_SECONDS, Object, World, eventually
 from tests.controlplane.ports import LOOPBACK, free_ports
 from tests.controlplane.programs import Guard, Program
 from tests.controlplane.prometheus_server import PrometheusServer
@@ -36,8 +36,8 @@ WINDOW_SECONDS = 60.0
 """Over which Tidal takes the mean of what arrives."""
 STEP_SECONDS = 0.2
 SCRAPE_SECONDS = 1.0
-START_SECONDS = 60.0
-END_SECONDS = 10.0
+START_SECONDS = 120.0
+END_SECONDS = 30.0
 NOISES = (
     "Traceback",
     *(f'"event": "{event}"' for event in ("violation", "extender_gone", "planner_failed")),
@@ -389,7 +389,9 @@ class Fleet:
         """`spec.replicas` of the serving Deployment."""
         return int(self.world.read("apps/v1/deployments", "chat")["spec"]["replicas"])
 
-    def metrics_are(self, replica: ReplicaProcess, status: str, seconds: float = 30.0) -> None:
+    def metrics_are(
+        self, replica: ReplicaProcess, status: str, seconds: float = WAIT_SECONDS
+    ) -> None:
         """Wait until a replica says so of its role's metrics."""
         eventually(
             lambda: self.metrics_of(replica) == status,

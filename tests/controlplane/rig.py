@@ -25,7 +25,7 @@ from scheduler.wiring.cluster import ClusterSettings, Replica
 from scheduler.wiring.parts import logger
 from tests.controlplane.kinds.controller import StandIn
 from tests.controlplane.kinds.store import LWS, RBG
-from tests.controlplane.kinds.world import Object, World, condition, eventually
+from tests.controlplane.kinds.world import WAIT_SECONDS, Object, World, condition, eventually
 from tests.controlplane.plane import ControlPlane
 from tests.controlplane.ports import free_ports
 from tests.controlplane.rights import service_account_kubeconfig
@@ -142,7 +142,7 @@ class Rig:
         thread.start()
         self._replicas.append((thread, stopped))
         self._stack.callback(self.stop)
-        eventually(lambda: self.world.found("configmaps", "tidal-plan"), "the first plan", 60)
+        eventually(lambda: self.world.found("configmaps", "tidal-plan"), "the first plan")
         return self.script
 
     def stop(self) -> None:
@@ -331,7 +331,7 @@ class Rig:
             if condition(one, "Ready") == "True" and "deletionTimestamp" not in one["metadata"]
         ]
 
-    def has_ready(self, app: str, count: int, seconds: float = 40.0) -> list[Object]:
+    def has_ready(self, app: str, count: int, seconds: float = WAIT_SECONDS) -> list[Object]:
         """Wait until exactly so many pods are ready, and none besides is there."""
 
         def look() -> bool:

@@ -13,7 +13,7 @@ from tests.controlplane.plane import ControlPlane
 
 ABSENT_UID = "00000000-0000-0000-0000-000000000000"
 CORE = "/api/v1"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 
 
 @pytest.fixture

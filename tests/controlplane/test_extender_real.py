@@ -26,7 +26,7 @@ from tests.controlplane.settings import Extender
 
 Json = dict[str, Any]
 NOW = 1000.0
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 120.0
 QUIET_SECONDS = 5.0
 GPU = "nvidia.com/gpu"
 OWNER = "tidal.dev/owner"

@@ -19,7 +19,7 @@ from scheduler.adapters.policyfile import CONFIG_MAP_KEY
 from scheduler.planning.actions import ScaleRole
 from scheduler.wiring.parts import RETAIN_TICKS
 from tests.controlplane.fleet import Fleet, ReplicaProcess, fleet_of, history_of, said
-from tests.controlplane.kinds.world import Object, eventually
+from tests.controlplane.kinds.world import WAIT_SECONDS, Object, eventually
 from tests.controlplane.plane import ControlPlane
 from tests.controlplane.rig import QUICK, rig_of
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.controlplane
 
 CHAT = {"chat/decode": {"target": {"kind": "Deployment", "name": "chat"}}}
 TAKEOVER_SECONDS = 15.0
-HANDOVER_SECONDS = 3.0
+HANDOVER_SECONDS = 6.0
 DEPLOYMENTS, JOBS = "apps/v1/deployments", "batch/v1/jobs"
 REPLICAS, EPOCH, ATTEMPT = "tidal.dev/replicas", "tidal.dev/epoch", "tidal.dev/attempt"
 POLICY = "tidal-policy"
@@ -62,7 +62,7 @@ def two_replicas(fleet: Fleet) -> tuple[ReplicaProcess, ReplicaProcess]:
     return (one, other) if one.leads else (other, one)
 
 
-def settled(fleet: Fleet, least: int, seconds: float = 40.0) -> None:
+def settled(fleet: Fleet, least: int, seconds: float = WAIT_SECONDS) -> None:
     """Wait until at least so many serving pods are ready, as many as are wanted."""
 
     def look() -> bool:
@@ -215,12 +215,12 @@ def test_the_api_server_restarts_while_a_role_grows(fleet: Fleet, plane: Control
     fleet.engines.burst(2000)
     eventually(lambda: fleet.replicas_wanted() >= 3, "the leader scales up")
     plane.restart_apiserver()
-    settled(fleet, 3, 60)
+    settled(fleet, 3)
     fleet.engines.burst(1500)
     settled(fleet, 4)
     for one in (leader, follower):
         assert one.program.running
-        eventually(partial(untroubled, one), f"{one.name} has no problems", 60)
+        eventually(partial(untroubled, one), f"{one.name} has no problems")
     assert sum(one.leads for one in (leader, follower)) == 1
     for one in (leader, follower):
         one.terminate()
@@ -273,7 +273,7 @@ def test_missing_metrics_hold_what_serves_and_stop_new_loans(fleet: Fleet) -> No
     fleet.engines.burst(2000)
     settled(fleet, 3)
     fleet.prometheus.stop()
-    fleet.metrics_are(replica, "stale", 120)
+    fleet.metrics_are(replica, "stale")
     count = fleet.replicas_wanted()
     rig.job("late", gpus=4)
     held(fleet, count)
@@ -287,18 +287,22 @@ def test_missing_metrics_hold_what_serves_and_stop_new_loans(fleet: Fleet) -> No
     fleet.prometheus.start()
     rig.has_ready("late", 1)
     fleet.engines.restart()
-    held(fleet, fleet.replicas_wanted(), ticks=8)
+    pass_ticks(fleet, 8)
     counts = [one["spec"]["replicas"] for one in chat.changes[changes - 1 :]]
     assert counts == sorted(counts, reverse=True), "a counter that begins again is no demand"
     assert len(night.changes) == 2, "resumed once, and left alone since"
 
 
-def held(fleet: Fleet, count: int, ticks: int = 5) -> None:
+def held(fleet: Fleet, count: int) -> None:
     """Some full plans later the role wants what it had."""
-    replica = fleet.living()[0]
-    last = replica.status["tick"] + ticks
-    eventually(lambda: replica.status["tick"] >= last, f"tick {last}")
+    pass_ticks(fleet, 5)
     assert fleet.replicas_wanted() == count
+
+
+def pass_ticks(fleet: Fleet, count: int) -> None:
+    replica = fleet.living()[0]
+    last = replica.status["tick"] + count
+    eventually(lambda: replica.status["tick"] >= last, f"tick {last}")
 
 
 def test_a_bad_edit_of_the_policy_is_refused_and_survives_a_restart(fleet: Fleet) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.controlplane.plane import ControlPlane, KubectlError, RequestError
 from tests.controlplane.settings import Extender
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 
 
 def make_node(plane: ControlPlane, name: str, gpus: int = 8, ready: str = "True") -> None:

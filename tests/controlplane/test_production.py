@@ -39,8 +39,8 @@ BUILD = DEPLOY / "overlays" / "scheduler"
 EXTENDER, API = f"tidal-extender.{HOME}.svc", f"tidal-api.{HOME}.svc"
 KEEP = ("Namespace",)
 """Kinds that stay for other tests of the session."""
-START_SECONDS = 60.0
-END_SECONDS = 10.0
+START_SECONDS = 120.0
+END_SECONDS = 30.0
 Find = Callable[[str], Path]
 
 

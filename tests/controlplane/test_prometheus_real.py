@@ -382,7 +382,7 @@ class Exporter:
         self._server.server_close()
 
 
-def until(ready: Callable[[], bool], seconds: float = 15.0) -> None:
+def until(ready: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, "nothing of the kind in time"

@@ -13,7 +13,7 @@ from scheduler.simulation.clusterfile import parse_cluster
 from scheduler.simulation.kubelet.manners import Manners
 from scheduler.simulation.kubelet.shell import FakeKubelet
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 Object = dict[str, Any]
 T = TypeVar("T")
 
