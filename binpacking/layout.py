@@ -115,7 +115,11 @@ def _check(problem: Problem) -> None:
     for supply in problem.supplies:
         _at_least(0, f"supplies: free of {supply.node}", supply.free)
     for request in problem.online:
-        _check_shape("online", request.key, request.shape)
+        if request.members and request.shape != Shape(0, 0):
+            raise ValueError(f"online: {request.key} has a shape and members; give one of them")
+        for member in request.pods:
+            _at_least(1, f"online: count of {member.role} of {request.key}", member.count)
+            _check_shape("online", request.key, member.shape)
         for model, milli in request.capacity_milli.items():
             _at_least(1, f"online: capacity_milli[{model}] of {request.key}", milli)
     for job in problem.batch:

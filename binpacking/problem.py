@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-Rung = Literal["empty", "greedy", "program"]
+Rung = Literal["empty", "greedy", "kernel", "blocks", "program"]
 
 
 class Supply(msgspec.Struct, frozen=True):
@@ -35,16 +35,29 @@ class Shape(msgspec.Struct, frozen=True):
         return self.pieces * self.gpus
 
 
+class Member(msgspec.Struct, frozen=True):
+    """The pods of one role in every replica of a fixed group: `count` of them, each of `shape`."""
+
+    role: str
+    count: int
+    shape: Shape
+
+
 class OnlineRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A role that lacks capacity.
+    """A role that lacks capacity, or a fixed group of roles that does.
 
     One replica on GPU model m yields `capacity_milli[m]` thousandths of a reference replica;
     replicas are added until `shortage_milli` is covered. Key order of `capacity_milli` is the
-    order of preference among models.
+    order of preference among models. A replica is one pod of `shape`, or all pods of `members`.
     """
 
     key: str
-    shape: Shape
+    shape: Shape = Shape(0, 0)
+    """Left out where `members` are given."""
+    members: tuple[Member, ...] = ()
+    reach: Literal["leaf", "spine"] = "leaf"
+    """How far the pods of one replica may stand apart: under one leaf, or under leaves of one
+    spine pod. Pieces of one pod are under one leaf in any case."""
     capacity_milli: dict[str, int]
     shortage_milli: int
     limit: int
@@ -53,6 +66,16 @@ class OnlineRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that share it wish to stand under one leaf; empty: this one does not care."""
     near: tuple[tuple[str, ...], ...] = ()
     """Leaves where the group stands already."""
+
+    @property
+    def pods(self) -> tuple[Member, ...]:
+        """The pods of one replica, whether it is one or a group."""
+        return self.members or (Member("", 1, self.shape),)
+
+    @property
+    def size(self) -> int:
+        """GPUs of one replica."""
+        return sum(member.count * member.shape.size for member in self.pods)
 
 
 class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +136,8 @@ class Placed(msgspec.Struct, frozen=True):
 
     key: str
     parts: tuple[tuple[str, int], ...]
-    """(node, GPUs), one entry per piece, in order of node; two pieces may share a node."""
+    """(node, GPUs), one entry per piece, in order of node; two pieces may share a node. In a fixed
+    group pod by pod, in the order of its members."""
 
 
 class Tiers(msgspec.Struct, frozen=True):
@@ -125,6 +149,8 @@ class Tiers(msgspec.Struct, frozen=True):
     fragmentation_milli_gpus: int
     apart: int = 0
     """Leaves that groups stand under besides those they need; weighs more than fragmentation."""
+    split: int = 0
+    """Replicas of fixed groups that stand under several leaves; weighs least."""
 
 
 class Packing(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,5 +165,9 @@ class Packing(msgspec.Struct, frozen=True, kw_only=True):
     rung: Rung = "empty"
     gap: float | None = None
     """Relative gap of tiers 1 and 2 to a proven bound; None where nothing is proven."""
+    bound_unserved_milli_gpus: int | None = None
+    """No packing leaves less unserved."""
+    bound_loss: int | None = None
+    """No packing that leaves no more unserved than the bound above loses less."""
     rejected: tuple[str, ...] = ()
     """Why candidates of other rungs were dropped: "rung: sentence"."""

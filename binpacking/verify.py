@@ -6,7 +6,16 @@ kill is one whose GPUs no online replica of this very packing stands on.
 
 from collections import Counter
 
-from binpacking.problem import BatchRequest, OnlineRequest, Packing, Placed, Problem, Tiers
+from binpacking.problem import (
+    Member,
+    OnlineRequest,
+    Packing,
+    Placed,
+    Problem,
+    Shape,
+    Supply,
+    Tiers,
+)
 
 
 def verify(problem: Problem, packing: Packing) -> tuple[str, ...]:
@@ -45,34 +54,56 @@ def _seats(problem: Problem, packing: Packing) -> list[str]:
     """Shape, leaf and GPU model of every placement."""
     online = {request.key: request for request in problem.online}
     batch = {request.key: request for request in problem.batch}
+    supplies = {supply.node: supply for supply in problem.supplies}
     wrong: list[str] = []
     for placed in packing.online:
         request = online[placed.key]
-        wrong += _seat(problem, placed, request, tuple(request.capacity_milli))
+        if request.members:
+            wrong += _group(supplies, placed, request)
+        else:
+            wrong += _pod(supplies, placed.key, placed.parts, request.shape)
+        wrong += _models(supplies, placed, tuple(request.capacity_milli))
     for placed in packing.batch:
         job = batch[placed.key]
-        everything = tuple(supply.gpu_model for supply in problem.supplies)
-        wrong += _seat(problem, placed, job, job.gpu_models or everything)
+        wrong += _pod(supplies, placed.key, placed.parts, job.shape)
+        if job.gpu_models:
+            wrong += _models(supplies, placed, job.gpu_models)
     return wrong
 
 
-def _seat(
-    problem: Problem, placed: Placed, request: OnlineRequest | BatchRequest, models: tuple[str, ...]
+def _group(supplies: dict[str, Supply], placed: Placed, request: OnlineRequest) -> list[str]:
+    """The parts pod by pod, then all of them within the group's reach."""
+    wrong, parts = [], list(placed.parts)
+    for member in request.members:
+        for _ in range(member.count):
+            pod, parts = parts[: member.shape.pieces], parts[member.shape.pieces :]
+            wrong += _pod(supplies, f"{placed.key} {member.role}", tuple(pod), member.shape)
+    if parts:
+        wrong.append(f"{placed.key}: {len(parts)} pieces more than its members have")
+    leaves = {supplies[node].leaf for node, _ in placed.parts}
+    if request.reach == "leaf" and len(leaves) > 1:
+        wrong.append(f"{placed.key}: pods stand under more than one leaf")
+    if len({leaf[:-2] for leaf in leaves}) > 1:
+        wrong.append(f"{placed.key}: pods stand under more than one spine pod")
+    return wrong
+
+
+def _pod(
+    supplies: dict[str, Supply], name: str, parts: tuple[tuple[str, int], ...], shape: Shape
 ) -> list[str]:
-    shape = request.shape
     wrong = []
-    if [gpus for _, gpus in placed.parts] != [shape.gpus] * shape.pieces:
-        wrong.append(f"{placed.key}: parts are not {shape.pieces} pieces of {shape.gpus} GPUs")
-    used = {node for node, _ in placed.parts}
-    supplies = [supply for supply in problem.supplies if supply.node in used]
-    if len({supply.leaf for supply in supplies}) > 1:
-        wrong.append(f"{placed.key}: pieces stand under more than one leaf")
-    wrong += [
-        f"{placed.key}: GPU model {supply.gpu_model} is not allowed"
-        for supply in supplies
-        if supply.gpu_model not in models
-    ]
+    if [gpus for _, gpus in parts] != [shape.gpus] * shape.pieces:
+        wrong.append(f"{name}: parts are not {shape.pieces} pieces of {shape.gpus} GPUs")
+    if len({supplies[node].leaf for node, _ in parts}) > 1:
+        wrong.append(f"{name}: pieces stand under more than one leaf")
     return wrong
+
+
+def _models(supplies: dict[str, Supply], placed: Placed, allowed: tuple[str, ...]) -> list[str]:
+    found = {supplies[node].gpu_model for node, _ in placed.parts}
+    return [
+        f"{placed.key}: GPU model {model} is not allowed" for model in sorted(found - {*allowed})
+    ]
 
 
 def _left(problem: Problem, packing: Packing, placements: tuple[Placed, ...]) -> dict[str, int]:
@@ -137,10 +168,10 @@ def _replicas(problem: Problem, packing: Packing) -> list[str]:
 
 
 def _yields(problem: Problem, packing: Packing, request: OnlineRequest) -> list[int]:
-    """Milli-replicas of each replica placed for this request; 0 on a model not allowed."""
+    """Milli-replicas of each replica placed for this request, by its least capable GPU model."""
     model = {supply.node: supply.gpu_model for supply in problem.supplies}
     return [
-        request.capacity_milli.get(model[placed.parts[0][0]], 0)
+        min(request.capacity_milli.get(model[node], 0) for node, _ in placed.parts)
         for placed in packing.online
         if placed.key == request.key and placed.parts
     ]
@@ -154,7 +185,10 @@ def _claims(problem: Problem, packing: Packing) -> list[str]:
         missing = request.shortage_milli - sum(_yields(problem, packing, request))
         if missing > 0:
             unserved[request.key] = missing
-            lost_milli += missing * request.shape.pieces * request.shape.gpus
+            pods = request.members or (Member("", 1, request.shape),)
+            lost_milli += missing * sum(
+                member.count * member.shape.pieces * member.shape.gpus for member in pods
+            )
     wrong = []
     if unserved != packing.unserved:
         wrong.append(f"unserved: claimed {packing.unserved}, found {unserved}")
@@ -165,6 +199,7 @@ def _claims(problem: Problem, packing: Packing) -> list[str]:
         batch_value=sum(job.value for job in problem.batch if job.key in started),
         fragmentation_milli_gpus=_wasted(problem, packing),
         apart=_apart(problem, packing),
+        split=_split(problem, packing),
     )
     if tiers != packing.tiers:
         wrong.append(f"tiers: claimed {packing.tiers}, found {tiers}")
@@ -185,6 +220,17 @@ def _apart(problem: Problem, packing: Packing) -> int:
         after = before | {leaf[node] for node, _ in parts}
         total += max(0, len(after) - max(1, len(before)))
     return total
+
+
+def _split(problem: Problem, packing: Packing) -> int:
+    """Replicas of fixed groups under several leaves."""
+    leaf = {supply.node: supply.leaf for supply in problem.supplies}
+    fixed = {request.key for request in problem.online if request.members}
+    return sum(
+        len({leaf[node] for node, _ in placed.parts}) > 1
+        for placed in packing.online
+        if placed.key in fixed
+    )
 
 
 def _wasted(problem: Problem, packing: Packing) -> int:
