@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -32,6 +33,7 @@ from scheduler.apiserver.objects import Pod
 from scheduler.planning.actions import Plan
 from scheduler.planning.policy import parse
 from scheduler.planning.standing import standing_of
+from scheduler.simulation import reference
 from tests.controlplane.plane import ControlPlane, missing_programs
 
 SCHEMA = "tidal.observe/1"
@@ -81,26 +83,6 @@ class Seen(msgspec.Struct, frozen=True):
     peak_rss_mib: float
     lags_seconds: tuple[float, ...] = ()
     problems: tuple[str, ...] = ()
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole measurement."""
-
-    schema: str
-    nodes: int
-    pods: int
-    gpu_pods: int
-    create_seconds: float
-    first_view_seconds: float
-    rss_mib: float
-    peak_rss_mib: float
-    writes: int
-    writes_per_second: float
-    seen: int
-    lag_p50_seconds: float
-    lag_p99_seconds: float
-    problems: tuple[str, ...]
-    targets: dict[str, Target]
 
 
 # ---- the cluster -----------------------------------------------------------------------------
@@ -332,8 +314,10 @@ def write_steadily(api: Api, pods: Iterable[int], per_second: float, seconds: fl
         return sum(1 for _ in pool.map(lambda turn: write(*turn), turns))
 
 
-def measure(nodes: int, pods: int, per_second: float, seconds: float) -> Record:
-    """Build the cluster, read it, write to it."""
+def measure(
+    nodes: int, pods: int, per_second: float, seconds: float
+) -> tuple[dict[str, object], dict[str, object]]:
+    """Build the cluster, read it, write to it; what was seen, and how fast."""
     with ControlPlane() as plane:
         api = Api.load(plane.kubeconfig)
         create_seconds = timed(lambda: fill(api, nodes, pods))
@@ -355,7 +339,14 @@ def measure(nodes: int, pods: int, per_second: float, seconds: float) -> Record:
     expected = (nodes, len(gpu_pods))
     if (first.nodes, first.gpu_pods) != expected:
         raise RuntimeError(f"the reader saw {first}; expected nodes and GPU pods: {expected}")
-    return record(nodes, pods, create_seconds, last, writes, writes / written_seconds)
+    result = {
+        "nodes": last.nodes,
+        "gpu_pods": last.gpu_pods,
+        "writes": writes,
+        "seen": len(last.lags_seconds),
+        "problems": last.problems,
+    }
+    return result, figures(last, create_seconds, writes / written_seconds)
 
 
 def timed(work: Callable[[], None]) -> float:
@@ -365,34 +356,43 @@ def timed(work: Callable[[], None]) -> float:
     return time.monotonic() - began
 
 
-def record(
-    nodes: int, pods: int, create_seconds: float, last: Seen, writes: int, per_second: float
-) -> Record:
-    """Put the numbers beside their targets."""
+def figures(last: Seen, create_seconds: float, writes_per_second: float) -> dict[str, object]:
+    """What the reader met, beside its limits."""
     lags = sorted(last.lags_seconds)
-    p99 = lags[int(0.99 * (len(lags) - 1))]
+    p99 = round(lags[int(0.99 * (len(lags) - 1))], 4)
     limits = {
         "first_view_seconds": (last.first_view_seconds, FIRST_VIEW_SECONDS),
         "peak_rss_mib": (last.peak_rss_mib, MOST_RSS_MIB),
-        "lag_p99_seconds": (round(p99, 4), LAG_P99_SECONDS),
+        "event_lag_p99_seconds": (p99, LAG_P99_SECONDS),
     }
-    return Record(
-        schema=SCHEMA,
-        nodes=nodes,
-        pods=pods,
-        gpu_pods=last.gpu_pods,
-        create_seconds=round(create_seconds, 1),
-        first_view_seconds=last.first_view_seconds,
-        rss_mib=last.rss_mib,
-        peak_rss_mib=last.peak_rss_mib,
-        writes=writes,
-        writes_per_second=round(per_second, 1),
-        seen=len(lags),
-        lag_p50_seconds=round(statistics.median(lags), 4),
-        lag_p99_seconds=round(p99, 4),
-        problems=last.problems,
-        targets={name: Target(got, limit, got <= limit) for name, (got, limit) in limits.items()},
-    )
+    return {
+        "first_view_seconds": last.first_view_seconds,
+        "rss_mib": last.rss_mib,
+        "peak_rss_mib": last.peak_rss_mib,
+        "event_lag_p50_seconds": round(statistics.median(lags), 4),
+        "event_lag_p99_seconds": p99,
+        "create_seconds": round(create_seconds, 1),
+        "writes_per_second": round(writes_per_second, 1),
+        "targets": {
+            name: Target(got, limit, got <= limit) for name, (got, limit) in limits.items()
+        },
+    }
+
+
+def document(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Measure, and return the whole document."""
+    since = reference.start()
+    result, timing = measure(chosen.nodes, chosen.pods, chosen.events_per_second, chosen.seconds)
+    names = ("nodes", "pods", "events_per_second", "seconds")
+    machine = msgspec.structs.asdict(reference.machine(since))
+    machine["command_peak_rss_mib"] = machine.pop("peak_rss_mib")  # the control plane's too
+    made = {
+        "schema": SCHEMA,
+        "inputs": {name: getattr(chosen, name) for name in names},
+        "results": [result],
+        "timing": {**machine, **timing},
+    }
+    return dict(msgspec.to_builtins(made))
 
 
 def main() -> int:
@@ -408,13 +408,13 @@ def main() -> int:
     if missing:
         print(f"error: no {', '.join(missing)}: run `make controlplane`", file=sys.stderr)
         return 2
-    made = measure(chosen.nodes, chosen.pods, chosen.events_per_second, chosen.seconds)
-    fields = msgspec.to_builtins(made)
+    made = document(chosen)
     if chosen.output == "json":
-        print(json.dumps(fields, indent=2))
+        print(json.dumps(made, indent=2))
     else:
-        print("\n".join(f"{name}: {value}" for name, value in fields.items()))
-    return 0 if all(target.met for target in made.targets.values()) else 1
+        figures_of = {**made["results"][0], **made["timing"]}
+        print("\n".join(f"{name}: {value}" for name, value in figures_of.items()))
+    return 0 if all(target["met"] for target in made["timing"]["targets"].values()) else 1
 
 
 if __name__ == "__main__":

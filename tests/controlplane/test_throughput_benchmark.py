@@ -22,15 +22,16 @@ def test_it_prints_one_document_with_every_run() -> None:
     done = throughput("--nodes", "8", "--pods", "24", "--rounds", "1", "-o", "json")
     assert done.returncode in {0, 1}, done.stderr  # so few pods say nothing about the ratio
     document = json.loads(done.stdout)
-    assert document["schema"] == "tidal.kube-throughput/1"
-    names = ["without", "tidal", "mtls", "reserved"]
-    assert document["results"] == [{"contender": name, "wrong": ""} for name in names]
+    assert document["schema"] == "tidal.kube_throughput/1"
+    names = ["none", "trivial", "tidal", "mtls", "reserved"]
+    assert document["results"] == [{"extender": name, "round": 0, "wrong": ""} for name in names]
     timing = document["timing"]
     assert timing["reference_seconds"] > 0
     assert all(timing["median_pods_per_second"][name] > 0 for name in names)
-    calls = [one["verbs"].get("filter", {"calls": 0})["calls"] for one in timing["runs"]]
-    assert calls[0] == 0
-    assert min(calls[1:]) >= 24
+    calls = [one["verbs"].get("filter", {"calls": 0})["calls"] for one in timing["records"]]
+    assert calls[:2] == [0, 0], "nobody counts where Tidal is not asked"
+    assert min(calls[2:]) >= 24
+    assert timing["ratio"] == timing["ratios"]["tidal"]
 
 
 def test_more_pods_than_gpus_are_refused_in_one_line() -> None:
