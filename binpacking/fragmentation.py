@@ -1,12 +1,20 @@
-"""How much of what stays free will be of no use to the shapes to come.
+"""How much of what stays free will be of no use to the shapes to come: two measures.
 
-The whole-GPU "mod" form: with a share p_k of future pods asking k GPUs on one node, a node with f
-free GPUs is expected to waste sum_k p_k (f mod k). It is linear in the number of k-slots
-floor(f / k), which is what the integer program counts per leaf; Weng et al. (USENIX ATC 2023)
-use the coarser sum_k p_k f [f < k], which is not.
+`Fragments` is the measure of the FGD paper for single pods, with shared cards, CPU and models.
+`unusable_milli_gpus` is the whole-GPU "mod" form: with a share p_k of future pods asking k GPUs
+on one node, a node with f free GPUs is expected to waste sum_k p_k (f mod k). It is linear in the
+number of k-slots floor(f / k), which is what the integer program counts per leaf; Weng et al.
+(USENIX ATC 2023) use the coarser sum_k p_k f [f < k], which is not.
 """
 
+from collections import Counter
 from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+
+from binpacking.cards import Bools, Fleet, Ints, PodShape
+from binpacking.inventory import WHOLE_GPU_MILLI
 
 Mix = tuple[tuple[int, int], ...]
 """(GPUs on one node, weight); weights need no fixed sum."""
@@ -24,3 +32,102 @@ def unusable_milli_gpus(free: Iterable[int], mix: Mix) -> int:
         count * weight * (gpus % size) for gpus, count in counts.items() for size, weight in mix
     )
     return 1000 * wasted // weights
+
+
+class Mixture(msgspec.Struct, frozen=True):
+    """Shapes of pods to come, with whole-number weights."""
+
+    shapes: tuple[tuple[PodShape, int], ...]
+
+    @property
+    def weight(self) -> int:
+        """Sum of the weights."""
+        return sum(weight for _, weight in self.shapes)
+
+    @property
+    def cardless_weight(self) -> int:
+        """Weight of shapes without GPU: to them every idle GPU is fragment (the floor)."""
+        return sum(weight for shape, weight in self.shapes if not shape.cards)
+
+
+def typical(shapes: Iterable[PodShape], cover_percent: int = 95) -> Mixture:
+    """The most frequent shapes, memory aside, until they cover this part of all pods.
+
+    The population of the FGD paper: CPU, GPU count, milli and models tell shapes apart.
+    """
+    counts = Counter(msgspec.structs.replace(shape, memory_mib=0) for shape in shapes)
+    wanted = cover_percent * counts.total()
+    kept: list[tuple[PodShape, int]] = []
+    covered = 0
+    for shape, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if 100 * covered >= wanted:
+            break
+        kept.append((shape, count))
+        covered += count
+    return Mixture(tuple(kept))
+
+
+class Fragments:
+    """F_n(M) of Weng et al. (USENIX ATC 2023), section 3, over a fleet that changes.
+
+    To shape m, all idle milli-GPU of host n are fragment if m cannot run there (too few cards
+    with enough left, too little CPU, another model, or m asks no GPU); otherwise only cards whose
+    rest is below m's need per card. F_n(M) is the mean over the mixture. Values here are the sums
+    before division by the mixture's weight, so they are whole numbers.
+    """
+
+    def __init__(self, fleet: Fleet, mixture: Mixture) -> None:
+        self._fleet = fleet
+        shapes = [shape for shape, _ in mixture.shapes]
+        self.weight = mixture.weight
+        self._weights = np.array([weight for _, weight in mixture.shapes], dtype=np.float64)
+        self._needed = np.array([shape.cards for shape in shapes], dtype=np.int64)
+        self._cpu = np.array([shape.cpu_milli for shape in shapes], dtype=np.int64)
+        milli = np.array([shape.card_milli for shape in shapes], dtype=np.int64)
+        free = np.arange(-1, WHOLE_GPU_MILLI + 1, dtype=np.int64)[:, None]
+        self._short: Ints = np.where((free < milli) & (free > 0), free, 0)
+        """By free milli of a card + 1, then shape: what is fragment if the shape can run."""
+        self._enough: Ints = ((free >= milli) & (free >= 0)).astype(np.int64)
+        allowed = [fleet.allows(shape) & (shape.cards > 0) for shape in shapes]
+        self._allowed: Bools = np.array(allowed, dtype=np.bool_).T.reshape(len(fleet.names), -1)
+        self._shorts: Ints = self._short[fleet.cards + 1].sum(axis=1)
+        self._enoughs: Ints = self._enough[fleet.cards + 1].sum(axis=1)
+        self._idle = fleet.free_milli()
+        self.now: Ints = self._weighed(self._idle, self._shorts, self._enoughs, _every(fleet))
+
+    def refresh(self, row: int) -> None:
+        """Take in that the host of this row has changed."""
+        cards = self._fleet.cards[row]
+        self._shorts[row] = self._short[cards + 1].sum(axis=0)
+        self._enoughs[row] = self._enough[cards + 1].sum(axis=0)
+        self._idle[row] = np.maximum(cards, 0).sum()
+        only = np.array([row])
+        self.now[row] = self._weighed(
+            self._idle[only], self._shorts[only], self._enoughs[only], only
+        )[0]
+
+    def after(self, shape: PodShape, rows: Ints, cards: Ints) -> Ints:
+        """F per candidate once the shape sits on these cards of these rows.
+
+        `rows` has one entry a candidate, `cards` one row a candidate: card indices, or no columns
+        for a shape without GPU.
+        """
+        shorts, enoughs, idle = self._shorts[rows], self._enoughs[rows], self._idle[rows]
+        for column in range(cards.shape[1]):
+            before = self._fleet.cards[rows, cards[:, column]] + 1
+            left = before - shape.card_milli
+            shorts = shorts + self._short[left] - self._short[before]
+            enoughs = enoughs + self._enough[left] - self._enough[before]
+        return self._weighed(idle - shape.gpu_milli, shorts, enoughs, rows, shape.cpu_milli)
+
+    def _weighed(
+        self, idle: Ints, shorts: Ints, enoughs: Ints, rows: Ints, cpu_taken: int = 0
+    ) -> Ints:
+        runs = self._allowed[rows] & (enoughs >= self._needed)
+        runs &= (self._fleet.cpu[rows] - cpu_taken)[:, None] >= self._cpu
+        useful = np.where(runs, idle[:, None] - shorts, 0) @ self._weights  # exact: below 2**53
+        return idle * self.weight - useful.astype(np.int64)
+
+
+def _every(fleet: Fleet) -> Ints:
+    return np.arange(len(fleet.names))
