@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 
@@ -62,14 +63,14 @@ def handle(args: argparse.Namespace) -> int:
 
 
 def run(agent: "JobAgent", stopped: threading.Event) -> None:
-    """Look at the files each second until told to stop, and once more then."""
+    """Look at the files each second until told to stop, and once more then; or the pod is gone."""
     said, rounds = "", 0
     while True:
         error = agent.step(read_pod=rounds % POD_ROUNDS == 0)
         if error and error != said:
             print(f"{PROGRAM}: {error}", file=sys.stderr, flush=True)
         said, rounds = error, rounds + 1
-        if stopped.is_set():
+        if stopped.is_set() or agent.gone:
             return
         stopped.wait(FILES_SECONDS)
 
@@ -84,6 +85,8 @@ class JobAgent:
         self._directory = directory
         self._known: dict[str, str] | None = None
         """The pod's annotations as last read or written."""
+        self.gone = False
+        """The API server knows no such pod any more: nothing is left to be told."""
 
     def step(self, *, read_pod: bool) -> str:
         """Do what is due; return why it could not be done, or nothing. All of it is repeatable."""
@@ -94,6 +97,7 @@ class JobAgent:
                 self._show_notice(self._known.get(marks.NOTICE_DEADLINE, ""))
             self._tell(self._due(self._known))
         except (ApiError, ApiUnreachableError, msgspec.MsgspecError) as error:
+            self.gone = isinstance(error, ApiError) and error.status == HTTPStatus.NOT_FOUND
             return f"pod: {error}"
         except OSError as error:
             return f"--directory: {error.filename}: {error.strerror}; make it writable"

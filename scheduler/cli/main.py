@@ -13,13 +13,14 @@ from scheduler.cli.terminal import PROGRAM, CommandError, Parser
 
 COMMANDS = (
     *("status", "forecast", "plan", "explain", "policy", "replay"),
-    *("simulate", "run", "demo", "fake-kubelet", "job-agent"),
+    *("simulate", "backtest", "run", "demo", "fake-kubelet", "job-agent"),
 )
 """Modules of this package; each has `add(subparsers)`, and sets `handle`: arguments to status."""
 
 MODULES = {"fake-kubelet": "kubelet", "job-agent": "jobagent"}
 """Where the module has another name than its command."""
 
+PLUGIN = "kubectl tidal"
 FAILED, INTERRUPTED, NO_READER = 2, 130, 141
 
 
@@ -56,7 +57,7 @@ def _lines(error: ValueError | OSError) -> tuple[str, ...]:
 
 
 def _run(words: Sequence[str], *, plugin: bool) -> int:
-    parser = _parser(words)
+    parser = _parser(words, PLUGIN if plugin else PROGRAM)
     parser.set_defaults(plugin=plugin)
     try:
         args = parser.parse_args(words)
@@ -72,8 +73,8 @@ def _run(words: Sequence[str], *, plugin: bool) -> int:
     return status
 
 
-def _parser(words: Sequence[str]) -> Parser:
-    parser = Parser(prog=PROGRAM, description="Look at Tidal, and run it.")
+def _parser(words: Sequence[str], program: str) -> Parser:
+    parser = Parser(prog=program, description="Look at Tidal, and run it.")
     parser.add_argument("--version", action="store_true", help="print the version")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     named = words[0] if words else ""

@@ -103,12 +103,19 @@ def next_tick_seconds(shell: Shell, progress: Progress) -> float:
 def _forecast(
     shell: Shell, progress: Progress, policy: Policy, now_seconds: float
 ) -> Forecasts | None:
-    """Return fresh forecasts when they are due, else the ones in force."""
+    """Return fresh forecasts when they are due, else the ones in force.
+
+    Forecasts that know no series are due at once: metrics may have come back since.
+    """
     issued = progress.forecasts
     every = policy.cadence.forecast_seconds
-    if issued is not None and now_seconds - issued.issued_at_seconds < every:
+    if issued is not None and _knows(issued) and now_seconds - issued.issued_at_seconds < every:
         return issued
     return shell.forecaster.update(shell.observer.samples(), now_seconds)
+
+
+def _knows(issued: Forecasts) -> bool:
+    return any(one.status != "absent" for one in issued.series.values())
 
 
 def _effort(progress: Progress, policy: Policy, now_seconds: float) -> str:

@@ -74,6 +74,7 @@ class Watch:
         self._ticks_at_beat = 0
         self._failures_at_beat = 0
         self._refused: tuple[str, ...] = ()
+        self._dropped: tuple[str, ...] = ()
         self.violations = 0
 
     def ticked(self, done: Tick) -> None:
@@ -82,8 +83,8 @@ class Watch:
         now, plan = done.snapshot.now_seconds, done.plan
         self._log.debug("tick", tick=done.number, now_seconds=now, plan=plan.summary)
         dropped = tuple(one.detail for one in done.outcomes if not one.applied)
-        if done.outcomes:
-            acted = len(done.outcomes) - len(dropped)
+        acted = len(done.outcomes) - len(dropped)
+        if acted or dropped != self._dropped:  # a follower drops the same at every plan
             self._log.info(
                 "acted",
                 tick=done.number,
@@ -93,6 +94,7 @@ class Watch:
                 applied=acted,
                 dropped=dropped,
             )
+        self._dropped = dropped
         for sentence in done.violations:
             self.violations += 1
             self._log.error("violation", tick=done.number, now_seconds=now, sentence=sentence)

@@ -332,3 +332,12 @@ def test_the_snapshot_is_the_same_from_a_fresh_start_and_in_any_order() -> None:
     expected = snapshot(world, LEADERS, NOW)
     assert assembler.snapshot(world, LEADERS, NOW) == expected
     assert assembler.snapshot(turned, LEADERS, NOW) == expected
+
+
+def test_a_role_whose_gpu_models_no_node_has_is_complained_about() -> None:
+    nodes = (node("n0", labels={"nvidia.com/gpu.product": "A100-SXM4-80GB"}),)
+    there = Observed(nodes=nodes, deployments=(deployment("a", 1),))
+    (line,) = complaints(there, DEPLOYMENT)
+    assert line.startswith("models.chat.roles.decode.capacity_tokens_per_second: no node has ")
+    assert "nodes have A100-SXM4-80GB" in line
+    assert "kubernetes.gpu_models" in line

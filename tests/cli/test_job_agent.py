@@ -135,6 +135,15 @@ def test_a_pod_that_cannot_be_read_at_first_is_read_later(world: World) -> None:
     assert CHECKPOINT in world.annotations()
 
 
+def test_an_agent_whose_pod_is_gone_ends(world: World) -> None:
+    def gone(_method: str, _path: str) -> None:
+        raise refusal(404, "pods train-0 not found")
+
+    world.api.before = gone
+    run(world.agent, threading.Event())
+    assert world.agent.gone
+
+
 def test_a_stop_looks_once_more(world: World) -> None:
     stopped = threading.Event()
     stopped.set()

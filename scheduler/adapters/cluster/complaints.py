@@ -6,6 +6,7 @@ Shown to people, never acted on; the snapshot already holds the safe meaning.
 from collections.abc import Iterable, Iterator
 
 from scheduler.adapters.cluster import batchjobs, jobmarks
+from scheduler.adapters.cluster.inventory import gpu_model
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.overrides import moment
 from scheduler.adapters.cluster.workloads import Scalers, Workload, workloads
@@ -25,6 +26,7 @@ def complaints(observed: Observed, policy: Policy) -> tuple[str, ...]:
     rules = policy.kubernetes
     return (
         *_roles(observed, policy),
+        *_models(observed, policy),
         *_namesakes(jobs, policy),
         *(line for one in jobs for line in _job(one, rules.gpu_resources)),
         *_pods(jobs, observed.pods),
@@ -45,6 +47,21 @@ def _roles(observed: Observed, policy: Policy) -> Iterator[str]:
         if other := scalers.of(target):
             yield f"{field}: {other} scales {_words(target)} too; delete one of the two"
         yield from _marks(workload)
+
+
+def _models(observed: Observed, policy: Policy) -> Iterator[str]:
+    """Roles that no node can run, because each of their GPU models has another name there."""
+    rules = policy.kubernetes
+    there = sorted({gpu_model(one.metadata.labels, rules) for one in observed.nodes} - {""})
+    for key, _ in policy.targets() if there else ():
+        model, _, role = key.partition("/")
+        wanted = policy.models[model].roles[role].capacity_tokens_per_second
+        if not set(wanted) & set(there):
+            field = f"models.{model}.roles.{role}.capacity_tokens_per_second"
+            yield (
+                f"{field}: no node has {' or '.join(wanted)}; nodes have {', '.join(there)}: "
+                "use these names, or map them in kubernetes.gpu_models"
+            )
 
 
 def _namesakes(jobs: Iterable[objects.Job], policy: Policy) -> Iterator[str]:
