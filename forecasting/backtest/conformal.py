@@ -1,0 +1,105 @@
+"""The conformal wrapper: the errors of a point forecast become its quantiles.
+
+Errors are taken in square-root space, and only errors whose target had been seen at the origin
+count. Up to an hour ahead they are measured in the present volatility of the method's own errors,
+over a week, halving in weight every two days; further ahead that volatility says nothing, and all
+errors of the last 14 days count alike.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forecasting.grid import Floats, Grid, Ints
+
+_NEAR_WINDOW_DAYS = 7
+_FAR_WINDOW_DAYS = 14
+_HALF_LIFE_DAYS = 2.0
+_LEAST_VOLATILITY = 0.01
+_GREATEST_RISE = 2.25
+_ORIGINS_AT_ONCE = 64
+_MEDIAN = 0.5
+
+
+def bands(points: Floats, seen: Floats, filled: Floats, grid: Grid, columns: Ints) -> Floats:
+    """Quantile curves [target, origin, quantile] at `columns` from points at every bin.
+
+    `points` and `seen` [target, bin] are rates said at, and coming after, each column; NaN where
+    there are none. `filled` [bin] are the rates known by then. NaN where too few errors are known.
+    """
+    said = np.sqrt(np.maximum(points, 0.0))
+    error = np.sqrt(seen) - said
+    out = np.full((points.shape[0], columns.size, len(grid.quantiles)), np.nan)
+    for target, steps in enumerate(grid.target_steps):
+        if steps <= grid.hour:
+            unit = volatility(error[target], filled, steps, grid)
+            window, half_life = _NEAR_WINDOW_DAYS * grid.day, _HALF_LIFE_DAYS * grid.day
+        else:
+            unit = np.ones(filled.size)
+            window, half_life = _FAR_WINDOW_DAYS * grid.day, np.inf
+        offset = pool_quantiles(error[target] / unit, steps, columns, window, half_life, grid)
+        out[target] = said[target, columns, None] + offset * unit[columns, None]
+    highest = np.maximum.accumulate(np.nan_to_num(filled))[columns, None]
+    rates: Floats = np.clip(np.maximum(out, 0.0) ** 2, 0.0, _GREATEST_RISE * highest)
+    return rates
+
+
+def volatility(error: Floats, filled: Floats, steps: int, grid: Grid) -> Floats:
+    """Mean of the hour's and the day's moving |error| known at each column [bin].
+
+    A hundredth of the mean root is added, so that a series that never moves has a unit. NaN
+    before the first error.
+    """
+    known = np.full(error.size, np.nan)
+    known[steps:] = np.abs(error[:-steps]) if steps < error.size else known[steps:]
+    hour, day = (_moving(known, span) for span in (grid.hour, grid.day))
+    root = np.sqrt(filled)
+    there = np.isfinite(root)
+    total = np.cumsum(np.where(there, root, 0.0))
+    mean = total / np.maximum(np.cumsum(there), 1)
+    return (hour + day) / 2 + np.maximum(_LEAST_VOLATILITY * mean, 1e-9)
+
+
+def _moving(values: Floats, span: int) -> Floats:
+    """Exponentially weighted mean with a time constant of `span` bins; gaps keep the last."""
+    share = 1 - np.exp(-1 / max(span, 1))
+    out, mean = np.full(values.size, np.nan), np.nan
+    for column, value in enumerate(values.tolist()):
+        if value == value:  # noqa: PLR0124 -- not NaN
+            mean = value if mean != mean else mean + share * (value - mean)  # noqa: PLR0124
+        out[column] = mean
+    return out
+
+
+def pool_quantiles(
+    errors: Floats, steps: int, columns: Ints, window: int, half_life: float, grid: Grid
+) -> Floats:
+    """Weighted quantiles of the errors known at each origin [origin, quantile].
+
+    `errors` [bin] by the column they were made at; that of column s is known from s + steps on.
+    An error weighs half as much every `half_life` bins and nothing after `window`. NaN where
+    fewer errors are known than a quantile needs (1 / its distance to 0 or 1).
+
+    The errors are sorted once. Their weights relative to each other do not depend on the origin,
+    so an origin only masks those outside its window.
+    """
+    made = np.flatnonzero(np.isfinite(errors))
+    made = made[np.argsort(errors[made], kind="stable")]
+    ordered, arrived = errors[made], made + steps
+    weight = 0.5 ** ((arrived.max(initial=0) - arrived) / half_life)
+    tau = np.array(grid.quantiles)
+    least = np.ceil(1 / np.minimum(tau, 1 - tau) - 1e-9)
+    out = np.full((columns.size, tau.size), np.nan)
+    if not made.size:
+        return out
+    for start in range(0, columns.size, _ORIGINS_AT_ONCE):
+        at = columns[start : start + _ORIGINS_AT_ONCE, None]
+        inside = (arrived <= at) & (arrived > at - window)
+        mass = np.cumsum(inside * weight, axis=1)
+        enough = inside.sum(axis=1)[:, None] >= least
+        for index, share in enumerate(tau):
+            # rounding must not push the goal past the last error that carries weight
+            goal = mass[:, -1:] * share * (1 - 1e-12)
+            found = ordered[np.argmax(mass >= goal, axis=1)]
+            out[start : start + at.size, index] = np.where(enough[:, index], found, np.nan)
+    return out

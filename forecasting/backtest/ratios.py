@@ -1,0 +1,146 @@
+"""Tidal against its rivals, group by group: what a user decides with.
+
+A ratio is between two methods on the same targets of a series, then the geometric mean over the
+series of a group. Series that are mostly zero are a group of their own. Below 1, Tidal is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from forecasting.backtest import scores
+from forecasting.backtest.protocol import Protocol
+from forecasting.backtest.records import (
+    OVER_PROVISION_QUANTILE,
+    SHORT_SHARE,
+    Record,
+    Scored,
+    named_targets,
+    shared,
+)
+from forecasting.backtest.tidal import TIDAL
+from forecasting.grid import Floats
+
+JUDGED_QUANTILE = 0.9
+LEAST_TARGETS = 500
+"""Below these, the coverage of one series is chance."""
+WITHIN_POINTS = 3.0
+
+Figure = Callable[[Floats, Floats], float | None]
+
+
+def ratios(several: Sequence[Scored], protocol: Protocol) -> list[Record]:
+    """One record per group, kind of series and target; empty without Tidal."""
+    kinds: dict[tuple[str, bool], list[Scored]] = {}
+    for one in several:
+        if TIDAL in one.curves:
+            kinds.setdefault((one.series.group, one.intermittent), []).append(one)
+    return [
+        {
+            "group": group,
+            "intermittent": apart,
+            **named,
+            **_of(kinds[group, apart], target, protocol),
+        }
+        for group, apart in sorted(kinds)
+        for target, named in enumerate(named_targets(protocol))
+    ]
+
+
+def judged(protocol: Protocol) -> float:
+    """The asked quantile nearest to P90."""
+    return min(protocol.quantiles, key=lambda tau: (abs(tau - JUDGED_QUANTILE), tau))
+
+
+def _of(several: list[Scored], target: int, protocol: Protocol) -> Record:
+    rivals = [name for name in several[0].curves if name != TIDAL]
+    tau = judged(protocol)
+    losses = {
+        name: _compared(several, target, name, protocol, tau, _pinball(tau)) for name in rivals
+    }
+    record: Record = {
+        "series": len(several),
+        "targets": int(sum(shared(one, target, (TIDAL,)).sum() for one in several)),
+        "quantile": tau,
+    }
+    for name in rivals:
+        record[f"pinball_ratio_{_word(name)}"] = _geometric(losses[name])
+        record[f"share_better_than_{_word(name)}"] = _share(one < 1 for one in losses[name])
+    record |= _best(record, rivals)
+    for index, quantile in enumerate(protocol.quantiles):
+        record |= _calibration(several, target, index, quantile)
+    if target < len(protocol.horizons_seconds) and OVER_PROVISION_QUANTILE in protocol.quantiles:
+        for name in rivals:
+            ratio = _compared(
+                several, target, name, protocol, OVER_PROVISION_QUANTILE, _over_provision
+            )
+            record[f"over_provision_ratio_{_word(name)}"] = _geometric(ratio)
+    return record
+
+
+def _word(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _pinball(tau: float) -> Figure:
+    return lambda seen, curve: scores.relative_pinball(seen, curve, tau)
+
+
+def _over_provision(seen: Floats, curve: Floats) -> float | None:
+    return scores.over_provision(seen, curve, SHORT_SHARE)
+
+
+def _compared(
+    several: list[Scored], target: int, rival: str, protocol: Protocol, tau: float, figure: Figure
+) -> list[float]:
+    """Tidal's figure over the rival's per series, where both are above 0."""
+    index = protocol.quantiles.index(tau)
+    found = []
+    for one in several:
+        same = shared(one, target, (TIDAL, rival))
+        seen = np.where(same, one.seen[target], np.nan)
+        ours, theirs = (figure(seen, one.curves[name][target, :, index]) for name in (TIDAL, rival))
+        if ours is not None and theirs is not None and ours > 0 and theirs > 0:
+            found.append(ours / theirs)
+    return found
+
+
+def _best(record: Record, rivals: list[str]) -> Record:
+    """The rival that comes closest in this group, or is ahead."""
+    named = [(record[f"pinball_ratio_{_word(name)}"], name) for name in rivals]
+    known = [(ratio, name) for ratio, name in named if isinstance(ratio, float)]
+    if not known:
+        return {"best_rival": None, "pinball_ratio_best_rival": None}
+    ratio, name = max(known)
+    return {"best_rival": name, "pinball_ratio_best_rival": ratio}
+
+
+def _calibration(several: list[Scored], target: int, index: int, tau: float) -> Record:
+    """Coverage of Tidal at one quantile, in the mean and of single series."""
+    covered, enough = [], []
+    for one in several:
+        seen, curve = one.seen[target], one.curves[TIDAL][target, :, index]
+        share = scores.coverage(seen, curve)
+        if share is not None:
+            covered.append(share)
+            if scores.both(seen, curve).sum() >= LEAST_TARGETS:
+                enough.append(abs(share - tau) * 100 <= WITHIN_POINTS)
+    mean = float(np.mean(covered)) if covered else None
+    name = f"p{tau * 100:g}".replace(".", "_")
+    return {
+        f"coverage_{name}": mean,
+        f"coverage_error_{name}_points": None if mean is None else 100 * (mean - tau),
+        f"series_of_{LEAST_TARGETS}_targets_{name}": len(enough),
+        f"share_within_{WITHIN_POINTS:g}_points_{name}": _share(enough),
+    }
+
+
+def _geometric(values: list[float]) -> float | None:
+    return float(np.exp(np.mean(np.log(values)))) if values else None
+
+
+def _share(flags: Iterable[bool]) -> float | None:
+    found = list(flags)
+    return sum(found) / len(found) if found else None

@@ -1,0 +1,55 @@
+"""The rivals: simple and shipped ways to predict a bin, one idea a module, all of one shape.
+
+A rival says a path of points from every bin; the wrapper in `conformal` makes quantiles of it.
+Its point for a lead is the largest of its path inside the lead, with errors of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from forecasting.backtest.conformal import bands
+from forecasting.backtest.protocol import Protocol, Series, imputed, origins, targets
+from forecasting.backtest.rivals.fourier import fourier
+from forecasting.backtest.rivals.held import constant, moving_average, window_maximum
+from forecasting.backtest.rivals.kalman import kalman
+from forecasting.backtest.rivals.seasonal import last_week, yesterday
+from forecasting.grid import Floats, Grid, Ints
+
+Rival = Callable[[Floats, Ints, Grid], Floats]
+"""(rates [bin] without gaps, steps [step], grid) -> points [bin, step]; NaN: no forecast."""
+
+RIVALS: dict[str, Rival] = {
+    "constant": constant,
+    "seasonal-naive-24h": yesterday,
+    "seasonal-naive-7d": last_week,
+    "kalman": kalman,
+    "moving-average": moving_average,
+    "window-maximum": window_maximum,
+    "fft": fourier,
+}
+
+
+def rival_curves(series: Series, protocol: Protocol, names: Sequence[str]) -> list[Floats]:
+    """Quantile curves [target, origin, quantile] of each named rival."""
+    grid = protocol.grid(series.bin_seconds)
+    columns = origins(series, protocol)
+    every = np.arange(series.rate.size)
+    seen = targets(series, grid, every)
+    filled = imputed(series, grid.day)
+    curves = []
+    for name in names:
+        points = grid.target_values(rival_points(name, filled, grid)).T
+        curves.append(bands(points, seen, filled, grid, columns))
+    return curves
+
+
+def rival_points(name: str, filled: Floats, grid: Grid) -> Floats:
+    """Points of a rival at every bin [bin, step]; NaN before the first known bin."""
+    out = np.full((filled.size, grid.steps.size), np.nan)
+    known = np.flatnonzero(np.isfinite(filled))
+    if known.size:
+        out[known[0] :] = RIVALS[name](filled[known[0] :], grid.steps, grid)
+    return out
