@@ -2,7 +2,9 @@
 
 import pytest
 
+from scheduler.planning.actions import Unplaced
 from tests.adapters.actuating import (
+    ROLE,
     World,
     controlled,
     deployment,
@@ -110,6 +112,19 @@ def test_an_autoscaler_of_the_same_target_is_refused(world: World) -> None:
     detail = "HorizontalPodAutoscaler ns/h scales it too: delete one"
     assert world.apply(scale(3, 4)) == (False, detail)
     assert world.reasons() == ["RefusedByAutoscaler"]
+
+
+def test_a_shortage_is_said_once_on_the_workload_and_again_when_it_comes_back(world: World) -> None:
+    short = (Unplaced(ROLE, 1500, "m/r lacks 1.5 replicas: no GPU can be freed"),)
+    for unplaced in (short, short, (), short):
+        world.actuator.tell_shortages(unplaced)
+    assert world.reasons() == ["NoGPUsForReplicas", "NoGPUsForReplicas"]
+
+
+def test_a_shortage_of_a_role_that_is_gone_is_not_said() -> None:
+    world = World()
+    world.actuator.tell_shortages((Unplaced(ROLE, 1000, "m/r lacks 1.0 replicas"),))
+    assert world.reasons() == []
 
 
 def test_an_edit_whose_hold_is_over_is_overwritten(world: World) -> None:

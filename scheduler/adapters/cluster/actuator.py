@@ -19,7 +19,7 @@ from scheduler.adapters.cluster.overrides import new_overrides
 from scheduler.adapters.cluster.waking import Waking
 from scheduler.apiserver.client import ApiError, ApiUnreachableError
 from scheduler.apiserver.objects import Pod
-from scheduler.planning.actions import Action, ScaleRole
+from scheduler.planning.actions import Action, ScaleRole, Unplaced
 from scheduler.planning.snapshot import Reservation
 from scheduler.planning.targets import Target, Targets
 from scheduler.ports import Outcome
@@ -110,6 +110,10 @@ class KubernetesActuator:
             except (DroppedError, ApiUnreachableError) as error:
                 problems.append(f"{one.role}: {error}")
         self.problems += tuple(problems)
+
+    def tell_shortages(self, unplaced: tuple[Unplaced, ...]) -> None:
+        """Say on workloads that no GPUs were found for replicas they lack."""
+        self._scaling.tell_shortages(unplaced, self._cluster.observed())
 
     # ---- reservations --------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ retire that are not those which would go. The count, what Tidal wrote and its ep
 patch, which also ends a hold that is over.
 """
 
+from collections.abc import Iterable
+
 from scheduler.adapters.cluster.drivers import victims
 from scheduler.adapters.cluster.drivers.gangs import Gangs
 from scheduler.adapters.cluster.drivers.kinds import DRIVERS, Count
@@ -28,10 +30,11 @@ from scheduler.apiserver.client import ApiUnreachableError
 from scheduler.apiserver.objects import Meta
 from scheduler.apiserver.times import text
 from scheduler.planning import marks
-from scheduler.planning.actions import ScaleRole
+from scheduler.planning.actions import ScaleRole, Unplaced
 from scheduler.planning.targets import Target
 
 REFUSED = "RefusedByAutoscaler"
+SHORT = "NoGPUsForReplicas"
 
 
 class Scaling:
@@ -40,6 +43,7 @@ class Scaling:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._refused: dict[str, str] = {}
+        self._short: frozenset[str] = frozenset()
 
     def scale(self, action: ScaleRole, observed: Observed, gangs: Gangs, epoch: int) -> str:
         """Apply one action; return what is to be said about it beyond the action's sentence.
@@ -153,19 +157,32 @@ class Scaling:
 
     def tell_refusals(self, observed: Observed) -> None:
         """Say on each target that an autoscaler scales too that Tidal does not; once for each."""
-        cluster, scalers = self._cluster, Scalers(observed)
-        found = {role: scalers.of(target) for role, target in cluster.policy().targets()}
+        scalers = Scalers(observed)
+        found = {role: scalers.of(target) for role, target in self._cluster.policy().targets()}
         before, self._refused = self._refused, {role: one for role, one in found.items() if one}
         for role, scaler in self._refused.items():
-            if before.get(role) == scaler:
-                continue
+            if before.get(role) != scaler:
+                self._warn(role, observed, REFUSED, f"{role}: {_refusal(scaler)}")
+
+    def tell_shortages(self, unplaced: Iterable[Unplaced], observed: Observed) -> None:
+        """Say on each target that Tidal finds no GPUs for replicas it lacks; once per shortage.
+
+        kube-scheduler says of a waiting pod only that GPUs are insufficient.
+        """
+        found = {one.owner: one.sentence for one in unplaced}
+        before, self._short = self._short, frozenset(found)
+        for role in sorted(self._short - before):
+            self._warn(role, observed, SHORT, found[role])
+
+    def _warn(self, role: str, observed: Observed, reason: str, message: str) -> None:
+        """Tell on the role's target; one that is gone, or that no policy names, hears nothing."""
+        try:
             target = self._target(role)
             driver = DRIVERS[target.kind]
-            try:
-                count = driver.count(target, driver.seen(target, observed), cluster)
-            except DroppedError:
-                continue
-            cluster.tell(_about(count), "Warning", REFUSED, f"{role}: {_refusal(scaler)}")
+            count = driver.count(target, driver.seen(target, observed), self._cluster)
+        except DroppedError:
+            return
+        self._cluster.tell(_about(count), "Warning", reason, message)
 
     def _target(self, role: str) -> Target:
         target = dict(self._cluster.policy().targets()).get(role)
