@@ -10,11 +10,11 @@ conformal bands that Tidal's members get. At an origin nobody sees a bin that en
 from forecasting.backtest.protocol import Protocol, ProtocolError, Series
 from forecasting.backtest.ratios import ratios
 from forecasting.backtest.records import Record, Scored, records, scored
-from forecasting.backtest.rivals import RIVALS, rival_curves
+from forecasting.backtest.rivals import RIVAL_METHODS, rival_curves
 from forecasting.backtest.tidal import TIDAL, Fleet, fleets, tidal_curves
 
 __all__ = [
-    "RIVALS",
+    "RIVAL_METHODS",
     "TIDAL",
     "Fleet",
     "Protocol",

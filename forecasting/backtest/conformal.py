@@ -1,9 +1,9 @@
 """The conformal wrapper: the errors of a point forecast become its quantiles.
 
-Errors are taken in square-root space, and only errors whose target had been seen at the origin
-count. Up to an hour ahead they are measured in the present volatility of the method's own errors,
-over a week, halving in weight every two days; further ahead that volatility says nothing, and all
-errors of the last 14 days count alike.
+Errors are taken in square-root space over the last seven days, and only those whose target had
+been seen at the origin count. Plain, they count alike. Scaled, they are measured in the present
+volatility of the method's own errors and halve in weight every two days; that helps up to an hour
+ahead, and further ahead it is not offered, because the volatility then says nothing.
 """
 
 from __future__ import annotations
@@ -12,31 +12,33 @@ import numpy as np
 
 from forecasting.grid import Floats, Grid, Ints
 
-_NEAR_WINDOW_DAYS = 7
-_FAR_WINDOW_DAYS = 14
+_WINDOW_DAYS = 7
 _HALF_LIFE_DAYS = 2.0
 _LEAST_VOLATILITY = 0.01
 _GREATEST_RISE = 2.25
 _ORIGINS_AT_ONCE = 64
-_MEDIAN = 0.5
 
 
-def bands(points: Floats, seen: Floats, filled: Floats, grid: Grid, columns: Ints) -> Floats:
+def bands(
+    points: Floats, seen: Floats, filled: Floats, grid: Grid, columns: Ints, *, scaled: bool
+) -> Floats:
     """Quantile curves [target, origin, quantile] at `columns` from points at every bin.
 
     `points` and `seen` [target, bin] are rates said at, and coming after, each column; NaN where
-    there are none. `filled` [bin] are the rates known by then. NaN where too few errors are known.
+    there are none. `filled` [bin] are the rates known by then. NaN where too few errors are
+    known, and for scaled bands of targets more than an hour ahead.
     """
     said = np.sqrt(np.maximum(points, 0.0))
     error = np.sqrt(seen) - said
     out = np.full((points.shape[0], columns.size, len(grid.quantiles)), np.nan)
+    window = _WINDOW_DAYS * grid.day
     for target, steps in enumerate(grid.target_steps):
-        if steps <= grid.hour:
+        unit, half_life = np.ones(filled.size), np.inf
+        if scaled:
+            if steps > grid.hour:
+                continue
             unit = volatility(error[target], filled, steps, grid)
-            window, half_life = _NEAR_WINDOW_DAYS * grid.day, _HALF_LIFE_DAYS * grid.day
-        else:
-            unit = np.ones(filled.size)
-            window, half_life = _FAR_WINDOW_DAYS * grid.day, np.inf
+            half_life = _HALF_LIFE_DAYS * grid.day
         offset = pool_quantiles(error[target] / unit, steps, columns, window, half_life, grid)
         out[target] = said[target, columns, None] + offset * unit[columns, None]
     highest = np.maximum.accumulate(np.nan_to_num(filled))[columns, None]
@@ -45,24 +47,25 @@ def bands(points: Floats, seen: Floats, filled: Floats, grid: Grid, columns: Int
 
 
 def volatility(error: Floats, filled: Floats, steps: int, grid: Grid) -> Floats:
-    """Mean of the hour's and the day's moving |error| known at each column [bin].
+    """Mean of two moving |errors| known at each column, half-lives an hour and a day [bin].
 
     A hundredth of the mean root is added, so that a series that never moves has a unit. NaN
     before the first error.
     """
     known = np.full(error.size, np.nan)
     known[steps:] = np.abs(error[:-steps]) if steps < error.size else known[steps:]
-    hour, day = (_moving(known, span) for span in (grid.hour, grid.day))
+    hour, day = (_moving(known, half_life) for half_life in (grid.hour, grid.day))
     root = np.sqrt(filled)
     there = np.isfinite(root)
     total = np.cumsum(np.where(there, root, 0.0))
     mean = total / np.maximum(np.cumsum(there), 1)
-    return (hour + day) / 2 + np.maximum(_LEAST_VOLATILITY * mean, 1e-9)
+    unit: Floats = (hour + day) / 2 + np.maximum(_LEAST_VOLATILITY * mean, 1e-9)
+    return unit
 
 
-def _moving(values: Floats, span: int) -> Floats:
-    """Exponentially weighted mean with a time constant of `span` bins; gaps keep the last."""
-    share = 1 - np.exp(-1 / max(span, 1))
+def _moving(values: Floats, half_life: int) -> Floats:
+    """Exponentially weighted mean, half-life in bins; gaps keep the last."""
+    share = 1 - 0.5 ** (1 / half_life)
     out, mean = np.full(values.size, np.nan), np.nan
     for column, value in enumerate(values.tolist()):
         if value == value:  # noqa: PLR0124 -- not NaN

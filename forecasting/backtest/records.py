@@ -45,10 +45,15 @@ def scored(series: Series, protocol: Protocol, curves: Mapping[str, Floats]) -> 
 
 
 def records(one: Scored, protocol: Protocol) -> Iterator[Record]:
-    """Yield the records of a series, by method, target and quantile."""
+    """Yield the records of a series, by method, target and quantile.
+
+    A method without any forecast of a target has no record of it.
+    """
     for method, curves in one.curves.items():
         for target, named in enumerate(named_targets(protocol)):
             seen = one.seen[target]
+            if not np.isfinite(curves[target]).any():
+                continue
             about = {**_about(one.series), "method": method, **named}
             for index, tau in enumerate(protocol.quantiles):
                 yield {**about, "quantile": tau, **_figures(seen, curves[target, :, index], tau)}

@@ -14,13 +14,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from forecasting.backtest import RIVALS, TIDAL, Protocol, ProtocolError, Series
+from forecasting.backtest import RIVAL_METHODS, TIDAL, Protocol, ProtocolError, Series
 from forecasting.backtest.protocol import origins
 from scheduler.cli import arguments
 from scheduler.simulation.demandfile import COUNTS, Trace, load_demand
 
 DEFAULT_GROUP = "all"
-METHODS = (TIDAL, *RIVALS)
+METHODS = (TIDAL, *RIVAL_METHODS)
 _NAME = r"[a-zA-Z0-9](?:[-a-zA-Z0-9._]*[a-zA-Z0-9])?"
 
 

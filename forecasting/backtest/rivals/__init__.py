@@ -1,7 +1,8 @@
 """The rivals: simple and shipped ways to predict a bin, one idea a module, all of one shape.
 
 A rival says a path of points from every bin; the wrapper in `conformal` makes quantiles of it.
-Its point for a lead is the largest of its path inside the lead, with errors of its own.
+Its point for a lead is the largest of its path inside the lead, with errors of its own. Each has
+two methods: NAME with plain bands, NAME-scaled with volatility-scaled ones, up to an hour ahead.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ RIVALS: dict[str, Rival] = {
     "window-maximum": window_maximum,
     "fft": fourier,
 }
+SCALED = "-scaled"
+RIVAL_METHODS = (*RIVALS, *(name + SCALED for name in RIVALS))
 
 
 def rival_curves(series: Series, protocol: Protocol, names: Sequence[str]) -> list[Floats]:
-    """Quantile curves [target, origin, quantile] of each named rival."""
+    """Quantile curves [target, origin, quantile] of each of `RIVAL_METHODS` that is named."""
     grid = protocol.grid(series.bin_seconds)
     columns = origins(series, protocol)
     every = np.arange(series.rate.size)
@@ -41,8 +44,9 @@ def rival_curves(series: Series, protocol: Protocol, names: Sequence[str]) -> li
     filled = imputed(series, grid.day)
     curves = []
     for name in names:
-        points = grid.target_values(rival_points(name, filled, grid)).T
-        curves.append(bands(points, seen, filled, grid, columns))
+        path = rival_points(name.removesuffix(SCALED), filled, grid)
+        points, scaled = grid.target_values(path).T, name.endswith(SCALED)
+        curves.append(bands(points, seen, filled, grid, columns, scaled=scaled))
     return curves
 
 

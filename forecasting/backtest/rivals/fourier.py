@@ -25,7 +25,8 @@ def fourier(rates: Floats, steps: Ints, grid: Grid) -> Floats:
             columns = np.arange(start, min(start + _BINS_AT_ONCE, stop, rates.size))
             windows = np.lib.stride_tricks.sliding_window_view(rates, width)[columns - width + 1]
             out[columns] = _continued(windows, steps)
-    return np.maximum(out, 0.0)
+    points: Floats = np.maximum(out, 0.0)
+    return points
 
 
 def _continued(windows: Floats, steps: Ints) -> Floats:
