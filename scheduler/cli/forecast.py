@@ -1,59 +1,123 @@
-"""`scalerctl forecast MODEL`: what each series of a model will be, with its record so far."""
+"""`scalerctl forecast NAME`: what demand will be, what it was, and how far that can be relied on.
+
+NAME is a model (all its series), a role such as chat/decode (the series that sizes it), or one
+series such as chat/requests. `-o json` prints the same document, complete; `--png` draws it too.
+"""
 
 import argparse
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from forecasting import SeriesForecast
 from scheduler.cli import words
+from scheduler.cli.fan import fan
 from scheduler.cli.server import add_server, named, show
-from scheduler.cli.terminal import Cell, Subparsers, table
-from scheduler.daemon.documents.shapes import Outlook
+from scheduler.cli.terminal import Cell, CommandError, Subparsers, table
+from scheduler.daemon.documents.shapes import Outlook, SeriesOutlook
+
+MINUTE = 60.0
 
 
 def add(subparsers: Subparsers) -> None:
     """Register the command."""
     parser = subparsers.add_parser("forecast", help="the forecast of one model")
-    parser.add_argument("model", metavar="MODEL", help="a model of the policy")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a model of the policy, MODEL/ROLE, or one series of it"
+    )
+    parser.add_argument("--png", type=Path, metavar="FILE", help="also draw it into this file")
     add_server(parser)
     parser.set_defaults(handle=handle)
 
 
 def handle(args: argparse.Namespace) -> int:
-    """Show the forecast."""
-    show(args, named("/v1/forecast", args.model), Outlook, tell)
+    """Show the forecast, and draw it where that is asked for."""
+    outlook = show(args, named("/v1/forecast", args.model), Outlook, tell)
+    if args.png is not None:
+        from scheduler.cli.fanpicture import draw  # noqa: PLC0415 - matplotlib takes half a second
+
+        try:
+            draw(args.png, outlook)
+        except OSError as error:
+            raise CommandError(f"--png: {args.png}: {error.strerror}; name another file") from None
     return 0
 
 
 def tell(outlook: Outlook) -> Iterator[Table | Text]:
-    """Yield for each series its record, the rates at each horizon, the peaks within each lead."""
+    """Yield for each series its remarks, its chart, its quantiles and its record."""
     age = words.span(outlook.now_seconds - outlook.issued_at_seconds)
-    yield Text(f"rates per second; issued {age} before the last observation")
-    quantiles = tuple(f"P{quantile * 100:g}" for quantile in outlook.quantiles)
-    for series in outlook.series:
-        yield table(
-            ("SERIES", "STATUS", "LAST", "COVERAGE OF P90", "SKILL", "WEIGHTS"), [_record(series)]
+    yield Text(f"{outlook.model}: issued {age} before the last observation")
+    for one in outlook.series:
+        yield from _series(outlook, one)
+
+
+def _series(outlook: Outlook, one: SeriesOutlook) -> Iterator[Table | Text]:
+    forecast = one.forecast
+    head = Text.assemble(f"{forecast.key}: ", words.metrics(forecast.status))
+    if forecast.status != "absent":
+        head.append(f", last {words.figure(forecast.last)}")
+    head.append(f"; all rates in {one.unit}")
+    yield Text("\n").join([head, *(Text(f"- {remark}") for remark in one.remarks)])
+    yield Text(
+        fan(
+            one.past,
+            outlook.horizons_seconds,
+            forecast.at,
+            outlook.quantiles,
+            outlook.bin_seconds,
         )
-        yield table(("IN", *quantiles), _rows(outlook.horizons_seconds, series.at))
-        yield table(("PEAK WITHIN", *quantiles), _rows(outlook.leads_seconds, series.peak))
-
-
-def _record(series: SeriesForecast) -> tuple[Cell, ...]:
-    weights = sorted(series.weights.items(), key=lambda item: (-item[1], item[0]))
-    return (
-        series.key,
-        words.metrics(series.status),
-        words.rate(series.last),
-        words.share(series.coverage),
-        words.ratio(series.skill),
-        " ".join(f"{name}={weight:.2f}" for name, weight in weights) or words.UNKNOWN,
     )
+    quantiles = tuple(f"P{quantile * 100:g}" for quantile in outlook.quantiles)
+    yield table(("IN", *quantiles), _rows(outlook.horizons_seconds, forecast.at))
+    yield table(("PEAK WITHIN", *quantiles), _rows(outlook.leads_seconds, forecast.peak))
+    yield table(("RECORD", "VALUE", "MEANING"), _record(outlook, one))
+    yield Text(f"{_judged(outlook)} is made of: {_weights(forecast.weights)}")
 
 
 def _rows(
     spans_seconds: Sequence[float], rates: Sequence[Sequence[float]]
 ) -> list[tuple[Cell, ...]]:
     pairs = zip(spans_seconds, rates, strict=True)
-    return [(words.span(seconds), *map(words.rate, row)) for seconds, row in pairs]
+    return [(words.span(seconds), *map(words.figure, row)) for seconds, row in pairs]
+
+
+def _record(outlook: Outlook, one: SeriesOutlook) -> Iterator[tuple[Cell, ...]]:
+    """Yield what was measured of the forecast and of the series, each with what it means."""
+    forecast, found = one.forecast, one.diagnosis
+    judged = _judged(outlook)
+    yield ("covered", words.share(forecast.coverage), f"times {judged} held, lately")
+    yield ("skill", words.percent(forecast.skill), f"less loss of {judged} than yesterday's value")
+    yield ("known", words.span(found.known_seconds), "of the last two weeks")
+    yield ("zero", words.share(found.zero_share), "of it nothing came")
+    yield ("tide of 24 h", _strength(found.season_day), "0 none, 1 nothing else (STL)")
+    yield ("tide of 7 d", _strength(found.season_week), "the same, beside that of 24 h")
+    yield ("as yesterday", _strength(found.autocorrelation_day), "correlation of hours 24 h apart")
+    yield ("as last week", _strength(found.autocorrelation_week), "correlation of hours 7 d apart")
+    yield ("errors", *_errors(one))
+
+
+def _judged(outlook: Outlook) -> str:
+    return f"P{outlook.judged_quantile * 100:g} in {words.span(outlook.judged_horizon_seconds)}"
+
+
+def _weights(weights: dict[str, float]) -> str:
+    heaviest = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{name} {weight:.0%}" for name, weight in heaviest if weight > 0)
+    return shown or words.UNKNOWN
+
+
+def _strength(value: float | None) -> str:
+    return words.UNKNOWN if value is None else f"{value:.2f}"
+
+
+def _errors(one: SeriesOutlook) -> tuple[str, str]:
+    """Return whether errors are random, and what that rests on."""
+    errors = one.diagnosis.errors
+    if errors is None:
+        return words.UNKNOWN, "too few to say whether they are random"
+    test = f"(Ljung-Box p {errors.p_value:.2g})"
+    if errors.random:
+        return "random", f"nothing left to learn from {errors.count} of them {test}"
+    before = words.span(errors.lag_seconds)
+    return f"{errors.correlation:+.2f}", f"correlation with errors {before} before {test}"

@@ -1,5 +1,7 @@
 """How values read in a table: short spans as kubectl writes them, shares in percent."""
 
+from math import floor, log10
+
 from rich.text import Text
 
 UNKNOWN = "-"
@@ -32,6 +34,19 @@ def share(value: float | None) -> str:
 def rate(value: float | None) -> str:
     """Return a rate or count without decimals, thousands apart."""
     return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def figure(value: float) -> str:
+    """Return a rate of any size with three digits that count, thousands apart."""
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.{max(2 - floor(log10(abs(rounded))), 0)}f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a gain or loss in whole percent, with its sign."""
+    return UNKNOWN if value is None else f"{value:+.0%}"
 
 
 def milli(value: int | None) -> str:

@@ -22,6 +22,7 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
+from forecasting import State, initial_state
 from scheduler.daemon.certificate import Certificate
 from scheduler.daemon.documents.decision import decision
 from scheduler.daemon.documents.explain import explain
@@ -82,15 +83,20 @@ class Api:
         self,
         ledger: StoredTicks,
         facts: Callable[[], Facts] = Facts,
+        series: Callable[[], State] = initial_state,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`facts` tells what the process knows; `age_seconds` and `full_plan_seconds` are ours."""
+        """`facts` tells what the process knows; `age_seconds` and `full_plan_seconds` are ours.
+
+        `series` tells the forecaster's newest state.
+        """
         self._ledger = ledger
+        self._series = series
         self._process_facts = facts
         self._clock = clock
         self._lock = threading.Lock()
         self._state: tuple[Progress | None, float] = (None, clock())
-        self._replaying = asyncio.Lock()
+        self._replaying, self._diagnosing = asyncio.Lock(), asyncio.Lock()
 
     def publish(self, progress: Progress) -> None:
         """Answer from this progress from now on; may be called from any thread."""
@@ -102,7 +108,7 @@ class Api:
         guards = () if guard is None else (guard,)
         app = web.Application(middlewares=[_errors_as_json, *guards])
         app.router.add_get("/v1/status", self._status)
-        app.router.add_get("/v1/forecast/{model}", self._forecast)
+        app.router.add_get("/v1/forecast/{name:.+}", self._forecast)
         app.router.add_get("/v1/plan", self._plan)
         app.router.add_get("/v1/explain/{object:.+}", self._explain)
         app.router.add_get("/v1/ledger/ticks", self._ticks)
@@ -116,7 +122,10 @@ class Api:
         return _json(status(self._tick(), self._facts()))
 
     async def _forecast(self, request: web.Request) -> web.Response:
-        return _json(outlook(self._tick(), request.match_info["model"]))
+        """One diagnosis at a time, for the same reason as replays."""
+        name, tick = request.match_info["name"], self._tick()
+        async with self._diagnosing:
+            return _json(await asyncio.to_thread(outlook, tick, name, self._series()))
 
     async def _plan(self, _: web.Request) -> web.Response:
         return _json(decision(self._tick()))

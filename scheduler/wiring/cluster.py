@@ -44,7 +44,9 @@ from scheduler.daemon.writebehind import WriteBehind
 from scheduler.extender import process as extender_process
 from scheduler.extender.process import ExtenderProcess
 from scheduler.extender.tls import Tls
+from scheduler.planning.actions import Plan
 from scheduler.planning.policy import Policy
+from scheduler.planning.snapshot import Snapshot
 from scheduler.ports import GpuUse, Ledger, Signals, WorldStaleError
 from scheduler.wiring.parts import (
     RETAIN_TICKS,
@@ -162,6 +164,7 @@ class Replica:
         self._watching = Watching(self._api, resources, self._clock.wake, read=read)
         self._follow(self._watching)
         self._signals = connect(self._policy.current)
+        self._forecaster = SeriesForecaster(self._policy.current().forecast.members)
         self._actuator = self._acting()
         stack.callback(self._actuator.close)
         self._planner = PlanningProcess()
@@ -182,7 +185,7 @@ class Replica:
         """Tick until `stopped`; return 1 where an invariant broke, else 0."""
         stack = self._stack
         ledger = stack.enter_context(open_ledger(self._settings.ledger, RETAIN_TICKS))
-        api = DaemonApi(ledger, self._facts)
+        api = DaemonApi(ledger, self._facts, lambda: self._forecaster.state)
         server = self._serve(api)
         stack.callback(server.stop)
         watch = Watch(self._policy, self._planner, self._log)
@@ -307,13 +310,19 @@ class Replica:
             actuator=LedActuator(self._actuator, self._leadership, self._shared),
             clock=self._clock,
             ledger=ledger,
-            forecaster=SeriesForecaster(self._policy.current().forecast.members),
+            forecaster=self._forecaster,
             planner=self._planner,
             policy=self._policy.current,
-            publish=self._publisher,
+            publish=self._publish,
         )
 
     # ---- what is told ----------------------------------------------------------------------
+
+    def _publish(self, snapshot: Snapshot, plan: Plan) -> None:
+        """Give the plan to the extender and to the other replicas, and its shortages to users."""
+        self._publisher(snapshot, plan)
+        if self._leadership.is_leader:
+            self._actuator.tell_shortages(plan.unplaced)
 
     def _blocked(self) -> dict[str, str]:
         return self._actuator.blocked(self._clock.now_seconds())

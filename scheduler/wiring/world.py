@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from forecasting import State
 from scheduler.adapters.ledger import SqliteLedger, open_ledger
 from scheduler.adapters.policyfile import PolicyFile
 from scheduler.apiserver import client as apiserver
@@ -73,7 +74,8 @@ def run_daemon(settings: DaemonSettings) -> int:
         stack.callback(extender.stop)
         extender_url = f"http://{LOOPBACK}:{extender.port}"
         world.register_extender(extender_url)
-        api = _api(ledger, planner, policy, extender)
+        forecaster = SeriesForecaster(policy.current().forecast.members)
+        api = _api(ledger, planner, policy, extender, lambda: forecaster.state)
         server = ApiServer(api, LOOPBACK, settings.api_port)
         stack.callback(server.stop)
         watch = Watch(policy, planner, log)
@@ -83,7 +85,7 @@ def run_daemon(settings: DaemonSettings) -> int:
             actuator=world,
             clock=world,
             ledger=stack.enter_context(WriteBehind(ledger)),
-            forecaster=SeriesForecaster(policy.current().forecast.members),
+            forecaster=forecaster,
             planner=planner,
             policy=policy.current,
             publish=_publisher(extender, policy),
@@ -102,7 +104,11 @@ def run_daemon(settings: DaemonSettings) -> int:
 
 
 def _api(
-    ledger: SqliteLedger, planner: PlanningProcess, policy: PolicyFile, extender: KeptExtender
+    ledger: SqliteLedger,
+    planner: PlanningProcess,
+    policy: PolicyFile,
+    extender: KeptExtender,
+    series: Callable[[], State],
 ) -> Api:
     return Api(
         ledger,
@@ -111,6 +117,7 @@ def _api(
             worker_failures=planner.failures,
             policy_errors=policy.error,
         ),
+        series,
     )
 
 

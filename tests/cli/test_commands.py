@@ -67,7 +67,7 @@ def refused(capsys: Capture, *argv: str) -> str:
 
 READERS = [
     (("status",), "tidal.status/1"),
-    (("forecast", "chat"), "tidal.forecast/1"),
+    (("forecast", "chat"), "tidal.forecast/2"),
     (("plan",), "tidal.plan/1"),
     (("explain", "chat/decode"), "tidal.explain/1"),
     (("replay", "7"), "tidal.replay/1"),
@@ -101,7 +101,12 @@ def test_json_and_yaml_hold_the_same_document(
         ),
         (
             ("forecast", "chat"),
-            ["chat/generated_tokens   live     8,000", "IN    P50", "PEAK WITHIN   P50", "8h  "],
+            [
+                "chat/generated_tokens: live, last 8,000; all rates in generated tokens/s",
+                "IN    P50",
+                "PEAK WITHIN   P50",
+                "8h  ",
+            ],
         ),
         (
             ("plan",),
@@ -200,6 +205,7 @@ def test_wrong_use_is_one_line(capsys: Capture, argv: tuple[str, ...], words: st
     ("argv", "words"),
     [
         (("forecast", "chut"), "model: there is no 'chut'; known models: chat"),
+        (("forecast", "chat/x"), "no series or role of chat; its series: chat/generated_tokens"),
         (("explain", "chat/decod"), "near: chat/decode"),
         (("explain", "a b?c#d"), "object: there is no 'a b?c#d'"),
         (("replay", "99"), "tick 99 is not in the ledger; it holds 7 to 8"),

@@ -66,7 +66,7 @@ def silent(tmp_path: Path) -> Iterator[Running]:
         tick = busy_tick()
         ledger.record(tick)
         ledger.record(tampered(busy_tick_of(8), lendable_gpus=5))
-        api = Api(ledger, lambda: Facts(extender_port=9331), clock)
+        api = Api(ledger, lambda: Facts(extender_port=9331), clock=clock)
         server = ApiServer(api, LOOPBACK, 0)
         yield Running(api, server, clock)
         server.stop()
@@ -105,7 +105,7 @@ def test_the_newest_progress_is_answered(running: Running) -> None:
 @pytest.mark.parametrize(
     ("path", "schema"),
     [
-        ("/v1/forecast/chat", "tidal.forecast/1"),
+        ("/v1/forecast/chat", "tidal.forecast/2"),
         ("/v1/plan", "tidal.plan/1"),
         ("/v1/explain/chat/decode", "tidal.explain/1"),
         ("/v1/explain/chat%2Fdecode", "tidal.explain/1"),

@@ -7,12 +7,11 @@ from binpacking.inventory import Node
 from scheduler.daemon.documents.decision import decision
 from scheduler.daemon.documents.explain import explain
 from scheduler.daemon.documents.metrics import metrics
-from scheduler.daemon.documents.outlook import outlook
 from scheduler.daemon.documents.shapes import Explanation, Fact, Facts, FleetGpus
 from scheduler.daemon.documents.status import fleet_gpus, status
-from scheduler.planning.snapshot import Queue, Reservation, Snapshot
+from scheduler.planning.snapshot import Queue, Reservation
 from scheduler.ports import Tick
-from tests.fixtures.ticks import busy_tick, busy_world, tick_of
+from tests.fixtures.ticks import busy_tick, tick_of
 from tests.fixtures.worlds import forecasts, job, node, policy, replica, role, signal, world
 
 
@@ -135,38 +134,6 @@ def test_what_the_process_knows_is_shown() -> None:
 def test_actions_say_why_they_were_not_carried_out() -> None:
     lines = status(busy_tick("recommend"), Facts()).actions
     assert {(line.applied, line.detail) for line in lines} == {(False, "mode recommend")}
-
-
-# ---- forecast
-
-
-def test_the_outlook_holds_the_series_of_its_model_alone() -> None:
-    tick = busy_tick()
-    known = tick.snapshot.forecasts
-    assert known is not None
-    other = msgspec.structs.replace(known.series["chat/generated_tokens"], key="code/requests")
-    both = msgspec.structs.replace(known, series={**known.series, "code/requests": other})
-    snapshot = msgspec.structs.replace(tick.snapshot, forecasts=both)
-    shown = outlook(msgspec.structs.replace(tick, snapshot=snapshot), "chat")
-    (series,) = shown.series
-    assert series.key == "chat/generated_tokens"
-    assert len(series.at) == len(shown.horizons_seconds)
-    assert len(series.peak) == len(shown.leads_seconds)
-
-
-@pytest.mark.parametrize(
-    ("snapshot", "model", "words"),
-    [
-        (busy_world(), "chut", ["'chut'", "known models: chat"]),
-        (world(node("n0")), "chat", ["nothing is forecast yet"]),
-    ],
-)
-def test_an_unknown_model_is_an_error_that_names_the_known(
-    snapshot: Snapshot, model: str, words: list[str]
-) -> None:
-    with pytest.raises(LookupError, match="model: ") as caught:
-        outlook(tick_of(snapshot, policy()), model)
-    assert all(word in str(caught.value) for word in words)
 
 
 # ---- plan

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from forecasting import SeriesForecast
+from forecasting.diagnostics import Diagnosis
 from scheduler.planning.actions import Reason, Sizing
 from scheduler.planning.snapshot import Reservation
 from scheduler.ports import GpuUse, TickLine
@@ -152,17 +153,33 @@ class Status(Document, frozen=True, kw_only=True):
     gpu_use: GpuUse | None
 
 
-class Outlook(Document, frozen=True, kw_only=True):
-    """`tidal.forecast/1`: all series of one model."""
+class SeriesOutlook(msgspec.Struct, frozen=True, kw_only=True):
+    """One series: what was, what will be, and how far that can be relied on."""
 
-    schema: Literal["tidal.forecast/1"] = "tidal.forecast/1"
+    unit: str
+    """Of all its rates."""
+    past: tuple[float | None, ...]
+    """Rates of the bins that end at `issued_at_seconds`, oldest first; None: unknown."""
+    forecast: SeriesForecast
+    diagnosis: Diagnosis
+    remarks: tuple[str, ...]
+    """What a reader must know before he relies on it; a sentence each, the gravest first."""
+
+
+class Outlook(Document, frozen=True, kw_only=True):
+    """`tidal.forecast/2`: all series of one model, or one of them."""
+
+    schema: Literal["tidal.forecast/2"] = "tidal.forecast/2"
     model: str
     issued_at_seconds: float
     bin_seconds: float
     horizons_seconds: tuple[float, ...]
     leads_seconds: tuple[float, ...]
     quantiles: tuple[float, ...]
-    series: tuple[SeriesForecast, ...]
+    judged_horizon_seconds: float
+    judged_quantile: float
+    """What coverage, skill and weights of each series are about."""
+    series: tuple[SeriesOutlook, ...]
 
 
 class AnswerLine(msgspec.Struct, frozen=True, kw_only=True):
