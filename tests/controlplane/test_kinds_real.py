@@ -124,9 +124,13 @@ def test_08_an_edit_of_the_parent_stays_in_the_spec_and_does_nothing(kinds_world
             return any("(desired=2, observed=4)" in one["message"] for one in events)
 
         eventually(told, "an event says who overruled")
-        found = group_ready(kinds_world, prefill=2)
-        assert found["spec"]["roles"][0]["replicas"] == 4
-        assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
+
+        def seen() -> bool:
+            found = group_ready(kinds_world, prefill=2)
+            assert found["spec"]["roles"][0]["replicas"] == 4
+            return bool(found["status"]["observedGeneration"] == found["metadata"]["generation"])
+
+        eventually(seen, "the controller has seen the edit")
         assert uids(kinds_world) == before
         scale(kinds_world, ADAPTER, "pd-prefill", 3)
         group_ready(kinds_world, prefill=3)
