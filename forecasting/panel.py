@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 
 from forecasting.grid import Bools, Floats, Grid, Ints
-from forecasting.outages import outage_bins
 from forecasting.store import Store
 
 # Part of the daily mean that counts as spread even where a series never moves.
@@ -48,7 +47,6 @@ class Panel(msgspec.Struct, frozen=True):
 def make_panel(store: Store, grid: Grid) -> Panel:
     """The store as members see it: outages masked, square roots taken."""
     known = store.known
-    known = known & ~outage_bins(store.rate, known, grid)
     z = np.sqrt(np.where(known, store.rate, 0), dtype=np.float64)
     columns = np.arange(z.shape[1])
     newest = np.maximum.accumulate(np.where(known, columns, -1), axis=1)

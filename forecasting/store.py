@@ -3,12 +3,39 @@
 The newest closed bin is always the last column, so a tick shifts the arrays into fresh memory
 and a published store is never written to again. A bin counts as known when samples cover at
 least half of it. Bins without samples are unknown, never zero.
+
+What odd input does:
+
+    sample                               answer
+    -----------------------------------  --------------------------------------------------------
+    not valid; rate NaN, infinite, < 0   the time it covers is unknown
+    start or width NaN or infinite       dropped, as is a width of 0, below 0 or over a day
+    starts after now                     dropped; it may be told again when its time has come
+    ends after now                       waits until its last bin has closed
+    scrapes of any rhythm                mean over each bin, weighted by the time they cover
+    covers less than half a bin          the bin stays unknown
+    unsorted                             the order does not matter
+    same key, start and width again      the last one told wins
+    overlaps a wider one                 the narrower says what was there
+    late, bin among the newest three     the bin is computed anew from all its samples
+    later than that                      fills a bin that is covered less; a sample no wider than a
+                                         bin corrects one covered as well. Pieces of a bin that are
+                                         told in different calls then do not add up
+    older than the ring                  dropped
+    a counter that was reset             is the feed's to tell, by a bin that is not valid
+    every series at exactly zero         an outage (`outages`): unknown, for some hours
+    constant, all zero, a single point   values like any other
+
+    clock                                answer
+    -----------------------------------  --------------------------------------------------------
+    steps back                           time goes back to the newest known bin, no further
+    leaps ahead by more than a day       believed when a sample with a value ends within a day of
+                                         it; else time moves on by an hour, and all feeds are stale
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import groupby
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
@@ -17,121 +44,194 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecasting.grid import Bools, Grid, Singles
-from forecasting.resample import SLACK_BINS, Binned, resample
-from forecasting.values import Sample
+from forecasting.outages import outages
+from forecasting.resample import SLACK_BINS, Told, columns, plausible, resample
+from forecasting.sums import Members, Sum, add_up, members_of
+from forecasting.values import DAY, Sample
 
-_ENOUGH_COVER = 0.5
+Marks = NDArray[np.uint8]
+
+# A mark holds the covered share of the bin in sixtieths, and two bits.
+_WHOLE, _ENOUGH = 60, 30
+_COVER, _CLOSES, _OUT = 0b0011_1111, 0b0100_0000, 0b1000_0000
 # Recent bins are rebuilt from their raw samples at every call, so that a bin observed in pieces
 # over several calls averages all of them. Older bins keep what they have unless covered better.
 _REBUILT_BINS = 3
 
 
 class Store(msgspec.Struct, frozen=True):
-    """Rates [series, bin] with the share of each bin that samples cover; `end` is one past the
-    number of the last bin.
+    """Rates [series, bin], and marks of how each bin was observed; `end` is one past the number
+    of the last bin.
 
-    `closes` marks bins in which a sample ended: only there did the observer learn something, so
-    only there may a replayed forecast start (a wide sample fills many bins with one number).
     `pending` are the raw samples that still touch a bin to be rebuilt, or one not yet closed.
     """
 
     keys: tuple[str, ...]
     end: int
     rate: Singles
-    cover: Singles
-    closes: Bools
+    marks: Marks
     pending: tuple[Sample, ...]
 
     @property
     def known(self) -> Bools:
-        return self.cover >= _ENOUGH_COVER
+        """Bins with a value to learn from: covered, and no outage."""
+        return _covered(self.marks) & (self.marks < _OUT)
+
+    @property
+    def closes(self) -> Bools:
+        """Bins in which a sample ended: only there did the observer learn something, so only
+        there may a replayed forecast start (a wide sample fills many bins with one number).
+        """
+        return (self.marks & _CLOSES) > 0
 
 
 def empty_store(grid: Grid) -> Store:
     """A store that knows no series."""
-    nothing = np.zeros((0, grid.kept), np.float32)
-    return Store((), 0, nothing, nothing, np.zeros((0, grid.kept), np.bool_), ())
+    shape = (0, grid.kept)
+    return Store((), 0, np.zeros(shape, np.float32), np.zeros(shape, np.uint8), ())
 
 
-def absorb(store: Store, grid: Grid, new: Iterable[Sample], now_seconds: float) -> Store:
-    """The store at `now_seconds` with the samples in it. A `now` before the last one is held.
+def absorb(
+    store: Store,
+    grid: Grid,
+    new: Sequence[Sample],
+    now_seconds: float,
+    sums: Sequence[Sum] = (),
+) -> Store:
+    """The store at `now_seconds` with the samples in it, and with the series that `sums` name.
 
-    Samples that start after `now` are dropped. Of samples with the same key, start and width the
-    last one given wins; narrower samples replace wider ones in bins they cover as well. A series
-    without a known bin and without a recent sample is forgotten.
+    A sample with the key of a sum is dropped. A series without a known bin and without a recent
+    sample is forgotten. Odd samples and clocks: see the module. ValueError for a `now_seconds`
+    that is no time.
     """
-    end = grid.closed_bins(now_seconds)
-    end = max(end, store.end) if store.keys else end
-    samples = _distinct((*store.pending, *(s for s in new if _plausible(s, now_seconds))))
-    keys = store.keys + tuple(sorted({s.key for s in samples}.difference(store.keys)))
+    if not isfinite(now_seconds):
+        raise ValueError(f"now_seconds: {now_seconds} is no time; give finite seconds")
+    told = plausible(new, now_seconds)
+    end = _end_at(store, grid, told, now_seconds)
+    samples = [*store.pending, *told]
+    names = {*store.keys, *(s.key for s in samples)}
+    members = members_of(sums, names)
+    keys = store.keys + tuple(sorted((names | members.keys()).difference(store.keys)))
+    recent = (end - _REBUILT_BINS) * grid.bin_seconds
     fresh = Store(
         keys,
         end,
         _shifted(store.rate, len(keys), end - store.end),
-        _shifted(store.cover, len(keys), end - store.end),
-        _shifted(store.closes, len(keys), end - store.end),
-        tuple(s for s in samples if _end(s) > (end - _REBUILT_BINS) * grid.bin_seconds),
+        _shifted(store.marks, len(keys), end - store.end),
+        tuple(s for s in samples if _end(s) > recent and s.key not in members),
     )
-    fresh.cover[:, -_REBUILT_BINS:] = 0
-    fresh.closes[:, -_REBUILT_BINS:] = False
-    row_of = {key: row for row, key in enumerate(keys)}
-    for _, group in groupby(samples, key=lambda s: s.width_seconds):
-        first = end - grid.kept
-        _write(fresh, first, resample(tuple(group), row_of, grid.bin_seconds, first, end))
+    changed = _enter(fresh, grid, samples, store, len(told))
+    changed = min(changed, _mark_outages(fresh, grid, members))
+    _enter_sums(fresh, grid, members, changed if members.keys() <= set(store.keys) else 0)
     return _sealed(_without_forgotten(fresh))
 
 
-def _plausible(sample: Sample, now_seconds: float) -> bool:
-    return (
-        isfinite(sample.start_seconds)
-        and isfinite(sample.width_seconds)
-        and sample.width_seconds > 0
-        and sample.start_seconds <= now_seconds
-    )
+def _end_at(store: Store, grid: Grid, told: Sequence[Sample], now_seconds: float) -> int:
+    """One past the newest closed bin by a clock that may be wrong; see the module."""
+    end = grid.closed_bins(now_seconds)
+    if not store.keys:
+        return end
+    if end < store.end:
+        (known,) = np.nonzero(_covered(store.marks).any(axis=0))
+        newest = store.end - grid.kept + int(known[-1]) + 1 if known.size else end
+        return max(end, newest)
+    if end - store.end > grid.day and not any(
+        _end(s) > now_seconds - DAY and s.valid and 0 <= s.rate < np.inf for s in told
+    ):
+        return store.end + grid.hour
+    return end
 
 
 def _end(sample: Sample) -> float:
     return sample.start_seconds + sample.width_seconds
 
 
-def _distinct(samples: Iterable[Sample]) -> list[Sample]:
-    """The last of each (key, start, width), widest first so that narrower ones overwrite."""
-    latest = {(s.key, s.start_seconds, s.width_seconds): s for s in samples}
-    return sorted(latest.values(), key=lambda s: (-s.width_seconds, s.key, s.start_seconds))
-
-
 def _shifted(array: NDArray[Any], rows: int, by: int) -> NDArray[Any]:
     """A fresh copy, `by` columns to the left, with empty rows for new series."""
-    kept = array.shape[1]
+    old, kept = array.shape
     out = np.zeros((rows, kept), array.dtype)
-    if 0 <= by < kept:
-        out[: array.shape[0], : kept - by] = array[:, by:]
+    if abs(by) < kept:
+        low, high = max(0, -by), kept - max(0, by)
+        out[:old, low:high] = array[:, low + by : high + by]
     return out
 
 
-def _write(fresh: Store, first: int, binned: Binned) -> None:
-    """Enter averages into arrays that are not published yet."""
+def _enter(fresh: Store, grid: Grid, samples: Sequence[Sample], old: Store, told: int) -> int:
+    """Write samples into arrays that are not published yet; the last `told` of them are new.
+
+    Returns the first column that may have changed.
+    """
+    first = fresh.end - grid.kept
+    anew = max(first, min(fresh.end, old.end - _REBUILT_BINS)) if old.keys else first
+    fresh.marks[:, anew - first :] = 0
+    row_of = {key: row for row, key in enumerate(fresh.keys)}
+    every = columns(samples, row_of, grid.bin_seconds)
+    late = np.arange(len(samples)) >= len(samples) - told
+    late &= (every.start < anew) & (every.stop > first + SLACK_BINS)
+    if late.any():
+        _write(fresh, every.take(late), first, first, anew)
+    _write(fresh, every, first, anew, fresh.end)
+    low = np.floor(every.start[late].min(initial=anew)) if late.any() else anew
+    return max(0, int(low) - first)
+
+
+def _write(fresh: Store, told: Told, first: int, low: int, high: int) -> None:
+    """Enter averages into the bins `low` <= b < `high`; column 0 is bin `first`."""
+    if low >= high:
+        return
+    binned = resample(told, low, high)
     at = (binned.row, binned.bin - first)
-    better = binned.cover >= fresh.cover[at] - SLACK_BINS
+    share = np.minimum(np.rint(binned.cover * _WHOLE), _WHOLE).astype(np.uint8)
+    before = fresh.marks[at]
+    better = np.where(binned.coarse, share > before & _COVER, share >= before & _COVER)
     at = (at[0][better], at[1][better])
-    fresh.rate[at] = binned.rate[better]
-    fresh.cover[at] = binned.cover[better]
-    fresh.closes[binned.end_row, binned.end_bin - first] = True
+    fresh.rate[at] = binned.rate[better] + 0.0
+    fresh.marks[at] = (before[better] & _CLOSES) | share[better]
+    fresh.marks[binned.end_row, binned.end_bin - first] |= _CLOSES
+
+
+def _mark_outages(fresh: Store, grid: Grid, members: Members) -> int:
+    """Mark the bins that an outage hides; returns the first column in which that changed."""
+    before = fresh.marks >= _OUT
+    covered = _covered(fresh.marks)
+    covered[[row for row, key in enumerate(fresh.keys) if key in members]] = False
+    out = outages(fresh.keys, fresh.rate, covered, grid)
+    (moved,) = np.nonzero((before != out).any(axis=0))
+    if moved.size:
+        np.bitwise_and(fresh.marks, _COVER | _CLOSES, out=fresh.marks)
+        fresh.marks[out] |= _OUT
+    return int(moved[0]) if moved.size else grid.kept
+
+
+def _enter_sums(fresh: Store, grid: Grid, members: Members, changed: int) -> None:
+    """Compute the sums anew from column `changed` on."""
+    if not members or changed >= grid.kept:
+        return
+    row_of = {key: row for row, key in enumerate(fresh.keys)}
+    names = sorted(members)
+    rows = [np.array([row_of[key] for key in members[name]]) for name in names]
+    own = np.array([row_of[name] for name in names])
+    total, known, closes = add_up(fresh.rate, fresh.known, fresh.closes, rows, changed, grid.day)
+    fresh.rate[own, changed:] = total
+    fresh.marks[own, changed:] = known * np.uint8(_WHOLE) + closes * np.uint8(_CLOSES)
 
 
 def _without_forgotten(store: Store) -> Store:
     recent = {sample.key for sample in store.pending}
-    alive: Bools = np.asarray(store.known.any(axis=1))
+    alive: Bools = np.asarray(_covered(store.marks).any(axis=1))
     stays = [bool(alive[row]) or key in recent for row, key in enumerate(store.keys)]
     if all(stays):
         return store
     keys = tuple(key for key, stay in zip(store.keys, stays, strict=True) if stay)
-    return Store(
-        keys, store.end, store.rate[stays], store.cover[stays], store.closes[stays], store.pending
-    )
+    return Store(keys, store.end, store.rate[stays], store.marks[stays], store.pending)
+
+
+def _covered(marks: Marks) -> Bools:
+    covered: Bools = (marks & _COVER) >= _ENOUGH
+    return covered
 
 
 def _sealed(store: Store) -> Store:
-    for array in (store.rate, store.cover, store.closes):
+    for array in (store.rate, store.marks):
         array.flags.writeable = False
     return store
