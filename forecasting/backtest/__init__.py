@@ -8,7 +8,7 @@ conformal bands that Tidal's members get. At an origin nobody sees a bin that en
 """
 
 from forecasting.backtest.protocol import Protocol, ProtocolError, Series
-from forecasting.backtest.ratios import ratios
+from forecasting.backtest.ratios import exceeded, mean_losses, ratios
 from forecasting.backtest.records import Record, Scored, records, scored
 from forecasting.backtest.rivals import RIVAL_METHODS, rival_curves
 from forecasting.backtest.tidal import TIDAL, Fleet, fleets, tidal_curves
@@ -22,7 +22,9 @@ __all__ = [
     "Record",
     "Scored",
     "Series",
+    "exceeded",
     "fleets",
+    "mean_losses",
     "ratios",
     "records",
     "rival_curves",

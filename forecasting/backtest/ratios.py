@@ -49,6 +49,40 @@ def ratios(several: Sequence[Scored], protocol: Protocol) -> list[Record]:
     ]
 
 
+def mean_losses(
+    several: Sequence[Scored], protocol: Protocol
+) -> dict[tuple[str, bool, str], list[float | None]]:
+    """Relative loss at the judged quantile per (group, intermittent, method) and target.
+
+    The geometric mean over the series that have one, each on all targets of its method.
+    """
+    tau = judged(protocol)
+    index = protocol.quantiles.index(tau)
+    count = len(named_targets(protocol))
+    found: dict[tuple[str, bool, str], list[list[float]]] = {}
+    for one in sorted(several, key=lambda one: (one.series.group, one.intermittent)):
+        for method, curves in one.curves.items():
+            kind = (one.series.group, one.intermittent, method)
+            rows = found.setdefault(kind, [[] for _ in range(count)])
+            for target, row in enumerate(rows):
+                loss = scores.relative_pinball(one.seen[target], curves[target, :, index], tau)
+                row.extend([loss] if loss else [])
+    return {kind: [_geometric(row) for row in rows] for kind, rows in found.items()}
+
+
+def exceeded(several: Sequence[Scored], target: int) -> Floats:
+    """Share of targets above each quantile of Tidal, mean of the series [quantile]."""
+    shares = []
+    for one in several:
+        curves, seen = one.curves[TIDAL][target], one.seen[target]
+        known = shared(one, target, (TIDAL,))
+        if known.any():
+            shares.append((seen[known, None] > curves[known]).mean(axis=0))
+    quantiles = several[0].curves[TIDAL].shape[2]
+    mean: Floats = np.mean(shares, axis=0) if shares else np.full(quantiles, np.nan)
+    return mean
+
+
 def judged(protocol: Protocol) -> float:
     """The asked quantile nearest to P90."""
     return min(protocol.quantiles, key=lambda tau: (abs(tau - JUDGED_QUANTILE), tau))

@@ -6,6 +6,7 @@ A record of a horizon has `horizon_seconds`, one of a lead `lead_seconds` in its
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,7 +15,7 @@ from forecasting.backtest import scores
 from forecasting.backtest.protocol import Protocol, Series, intermittent, origins, targets
 from forecasting.grid import Bools, Floats
 
-Record = dict[str, object]
+Record = dict[str, Any]
 OVER_PROVISION_QUANTILE = 0.95
 SHORT_SHARE = 0.01
 

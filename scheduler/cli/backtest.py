@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,10 +11,14 @@ from rich.progress import Progress
 
 from forecasting.backtest import Protocol, Record, Scored, ratios, records
 from scheduler.cli.backtestinputs import add_arguments, histories, inputs_of, protocol_of
+from scheduler.cli.backtestpictures import draw
 from scheduler.cli.backtestpool import Cost, perform
+from scheduler.cli.backtestwords import told
+from scheduler.cli.terminal import CommandError, print_parts
 from scheduler.simulation import reference
 
 SCHEMA = "tidal.backtest/1"
+DOCUMENT = "backtest.json"
 
 
 def add(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -28,6 +33,7 @@ def backtest(options: argparse.Namespace) -> int:
     begun = reference.start()
     protocol = protocol_of(options)
     several = histories(options, protocol)
+    writable(options.report)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("backtest", total=len(several) * len(options.methods))
@@ -40,9 +46,27 @@ def backtest(options: argparse.Namespace) -> int:
         )
     summary = ratios(done, protocol)
     written = document(inputs_of(options, protocol), done, protocol, summary, costs, begun)
+    if options.report:
+        (options.report / DOCUMENT).write_text(written, encoding="utf-8")
+        draw(options.report, done, protocol)
     if options.output == "json":
         sys.stdout.write(written)
+    else:
+        print_parts(told(done, protocol, summary))
     return 0
+
+
+def writable(folder: Path | None) -> None:
+    """Open a file of the report, so that a wrong path is said before the run and not after."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / DOCUMENT).open("ab").close()
+    except OSError as error:
+        raise CommandError(
+            f"--report: {folder} cannot be written ({error.strerror}); name another directory"
+        ) from None
 
 
 def document(

@@ -1,0 +1,169 @@
+"""What a backtest says to a person: two tables, and a verdict in plain words for each group."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from forecasting.backtest import Protocol, Record, Scored, mean_losses
+from scheduler.cli import words
+from scheduler.cli.terminal import Cell, table
+
+SKILL_SHARE = 0.03
+"""Losses closer together than this are called equal."""
+WRONG_POINTS = 3.0
+"""A quantile whose mean coverage is further off than this is called wrong."""
+LEAST_TARGETS = 48
+"""Below these per series, a day at the default step, no verdict is given."""
+HOUR_SECONDS = 3600.0
+HEADERS = (
+    *("GROUP", "AHEAD", "SERIES", "TARGETS", "BEST RIVAL", "VS BEST", "VS CONSTANT"),
+    *("VS NAIVE 24H", "BEATS CONSTANT", "P90 COVERS", "P95 COVERS", "WITHIN 3 PT", "CAPACITY"),
+)
+EXPLAINED = (
+    "VS: Tidal's P90 loss against a rival's with bands of its own errors; -10% is a tenth less. "
+    "COVERS: share of targets at or below the quantile, mean of the series. WITHIN 3 PT: of the "
+    "series with 500 targets, those whose P90 covers 87 to 93 %. CAPACITY: spare capacity "
+    "against constant's, at equal shortage (1 % of demand)."
+)
+
+
+def told(
+    done: Sequence[Scored], protocol: Protocol, ratios: Sequence[Record]
+) -> Iterator[Table | Text]:
+    """Yield the loss of every method, then Tidal against its rivals and the verdicts."""
+    yield Text("P90 LOSS, % OF MEAN DEMAND", "bold")
+    yield _losses(done, protocol)
+    if any(record["best_rival"] for record in ratios):
+        yield Text("TIDAL AGAINST ITS RIVALS", "bold")
+        yield table(HEADERS, [_row(record) for record in ratios])
+        yield Text(EXPLAINED, "dim")
+        yield from (Text(sentence) for sentence in verdicts(ratios))
+
+
+def _losses(done: Sequence[Scored], protocol: Protocol) -> Table:
+    ahead = [words.span(seconds) for seconds in protocol.horizons_seconds]
+    peaks = [f"PEAK {words.span(seconds)}" for seconds in protocol.leads_seconds]
+    rows = [
+        (_group(group, apart), method, *(_percent(loss, 2) for loss in losses))
+        for (group, apart, method), losses in mean_losses(done, protocol).items()
+    ]
+    return table(("GROUP", "METHOD", *(each.upper() for each in (*ahead, *peaks))), rows)
+
+
+def _row(record: Record) -> tuple[Cell, ...]:
+    best = record["pinball_ratio_best_rival"]
+    return (
+        _group(record["group"], record["intermittent"]),
+        _ahead(record),
+        str(record["series"]),
+        str(record["targets"]),
+        str(record["best_rival"] or words.UNKNOWN),
+        Text(_change(best), _colour(best)),
+        _change(record.get("pinball_ratio_constant")),
+        _change(record.get("pinball_ratio_seasonal_naive_24h")),
+        _percent(record.get("share_better_than_constant"), 0),
+        _percent(record.get("coverage_p90"), 1),
+        _percent(record.get("coverage_p95"), 1),
+        _percent(record.get("share_within_3_points_p90"), 0),
+        _change(record.get("over_provision_ratio_constant")),
+    )
+
+
+def verdicts(ratios: Sequence[Record]) -> Iterator[str]:
+    """Yield one verdict per group and kind of series."""
+    groups: dict[str, list[Record]] = {}
+    for record in ratios:
+        groups.setdefault(_group(record["group"], record["intermittent"]), []).append(record)
+    for group, records in groups.items():
+        yield f"{group}: {' '.join(_sentences(records))}"
+
+
+def _sentences(records: list[Record]) -> Iterator[str]:
+    judged = [r for r in records if r["targets"] >= LEAST_TARGETS * r["series"] and r["best_rival"]]
+    if not judged:
+        most = max(record["targets"] / record["series"] for record in records)
+        yield (
+            f"too short for a verdict: {most:.0f} targets a series, {LEAST_TARGETS} are needed. "
+            "Give more days, or a shorter --step."
+        )
+        return
+    skill = {_ahead(record): _skill(record) for record in judged}
+    wrong = [record for record in judged if _wrong(record)]
+    yield _advice(judged, skill, wrong)
+    for kind, said in (
+        ("better", "Its P90 loses less than every rival's"),
+        ("equal", "It is no better than the best rival"),
+        ("worse", "A rival does better"),
+    ):
+        found = [_against(record) for record in judged if skill[_ahead(record)] == kind]
+        if found:
+            yield f"{said}: {', '.join(found)}."
+    if wrong:
+        yield f"Its P90 does not hold: {', '.join(_covers(record) for record in wrong)}."
+    else:
+        yield "Its P90 holds: it covered within 3 points of 90 % on average at each of these."
+
+
+def _advice(judged: list[Record], skill: dict[str, str], wrong: list[Record]) -> str:
+    near = [record for record in judged if _seconds(record) <= HOUR_SECONDS]
+    kinds = [skill[_ahead(record)] for record in near or judged]
+    if any(record in wrong for record in near or judged):
+        return "Do not rely on its P90 here yet."
+    if all(kind == "worse" for kind in kinds):
+        return "No skill: a rival would have served this history better."
+    if not any(kind == "better" for kind in kinds):
+        return "No skill up to an hour: rely on its quantiles, but expect no gain over a rival."
+    if "worse" in kinds:
+        return "Trust it where it is better."
+    return "Trust it."
+
+
+def _skill(record: Record) -> str:
+    ratio = record["pinball_ratio_best_rival"]
+    if ratio <= 1 - SKILL_SHARE:
+        return "better"
+    return "equal" if ratio < 1 + SKILL_SHARE else "worse"
+
+
+def _wrong(record: Record) -> bool:
+    error = record.get("coverage_error_p90_points")
+    return error is not None and abs(error) > WRONG_POINTS
+
+
+def _against(record: Record) -> str:
+    ratio, rival = record["pinball_ratio_best_rival"], record["best_rival"]
+    return f"{_ahead(record)} ({_change(ratio)} against {rival})"
+
+
+def _covers(record: Record) -> str:
+    return f"{_ahead(record)} ({_percent(record['coverage_p90'], 1)})"
+
+
+def _seconds(record: Record) -> float:
+    return float(
+        record["horizon_seconds"] if "horizon_seconds" in record else record["lead_seconds"]
+    )
+
+
+def _ahead(record: Record) -> str:
+    span = words.span(_seconds(record))
+    return span if "horizon_seconds" in record else f"peak {span}"
+
+
+def _group(group: str, apart: bool) -> str:  # noqa: FBT001 -- the value is the point
+    return f"{group}, mostly zero" if apart else group
+
+
+def _change(ratio: float | None) -> str:
+    return words.UNKNOWN if ratio is None else f"{ratio - 1:+.0%}"
+
+
+def _percent(value: float | None, digits: int) -> str:
+    return words.UNKNOWN if value is None else f"{value:.{digits}%}"
+
+
+def _colour(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    return words.GOOD if ratio <= 1 - SKILL_SHARE else words.WARN if ratio > 1 + SKILL_SHARE else ""
