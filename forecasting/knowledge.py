@@ -46,7 +46,7 @@ def refreshed(
     Kept where it is not due, learnt from the panel where it is.
     """
     end = panel.first + panel.z.shape[1]
-    due = source < 0
+    due = source < 0 if old is not None else np.ones(source.size, dtype=np.bool_)
     if old is not None:
         due |= old.due[source] <= end
     if old is not None and not due.any() and np.array_equal(source, np.arange(old.due.size)):

@@ -16,6 +16,7 @@ from scheduler.adapters.ledger import LedgerFormatError
 from scheduler.adapters.prometheus.connection import Connection
 from scheduler.adapters.prometheus.gpus import utilisation
 from scheduler.adapters.prometheus.signals import PrometheusSignals
+from scheduler.adapters.statefile import beside
 from scheduler.apiserver.client import ApiError, ApiUnreachableError, ConfigurationError
 from scheduler.cli.terminal import PROGRAM, CommandError, Subparsers
 from scheduler.daemon.certificate import CertificateError
@@ -41,6 +42,12 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--policy", type=Path, metavar="FILE", help="read again when it changes")
     parser.add_argument(
         "--ledger", required=True, type=Path, metavar="FILE", help="made where there is none"
+    )
+    parser.add_argument(
+        "--forecast-state",
+        type=Path,
+        metavar="FILE",
+        help="what the forecaster has learnt, kept for the next start; default: beside the ledger",
     )
     parser.add_argument(
         "--port", type=port, default=9330, help="of the API for people; 0: any free one"
@@ -126,6 +133,7 @@ def _on_world(args: argparse.Namespace) -> int:
         world_url=args.world,
         policy=args.policy,
         ledger=args.ledger,
+        forecast_state=args.forecast_state or beside(args.ledger),
         api_port=args.port,
         extender_port=args.extender_port,
         verbose=args.verbose,
@@ -163,6 +171,7 @@ def settings_of(args: argparse.Namespace) -> ClusterSettings:
         policy_file=args.policy,
         policy_configmap=args.policy_configmap,
         ledger=args.ledger,
+        forecast_state=args.forecast_state or beside(args.ledger),
         listen=args.listen,
         api_port=args.port,
         extender_port=args.extender_port,

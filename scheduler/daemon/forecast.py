@@ -11,18 +11,23 @@ class SeriesForecaster:
     def __init__(
         self,
         members: tuple[str, ...],
-        restored: State | None = None,
+        restore: Callable[[State, float], State | None] = lambda *_: None,
         keep: Callable[[State], None] = lambda _: None,
     ) -> None:
-        """`members` are the forecast members that may earn weight; without `restored`, no history.
+        """`members` are the forecast members that may earn weight.
 
-        `keep` is told of every new state.
+        `restore` is asked at the first update for a state to go on from; it is given the one that
+        stands otherwise, and the time. `keep` is told of every new state.
         """
-        self.state = restored if restored is not None else initial_state(members=members)
+        self.state = initial_state(members=members)
+        self._restore: Callable[[State, float], State | None] | None = restore
         self._keep = keep
 
     def update(self, samples: Sequence[Sample], now_seconds: float) -> Forecasts:
         """Take new samples in and return the forecasts issued now."""
+        if self._restore is not None:
+            self.state = self._restore(self.state, now_seconds) or self.state
+            self._restore = None
         forecasts, self.state = forecast(self.state, samples, now_seconds)
         self._keep(self.state)
         return forecasts

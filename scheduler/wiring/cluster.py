@@ -35,7 +35,6 @@ from scheduler.daemon.api import Api as DaemonApi
 from scheduler.daemon.api import ApiServer
 from scheduler.daemon.certificate import Certificate
 from scheduler.daemon.documents.shapes import Facts
-from scheduler.daemon.forecast import SeriesForecaster
 from scheduler.daemon.guard import Guard
 from scheduler.daemon.loop import run
 from scheduler.daemon.tick import Progress, Shell
@@ -56,6 +55,7 @@ from scheduler.wiring.parts import (
     PolicySource,
     Watch,
     heartbeat,
+    kept_forecaster,
     logger,
     until_signal,
 )
@@ -94,6 +94,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     policy_configmap: str = "tidal-policy"
     """Read where there is no `policy_file`."""
     ledger: Path
+    forecast_state: Path
+    """What the forecaster has learnt, kept for the next start."""
     listen: str
     api_port: int
     extender_port: int
@@ -164,7 +166,8 @@ class Replica:
         self._watching = Watching(self._api, resources, self._clock.wake, read=read)
         self._follow(self._watching)
         self._signals = connect(self._policy.current)
-        self._forecaster = SeriesForecaster(self._policy.current().forecast.members)
+        members = self._policy.current().forecast.members
+        self._forecaster = kept_forecaster(members, settings.forecast_state, stack, log)
         self._actuator = self._acting()
         stack.callback(self._actuator.close)
         self._planner = PlanningProcess()

@@ -15,6 +15,7 @@ from scheduler.adapters.cluster.assembly import Assembler
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.quickened import Quickened
 from scheduler.adapters.cluster.watching import Watching
+from scheduler.adapters.statefile import beside
 from scheduler.adapters.wallclock import WallClock, steady_seconds
 from scheduler.apiserver.client import Api, ApiError, ApiUnreachableError
 from scheduler.apiserver.times import text
@@ -53,6 +54,7 @@ class _Daemon:
             identity="tidal-demo",
             policy_file=demo.policy_file,
             ledger=demo.ledger,
+            forecast_state=beside(demo.ledger),
             listen=LOOPBACK,
             api_port=demo.api_port,
             extender_port=demo.extender_port,

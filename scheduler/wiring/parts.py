@@ -4,13 +4,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Protocol, TextIO
 
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from forecasting import State
+from scheduler.adapters.statefile import StateFileError, load, save
+from scheduler.daemon.forecast import SeriesForecaster
+from scheduler.daemon.keeper import Keeper
 from scheduler.daemon.worker import PlanningProcess
 from scheduler.extender.process import ExtenderGoneError, ExtenderProcess
 from scheduler.planning.policy import Policy
@@ -113,6 +119,31 @@ class Watch:
         if ticks == self._ticks_at_beat:
             self._log.warning("no_tick", seconds=HEARTBEAT_SECONDS)
         self._ticks_at_beat = ticks
+
+
+def kept_forecaster(
+    members: tuple[str, ...], path: Path, stack: ExitStack, log: Log
+) -> SeriesForecaster:
+    """Return a forecaster that goes on from the state in a file, and has it kept there.
+
+    `stack` writes the last state. A file that cannot be used or written costs a line in the log.
+    """
+
+    def restore(begun: State, now_seconds: float) -> State | None:
+        try:
+            state = load(path, begun, now_seconds)
+        except StateFileError as error:
+            log.warning("forecast_state_refused", error=str(error))
+            return None
+        if state is not None:
+            log.info("forecast_state_restored", series=len(state.store.keys), file=str(path))
+        return state
+
+    def tell(error: OSError) -> None:
+        log.warning("forecast_state_not_saved", error=error.strerror, file=str(path))
+
+    keeper = stack.enter_context(Keeper(partial(save, path), tell))
+    return SeriesForecaster(members, restore, keeper.keep)
 
 
 @contextmanager

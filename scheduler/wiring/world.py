@@ -19,7 +19,6 @@ from scheduler.adapters.policyfile import PolicyFile
 from scheduler.apiserver import client as apiserver
 from scheduler.daemon.api import Api, ApiServer
 from scheduler.daemon.documents.shapes import Facts
-from scheduler.daemon.forecast import SeriesForecaster
 from scheduler.daemon.loop import run
 from scheduler.daemon.tick import Progress, Shell
 from scheduler.daemon.worker import PlanningProcess
@@ -36,6 +35,7 @@ from scheduler.wiring.parts import (
     KeptExtender,
     Watch,
     heartbeat,
+    kept_forecaster,
     logger,
     until_signal,
 )
@@ -47,6 +47,8 @@ class DaemonSettings(msgspec.Struct, frozen=True, kw_only=True):
     world_url: str
     policy: Path
     ledger: Path
+    forecast_state: Path
+    """What the forecaster has learnt, kept for the next start."""
     api_port: int
     extender_port: int
     verbose: bool = False
@@ -74,7 +76,8 @@ def run_daemon(settings: DaemonSettings) -> int:
         stack.callback(extender.stop)
         extender_url = f"http://{LOOPBACK}:{extender.port}"
         world.register_extender(extender_url)
-        forecaster = SeriesForecaster(policy.current().forecast.members)
+        members = policy.current().forecast.members
+        forecaster = kept_forecaster(members, settings.forecast_state, stack, log)
         api = _api(ledger, planner, policy, extender, lambda: forecaster.state)
         server = ApiServer(api, LOOPBACK, settings.api_port)
         stack.callback(server.stop)

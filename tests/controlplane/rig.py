@@ -133,6 +133,7 @@ class Rig:
             identity=f"replica-{len(self._replicas)}",
             policy_file=self.policy_file,
             ledger=self.folder / f"ledger-{len(self._replicas)}.sqlite",
+            forecast_state=self.folder / f"forecast-{len(self._replicas)}",
             listen="127.0.0.1",
             api_port=0,
             extender_port=self.extender_port,
