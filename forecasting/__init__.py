@@ -6,6 +6,7 @@ Pure: no clock, no files, no chance, no logging. The state goes in and comes out
 """
 
 from forecasting.forecast import State, forecast, initial_state
+from forecasting.history import Observed, Stretch
 from forecasting.values import (
     DEFAULT_HORIZONS,
     DEFAULT_LEADS,
@@ -19,10 +20,12 @@ __all__ = [
     "DEFAULT_HORIZONS",
     "DEFAULT_LEADS",
     "Forecasts",
+    "Observed",
     "Sample",
     "SeriesForecast",
     "State",
     "Status",
+    "Stretch",
     "forecast",
     "initial_state",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 
 from forecasting.feedback import Feedback, aligned, heard, recorded
 from forecasting.grid import Floats, Grid, Ints, make_grid
+from forecasting.history import Observed
 from forecasting.knowledge import Knowledge, refreshed
 from forecasting.members import MEMBERS
 from forecasting.panel import Panel, make_panel
@@ -25,7 +26,6 @@ from forecasting.values import (
     DEFAULT_HORIZONS,
     DEFAULT_LEADS,
     Forecasts,
-    Sample,
     SeriesForecast,
 )
 
@@ -63,12 +63,12 @@ def initial_state(
     return State(grid, tuple(members), empty_store(grid), None, None)
 
 
-def forecast(state: State, new: Sequence[Sample], now_seconds: float) -> tuple[Forecasts, State]:
+def forecast(state: State, new: Sequence[Observed], now_seconds: float) -> tuple[Forecasts, State]:
     """Take in what was observed since the last call and forecast every known series.
 
-    The first call may bring days of history; later ones a bin or two. Bins nobody reported are
-    unknown. Samples that start after `now_seconds` are dropped, and a `now_seconds` before the
-    one of the last call counts as that one.
+    The first call may bring days of history, best as stretches; later ones a bin or two. Bins
+    nobody reported are unknown. Samples that start after `now_seconds` are dropped, and a
+    `now_seconds` before the one of the last call counts as that one.
     """
     grid = state.grid
     store = absorb(state.store, grid, new, now_seconds)

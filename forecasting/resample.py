@@ -17,7 +17,7 @@ from forecasting.values import DAY, Sample
 # Bin boundaries computed by division are off by rounding; times count in steps of this.
 SLACK_BINS = 1e-6
 # No feed counts this much; it keeps rates and their sums inside single precision.
-_GREATEST_RATE = 1e30
+GREATEST_RATE = 1e30
 _WIDEST_SECONDS = DAY
 
 
@@ -72,7 +72,7 @@ def columns(samples: Sequence[Sample], row_of: Mapping[str, int], bin_seconds: f
         np.array([row_of[s.key] for s in samples], dtype=np.int64),
         _rounded(start / bin_seconds),
         _rounded((start + width) / bin_seconds),
-        np.where((rate >= 0) & (rate <= _GREATEST_RATE), rate, np.nan),
+        np.where((rate >= 0) & (rate <= GREATEST_RATE), rate, np.nan),
     )
 
 

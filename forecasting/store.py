@@ -43,7 +43,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.grid import Bools, Grid, Singles
+from forecasting.grid import Bools, Floats, Grid, Singles
+from forecasting.history import Observed, as_samples, in_ring
 from forecasting.outages import outages
 from forecasting.resample import SLACK_BINS, Told, columns, plausible, resample
 from forecasting.sums import Members, Sum, add_up, members_of
@@ -94,22 +95,23 @@ def empty_store(grid: Grid) -> Store:
 def absorb(
     store: Store,
     grid: Grid,
-    new: Sequence[Sample],
+    new: Sequence[Observed],
     now_seconds: float,
     sums: Sequence[Sum] = (),
 ) -> Store:
-    """The store at `now_seconds` with the samples in it, and with the series that `sums` name.
+    """The store at `now_seconds` with what was observed in it, and the series that `sums` name.
 
-    A sample with the key of a sum is dropped. A series without a known bin and without a recent
-    sample is forgotten. Odd samples and clocks: see the module. ValueError for a `now_seconds`
-    that is no time.
+    What has the key of a sum is dropped. A series without a known bin and without a recent sample
+    is forgotten. Odd samples and clocks: see the module. ValueError for a `now_seconds` that is no
+    time.
     """
     if not isfinite(now_seconds):
         raise ValueError(f"now_seconds: {now_seconds} is no time; give finite seconds")
-    told = plausible(new, now_seconds)
+    told = plausible(as_samples(new, grid, now_seconds), now_seconds)
     end = _end_at(store, grid, told, now_seconds)
     samples = [*store.pending, *told]
-    names = {*store.keys, *(s.key for s in samples)}
+    stretches = list(in_ring(new, grid, now_seconds, end))
+    names = {*store.keys, *(s.key for s in samples), *(key for key, _, _ in stretches)}
     members = members_of(sums, names)
     keys = store.keys + tuple(sorted((names | members.keys()).difference(store.keys)))
     recent = (end - _REBUILT_BINS) * grid.bin_seconds
@@ -121,6 +123,7 @@ def absorb(
         tuple(s for s in samples if _end(s) > recent and s.key not in members),
     )
     changed = _enter(fresh, grid, samples, store, len(told))
+    changed = min(changed, _enter_stretches(fresh, stretches, members))
     changed = min(changed, _mark_outages(fresh, grid, members))
     _enter_sums(fresh, grid, members, changed if members.keys() <= set(store.keys) else 0)
     return _sealed(_without_forgotten(fresh))
@@ -173,6 +176,22 @@ def _enter(fresh: Store, grid: Grid, samples: Sequence[Sample], old: Store, told
     _write(fresh, every, first, anew, fresh.end)
     low = np.floor(every.start[late].min(initial=anew)) if late.any() else anew
     return max(0, int(low) - first)
+
+
+def _enter_stretches(
+    fresh: Store, stretches: Sequence[tuple[str, int, Floats]], members: Members
+) -> int:
+    """Write what comes as columns, older than all that is computed anew; returns as `_enter`."""
+    row_of = {key: row for row, key in enumerate(fresh.keys)}
+    changed = fresh.rate.shape[1]
+    for key, column, rates in stretches:
+        if key in members:
+            continue
+        known = np.flatnonzero(np.isfinite(rates))
+        fresh.rate[row_of[key], column + known] = rates[known] + 0.0
+        fresh.marks[row_of[key], column + known] = _WHOLE | _CLOSES
+        changed = min(changed, column)
+    return changed
 
 
 def _write(fresh: Store, told: Told, first: int, low: int, high: int) -> None:

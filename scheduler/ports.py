@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from forecasting import Forecasts, Sample
+from forecasting import Forecasts, Observed, Sample
 from scheduler.planning.actions import Action, Plan
 from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
@@ -42,7 +42,7 @@ class Observer(Protocol):
         """
         ...
 
-    def history(self) -> Sequence[Sample]:
+    def history(self) -> Sequence[Observed]:
         """Return the demand known before the first tick."""
         ...
 
@@ -71,7 +71,7 @@ class GpuUse(msgspec.Struct, frozen=True, kw_only=True):
 class Signals(Protocol):
     """Reads what the engines report; half of an observer where the cluster is another source."""
 
-    def history(self, now_seconds: float) -> Sequence[Sample]:
+    def history(self, now_seconds: float) -> Sequence[Observed]:
         """Return the demand known before the first tick."""
         ...
 
@@ -173,6 +173,6 @@ class Planner(Protocol):
 class Forecaster(Protocol):
     """Holds the series state between calls."""
 
-    def update(self, samples: Sequence[Sample], now_seconds: float) -> Forecasts:
-        """Take new samples in and return the forecasts issued now."""
+    def update(self, observed: Sequence[Observed], now_seconds: float) -> Forecasts:
+        """Take what was observed in and return the forecasts issued now."""
         ...

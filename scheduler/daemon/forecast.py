@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from forecasting import Forecasts, Sample, State, forecast, initial_state
+from forecasting import Forecasts, Observed, State, forecast, initial_state
 
 
 class SeriesForecaster:
@@ -23,11 +23,11 @@ class SeriesForecaster:
         self._restore: Callable[[State, float], State | None] | None = restore
         self._keep = keep
 
-    def update(self, samples: Sequence[Sample], now_seconds: float) -> Forecasts:
-        """Take new samples in and return the forecasts issued now."""
+    def update(self, observed: Sequence[Observed], now_seconds: float) -> Forecasts:
+        """Take what was observed in and return the forecasts issued now."""
         if self._restore is not None:
             self.state = self._restore(self.state, now_seconds) or self.state
             self._restore = None
-        forecasts, self.state = forecast(self.state, samples, now_seconds)
+        forecasts, self.state = forecast(self.state, observed, now_seconds)
         self._keep(self.state)
         return forecasts

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from forecasting import Sample
+from forecasting import Observed, Sample
 from scheduler.adapters.cluster.assembly import Assembler
 from scheduler.adapters.cluster.watching import Watching
 from scheduler.planning.policy import Policy
@@ -68,7 +68,7 @@ class ClusterObserver:
             capacities=self._signals.capacities(now, ready),
         )
 
-    def history(self) -> Sequence[Sample]:
+    def history(self) -> Sequence[Observed]:
         """Return the demand known before the first tick."""
         return self._signals.history(self._now_seconds())
 
