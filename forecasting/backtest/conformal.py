@@ -83,8 +83,8 @@ def pool_quantiles(
     An error weighs half as much every `half_life` bins and nothing after `window`. NaN where
     fewer errors are known than a quantile needs (1 / its distance to 0 or 1).
 
-    The errors are sorted once. Their weights relative to each other do not depend on the origin,
-    so an origin only masks those outside its window.
+    `columns` ascend. The errors are sorted once; their weights relative to each other do not
+    depend on the origin, so an origin only masks those outside its window.
     """
     made = np.flatnonzero(np.isfinite(errors))
     made = made[np.argsort(errors[made], kind="stable")]
@@ -93,16 +93,17 @@ def pool_quantiles(
     tau = np.array(grid.quantiles)
     least = np.ceil(1 / np.minimum(tau, 1 - tau) - 1e-9)
     out = np.full((columns.size, tau.size), np.nan)
-    if not made.size:
-        return out
     for start in range(0, columns.size, _ORIGINS_AT_ONCE):
         at = columns[start : start + _ORIGINS_AT_ONCE, None]
-        inside = (arrived <= at) & (arrived > at - window)
-        mass = np.cumsum(inside * weight, axis=1)
+        used = np.flatnonzero((arrived <= at[-1]) & (arrived > at[0] - window))
+        if not used.size:
+            continue
+        inside = (arrived[used] <= at) & (arrived[used] > at - window)
+        mass = np.cumsum(inside * weight[used], axis=1)
         enough = inside.sum(axis=1)[:, None] >= least
         for index, share in enumerate(tau):
             # rounding must not push the goal past the last error that carries weight
             goal = mass[:, -1:] * share * (1 - 1e-12)
-            found = ordered[np.argmax(mass >= goal, axis=1)]
+            found = ordered[used[np.argmax(mass >= goal, axis=1)]]
             out[start : start + at.size, index] = np.where(enough[:, index], found, np.nan)
     return out

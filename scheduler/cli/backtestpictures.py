@@ -74,8 +74,8 @@ def _fan(one: Scored, protocol: Protocol) -> Figure:
     several = figure.subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
     for axes, target in zip(several, chosen, strict=True):
         _draw_fan(axes, one, protocol, target)
-    first, last = (_days(one, protocol, chosen[side])[side] for side in (-1, 0))
-    several[0].set_xlim(max(first, last - FAN_DAYS), last)  # where every panel has forecasts
+    first, last = _days(one, protocol, chosen[-1])[0], _days(one, protocol, chosen[0])[-1]
+    several[0].set_xlim(max(first, last - FAN_DAYS), max(first + 1, last))
     several[-1].set_xlabel("days since the start of the file")
     handles, labels = several[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
