@@ -216,7 +216,9 @@ def _apart(problem: Problem, packing: Packing) -> int:
         members = [request for request in problem.online if request.group == group]
         keys = {request.key for request in members}
         before = {one for request in members for one in request.near}
-        parts = (placed.parts[0] for placed in packing.online if placed.key in keys)
+        parts = (
+            placed.parts[0] for placed in packing.online if placed.key in keys and placed.parts
+        )
         after = before | {leaf[node] for node, _ in parts}
         total += max(0, len(after) - max(1, len(before)))
     return total

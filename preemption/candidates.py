@@ -1,61 +1,109 @@
 """Who may be asked to give way, and why the others may not.
 
-The first reason that applies is given, in the order: opted out, minimum runtime, protected after
-a resume, global budget, tenant's budget. A budget refuses only once it is used up; how much of
+The first reason that applies is given, in the order of `values.Why`: what lasts before what
+passes, the job's own state before budgets. A budget refuses only once it is used up; how much of
 it one plan may use is for the packer's limits (see `budgets`).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
-from preemption.budgets import stops_left, tenant_stops_left
-from preemption.values import Claimant, Refusal, Rules, Stop
+import msgspec
+
+from preemption.budgets import (
+    SAME_SECONDS,
+    job_stops,
+    share_left,
+    stops_left,
+    tenant_stops_left,
+)
+from preemption.values import Claimant, Refusal, Rules, Stop, Why
+
+LONGEST_WRITE_SECONDS = 600.0
+"""A checkpoint that is told to be in writing for longer protects nobody: the writer may hang."""
+
+
+class _Spent(msgspec.Struct, frozen=True):
+    """What is left of the budgets."""
+
+    left: int
+    tenant_left: dict[str, int]
+    job_stops: Counter[str]
+    share_left: dict[str, int]
 
 
 def candidates(
     claimants: Sequence[Claimant], rules: Rules, stops: Sequence[Stop], now_seconds: float
 ) -> tuple[tuple[Claimant, ...], tuple[Refusal, ...]]:
-    """Claimants that may be stopped now, and a refusal for each of the others, in given order."""
-    left = stops_left(rules, stops, now_seconds)
-    tenant_left = tenant_stops_left(rules, stops, now_seconds, [c.tenant for c in claimants])
+    """Claimants that may be stopped now, and a refusal for each of the others, in given order.
+
+    `claimants` are all running jobs: a tenant's share is counted over them.
+    """
+    told = {  # a job that is seen unchanged after this time was not told after all
+        (stop.job, stop.attempt) for stop in stops if now_seconds - stop.at_seconds < SAME_SECONDS
+    }
+    spent = _Spent(
+        stops_left(rules, stops, now_seconds),
+        tenant_stops_left(rules, stops, now_seconds, [c.tenant for c in claimants]),
+        job_stops(stops, now_seconds),
+        share_left(claimants, rules),
+    )
     allowed: list[Claimant] = []
     refused: list[Refusal] = []
     for claimant in claimants:
-        refusal = _terms(claimant, rules, now_seconds) or _budget(
-            claimant, rules, left, tenant_left[claimant.tenant]
-        )
-        if refusal is None:
+        found = _standing(claimant, rules)
+        if found is None and (claimant.key, claimant.attempt) in told:
+            found = "told", "was told to give way; the cluster does not show it yet"
+        found = found or _state(claimant, rules, now_seconds) or _budget(claimant, rules, spent)
+        if found is None:
             allowed.append(claimant)
         else:
-            refused.append(refusal)
+            refused.append(Refusal(claimant.key, found[0], f"{claimant.key} {found[1]}"))
     return tuple(allowed), tuple(refused)
 
 
-def _terms(claimant: Claimant, rules: Rules, now_seconds: float) -> Refusal | None:
-    """What the job's own state forbids."""
-    key = claimant.key
+def _standing(claimant: Claimant, rules: Rules) -> tuple[Why, str] | None:
+    """What its owner or its rank forbids."""
     if claimant.opted_out:
-        return Refusal(key, "opted_out", f"{key} has opted out of preemption")
-    missing_seconds = claimant.started_seconds + rules.minimum_runtime_seconds - now_seconds
-    if missing_seconds > 0:
-        sentence = f"{key} is {missing_seconds:.0f} s short of its minimum runtime"
-        return Refusal(key, "minimum_runtime", sentence)
-    protected_seconds = claimant.protected_until_seconds - now_seconds
-    if protected_seconds > 0:
-        sentence = f"{key} is protected for {protected_seconds:.0f} s more after its resume"
-        return Refusal(key, "protected", sentence)
+        return "opted_out", f"has opted out of preemption: {claimant.opted_out}"
+    least = rules.online_priority
+    if least is not None and claimant.priority >= least:
+        return "priority", f"has priority {claimant.priority}, online work has {least}"
+    if claimant.held:
+        return "held", f"must not be evicted now: {claimant.held}"
     return None
 
 
-def _budget(claimant: Claimant, rules: Rules, left: int, tenant_left: int) -> Refusal | None:
-    """What the hour's stops forbid."""
-    key = claimant.key
-    if left == 0:
-        sentence = f"{key} runs on: {rules.stops_per_hour} stops this hour are used up"
-        return Refusal(key, "budget", sentence)
-    if tenant_left == 0:
+def _state(claimant: Claimant, rules: Rules, now_seconds: float) -> tuple[Why, str] | None:
+    """What the job is doing now forbids."""
+    if claimant.writing_since_seconds is not None:
+        writes_seconds = now_seconds - claimant.writing_since_seconds
+        if writes_seconds < LONGEST_WRITE_SECONDS:
+            return "writing", f"has been writing a checkpoint for {writes_seconds:.0f} s"
+    ran_seconds = now_seconds - claimant.started_seconds
+    if ran_seconds < rules.minimum_runtime_seconds:
+        missing_seconds = rules.minimum_runtime_seconds - ran_seconds
+        return "minimum_runtime", f"is {missing_seconds:.0f} s short of its minimum runtime"
+    if claimant.attempt > 1 and ran_seconds < rules.protected_seconds:
+        left_seconds = rules.protected_seconds - ran_seconds
+        return "protected", f"is protected for {left_seconds:.0f} s more after its resume"
+    return None
+
+
+def _budget(claimant: Claimant, rules: Rules, spent: _Spent) -> tuple[Why, str] | None:
+    """What the tenant's share and the hour's stops forbid."""
+    tenant = claimant.tenant
+    spare = claimant.spare_parts
+    least = spare[-1][1] if spare else claimant.gpus
+    if least > spent.share_left.get(tenant, least):
+        share = rules.guaranteed_gpus[tenant]
+        return "tenant_share", f"runs on: tenant {tenant} is guaranteed {share} GPUs"
+    if spent.left == 0:
+        return "budget", f"runs on: {rules.stops_per_hour} stops this hour are used up"
+    if spent.tenant_left[tenant] == 0:
         allowed = rules.tenant_stops_per_hour
-        sentence = (
-            f"{key} runs on: tenant {claimant.tenant}'s {allowed} stops this hour are used up"
-        )
-        return Refusal(key, "tenant_budget", sentence)
+        return "tenant_budget", f"runs on: tenant {tenant}'s {allowed} stops this hour are used up"
+    if spent.job_stops[claimant.key] >= rules.job_stops_per_hour:
+        allowed = rules.job_stops_per_hour
+        return "job_budget", f"runs on: its {allowed} stops this hour are used up"
     return None

@@ -17,8 +17,11 @@ Rows are read from the top; the first that applies counts.
 A job is told to stop at most once, and never before the deadline it was given unless it
 acknowledges; being wanted again, however urgently, does not shorten a notice. An acknowledgement
 that nobody asked for is ignored: it belongs to an earlier attempt. Seeing the same thing twice
-changes nothing the second time.
+changes nothing the second time. Nothing is remembered but the state, and each state can be read
+off the cluster, so whoever takes over goes on where the last one stopped.
 """
+
+from typing import Literal
 
 import msgspec
 
@@ -82,23 +85,42 @@ Observation = Wanted | Alive | Acknowledgement | Terminating | Gone
 Instruction = Notify | StopNow
 
 
-def step(
-    state: State, observation: Observation, now_seconds: float
-) -> tuple[State, Instruction | None]:
-    """The job's next state and what to tell it, None for nothing."""
+Cause = Literal[
+    "wanted_with_notice", "wanted_at_once", "acknowledged", "deadline", "terminating", "gone"
+]
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """A change of state, when and why, and what the job is to be told."""
+
+    before: State
+    after: State
+    at_seconds: float
+    cause: Cause
+    told: Instruction | None = None
+
+
+def step(state: State, observation: Observation, now_seconds: float) -> Transition | None:
+    """The transition that the observation causes; None where the state stays."""
+
+    def to(after: State, cause: Cause, told: Instruction | None = None) -> Transition:
+        return Transition(state, after, now_seconds, cause, told)
+
     match state, observation:
+        case Released(), _:
+            return None
         case _, Gone():
-            return Released(), None
+            return to(Released(), "gone")
         case Running(), Wanted(notice_seconds) if notice_seconds > 0:
             deadline_seconds = now_seconds + notice_seconds
-            return Notified(deadline_seconds), Notify(deadline_seconds)
+            return to(Notified(deadline_seconds), "wanted_with_notice", Notify(deadline_seconds))
         case Running(), Wanted():
-            return Stopping(), StopNow()
+            return to(Stopping(), "wanted_at_once", StopNow())
         case Running() | Notified() | Acknowledged(), Terminating():
-            return Stopping(), None
+            return to(Stopping(), "terminating")
         case Notified(), Acknowledgement():
-            return Acknowledged(), StopNow()
+            return to(Acknowledged(), "acknowledged", StopNow())
         case Notified(deadline_seconds), _ if now_seconds >= deadline_seconds:
-            return Stopping(), StopNow()
+            return to(Stopping(), "deadline", StopNow())
         case _:
-            return state, None
+            return None

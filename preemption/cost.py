@@ -1,18 +1,35 @@
-"""What stopping a job throws away, in priority-weighted GPU-seconds."""
+"""What stopping or shrinking a job throws away, in priority-weighted GPU-seconds."""
 
 import math
 
 from preemption.values import Claimant
 
+DEAREST_RUN = 4
+"""A run is dearer the more stops came before it, up to this factor."""
+
 
 def cost(claimant: Claimant, now_seconds: float, *, notice_seconds: float) -> int:
-    """Priority x GPUs x (work at stake + restart), rounded up; at least 1.
+    """Priority x GPUs x (work at stake + restart) x runs so far, rounded up; at least 1.
 
-    A stop is never free, so that a packer with two equal ways takes the one that stops nobody.
+    A stop is never free, so that a packer with two equal ways takes the one that stops nobody;
+    and always dearer than shrinking the same job, so that it is shrunk where that will do. What
+    was stopped before is dearer than its like, so that the same job is not stopped again and
+    again.
     """
     lost_seconds = at_stake_seconds(claimant, now_seconds, notice_seconds=notice_seconds)
-    weight = claimant.priority * claimant.gpus
-    return max(1, math.ceil(weight * (lost_seconds + claimant.restart_seconds)))
+    weight = claimant.priority * claimant.gpus * min(max(1, claimant.attempt), DEAREST_RUN)
+    own = max(1, math.ceil(weight * (lost_seconds + claimant.restart_seconds)))
+    return max(own, shrink_cost(claimant) + 1) if claimant.spare_parts else own
+
+
+def shrink_cost(claimant: Claimant) -> int:
+    """Priority x (restart of the pods that stay + a second of each GPU that goes), at least 1.
+
+    An elastic job keeps its work when pods leave it; its gang has to form anew.
+    """
+    released = sum(gpus for _, gpus in claimant.spare_parts)
+    stays = max(0, claimant.gpus - released)
+    return max(1, math.ceil(claimant.priority * (stays * claimant.restart_seconds + released)))
 
 
 def at_stake_seconds(claimant: Claimant, now_seconds: float, *, notice_seconds: float) -> float:

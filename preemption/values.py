@@ -4,8 +4,8 @@ from typing import Literal
 
 import msgspec
 
-NEVER_SECONDS = float("-inf")
-"""Before every time: worlds may count from a later origin, so 0 is a time like any other."""
+Parts = tuple[tuple[str, int], ...]
+"""(node, GPUs) per pod."""
 
 
 class Claimant(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,37 +15,77 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     priority: int
     gpus: int
-    parts: tuple[tuple[str, int], ...]
+    """Held by the pods that stay."""
+    parts: Parts
+    """Pods that stay; in an elastic job the last of them go first."""
+    least_pods: int = 0
+    """Pods with which it runs on; 0: with no fewer than it has."""
     started_seconds: float
     last_checkpoint_seconds: float | None
     """None: it writes none, so everything since the start is at stake."""
     checkpoint_write_seconds: float | None
     """None: it cannot write one on notice."""
+    writing_since_seconds: float | None = None
+    """Since when it writes a checkpoint now, where it tells."""
     restart_seconds: float
-    opted_out: bool = False
-    protected_until_seconds: float = NEVER_SECONDS
+    attempt: int = 1
+    """Which run this is; every one after the first followed a stop or a loss."""
+    opted_out: str = ""
+    """Why its owner keeps it from being stopped, in words."""
+    held: str = ""
+    """What else forbids to evict it now, such as a disruption budget, in words."""
+
+    @property
+    def spare_parts(self) -> Parts:
+        """Pods that an elastic job can do without, as many as may go; empty for a rigid one."""
+        return self.parts[self.least_pods :] if self.least_pods else ()
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """The contract's terms, from the policy."""
 
     minimum_runtime_seconds: float
-    notice_seconds: float
+    protected_seconds: float = 0.0
     stops_per_hour: int
     tenant_stops_per_hour: int
+    job_stops_per_hour: int
+    online_priority: int | None = None
+    """Jobs of this priority and above are not stopped; None: online goes before all."""
+    guaranteed_gpus: dict[str, int] = {}
+    """GPUs per tenant that no stop may take."""
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """A stop that happened, for the budgets."""
+    """A job that was told to stop or to shrink, for the budgets."""
 
     at_seconds: float
     job: str
     tenant: str
+    attempt: int = 0
+    """The run that it disturbed."""
+    pods: int = 0
+    """With how many pods the run was to go on."""
+
+
+Why = Literal[
+    "opted_out",
+    "priority",
+    "held",
+    "starting",
+    "told",
+    "writing",
+    "minimum_runtime",
+    "protected",
+    "tenant_share",
+    "budget",
+    "tenant_budget",
+    "job_budget",
+]
 
 
 class Refusal(msgspec.Struct, frozen=True):
     """Why a running job is no candidate."""
 
     key: str
-    reason: Literal["opted_out", "minimum_runtime", "protected", "budget", "tenant_budget"]
+    reason: Why
     sentence: str

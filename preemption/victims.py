@@ -1,37 +1,108 @@
-"""From candidates to the packer's gangs, and from a set of victims to a minimal one."""
+"""From candidates to the packer's gangs, and from stopped gangs back to jobs that go or shrink.
 
-from collections.abc import Callable, Sequence
+A job goes whole: all its pods are one gang. An elastic job is two gangs, its surplus (the pods
+that it can do without) and the rest; whoever stops the rest stops the job, and shrinking is
+cheaper than that, so a job is shrunk where that will do. Pods leave from the end, and no more of
+them than the packing needs.
+"""
 
-from binpacking.problem import Gang
-from preemption.cost import cost
-from preemption.values import Claimant
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from binpacking.problem import Gang, Packing, Problem, StopLimit
+from preemption.budgets import limits, share_left, share_limits
+from preemption.cost import cost, shrink_cost
+from preemption.values import Claimant, Parts, Rules, Stop
+
+SURPLUS = " (surplus pods)"
+"""Ends the key of an elastic job's surplus."""
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """What a packing takes of one job: the whole of it, or its last pods."""
+
+    key: str
+    pods: int
+    """How many of its pods go, counted from the end."""
+    whole: bool
 
 
 def gangs(
     claimants: Sequence[Claimant], now_seconds: float, *, notice_seconds: float
 ) -> tuple[Gang, ...]:
     """The candidates as gangs the packer may stop, in order of key, each at its cost."""
-    return tuple(
-        Gang(
-            key=claimant.key,
-            parts=claimant.parts,
-            cost=cost(claimant, now_seconds, notice_seconds=notice_seconds),
-        )
-        for claimant in sorted(claimants, key=lambda claimant: claimant.key)
-    )
+    found: list[Gang] = []
+    for claimant in sorted(claimants, key=lambda claimant: claimant.key):
+        spare = claimant.spare_parts
+        stays = claimant.parts[: len(claimant.parts) - len(spare)]
+        loss = cost(claimant, now_seconds, notice_seconds=notice_seconds)
+        found.append(Gang(key=claimant.key, parts=tuple(sorted(stays)), cost=loss))
+        if spare:
+            key = claimant.key + SURPLUS
+            parts = tuple(sorted(spare))
+            found.append(Gang(key=key, parts=parts, cost=shrink_cost(claimant)))
+    return tuple(found)
 
 
-def minimal(victims: Sequence[Gang], fits: Callable[[frozenset[str]], bool]) -> tuple[Gang, ...]:
-    """Drop every victim without which the request still fits, dearest first, then by key.
+def bounds(
+    everybody: Sequence[Claimant],
+    willing: Sequence[Claimant],
+    rules: Rules,
+    stops: Sequence[Stop],
+    now_seconds: float,
+) -> tuple[StopLimit, ...]:
+    """How many of the willing ones' gangs one plan may stop, by budgets and by shares."""
+    gpus_of: dict[str, dict[str, int]] = {}
+    for claimant in willing:
+        own = gpus_of.setdefault(claimant.tenant, {})
+        own[claimant.key] = claimant.gpus  # the surplus goes with it
+        if claimant.spare_parts:
+            own[claimant.key + SURPLUS] = _gpus(claimant.spare_parts)
+    keys = {tenant: tuple(own) for tenant, own in gpus_of.items()}
+    shares = share_limits(gpus_of, share_left(everybody, rules))
+    return (*limits(keys, rules, stops, now_seconds), *shares)
 
-    `fits` tells whether the request fits once exactly these keys are stopped; it must not turn
-    false when more are stopped. The result is minimal: no member can be spared. Raises
-    ValueError where the victims do not suffice to begin with.
-    """
-    kept = {victim.key for victim in victims}
-    if not fits(frozenset(kept)):
-        raise ValueError("victims: the request does not fit with all of them stopped; give more")
-    for victim in sorted(victims, key=lambda victim: (-victim.cost, victim.key)):
-        if fits(frozenset(kept - {victim.key})):
-            kept.discard(victim.key)
-    return tuple(victim for victim in victims if victim.key in kept)
+
+def demands(
+    problem: Problem, packing: Packing, claimants: Sequence[Claimant]
+) -> tuple[Demand, ...]:
+    """What the packing takes of which job, in given order, surplus trimmed to what it needs."""
+    killed = set(packing.killed)
+    left = _left(problem, packing)
+    found = []
+    for claimant in claimants:
+        if claimant.key in killed:
+            found.append(Demand(claimant.key, len(claimant.parts), whole=True))
+        elif claimant.key + SURPLUS in killed:
+            gone = _trimmed(claimant.spare_parts, left)
+            found.append(Demand(claimant.key, gone, whole=False))
+    return tuple(demand for demand in found if demand.pods)
+
+
+def _left(problem: Problem, packing: Packing) -> Counter[str]:
+    """GPUs that the packing leaves free on each node."""
+    killed = set(packing.killed)
+    left = Counter({supply.node: supply.free for supply in problem.supplies})
+    for gang in problem.gangs:
+        if gang.key in killed:
+            for node, gpus in gang.parts:
+                left[node] += gpus
+    for placed in (*packing.online, *packing.batch):
+        for node, gpus in placed.parts:
+            left[node] -= gpus
+    return left
+
+
+def _trimmed(spare: Parts, left: Counter[str]) -> int:
+    """How many pods from the end must go; the first of the spare ones stay where there is room."""
+    for kept, (node, gpus) in enumerate(spare):
+        if left[node] < gpus:
+            return len(spare) - kept
+        left[node] -= gpus
+    return 0
+
+
+def _gpus(parts: Parts) -> int:
+    return sum(gpus for _, gpus in parts)

@@ -70,8 +70,9 @@ def tick(shell: Shell, progress: Progress) -> Progress:
     snapshot = msgspec.structs.replace(observed, forecasts=forecasts)
     effort = _effort(progress, policy, snapshot.now_seconds)
     planned, memory = shell.planner(snapshot, progress.memory, policy, effort)
-    violations = (*broken(snapshot), *broken_by(snapshot, planned))
-    outcomes = _act(shell, snapshot, planned, effort, policy)
+    refused = broken_by(snapshot, planned)
+    violations = (*broken(snapshot), *refused)
+    outcomes = _act(shell, snapshot, planned, effort, policy, refused)
     done = Tick(
         number=progress.number,
         snapshot=snapshot,
@@ -125,13 +126,23 @@ def _effort(progress: Progress, policy: Policy, now_seconds: float) -> str:
 
 
 def _act(
-    shell: Shell, snapshot: Snapshot, planned: Plan, effort: str, policy: Policy
+    shell: Shell,
+    snapshot: Snapshot,
+    planned: Plan,
+    effort: str,
+    policy: Policy,
+    refused: tuple[str, ...],
 ) -> tuple[Outcome, ...]:
     """Publish and apply the plan where the mode says so; otherwise say why not.
 
-    Where Tidal does not act it holds nothing either: the extender keeps pods off no GPU.
+    Where Tidal does not act it holds nothing either: the extender keeps pods off no GPU. A plan
+    that breaks a rule is neither published nor applied: it stays in the ledger with the rules that
+    it breaks, and what was published before grows old as if no plan had been made.
     """
     shell.clock.charge_planning(effort)
+    if refused:
+        detail = f"the plan breaks a rule and is not applied: {refused[0]}"
+        return tuple(Outcome(action, applied=False, detail=detail) for action in planned.actions)
     if policy.mode != "act":
         shell.publish(snapshot, msgspec.structs.replace(planned, actions=(), reservations=()))
         return tuple(

@@ -7,10 +7,12 @@ ones are asked for, and none is asked for that has no slot.
 import msgspec
 
 from binpacking.problem import Packing
-from scheduler.planning import placing, recalls, supply
+from preemption.victims import Demand, demands
+from scheduler.planning import placing, recalls, refusals, supply
 from scheduler.planning.actions import (
     Action,
     NotifyJob,
+    ResizeJob,
     ScaleRole,
     Sizing,
     SolverAnswer,
@@ -18,7 +20,7 @@ from scheduler.planning.actions import (
     Unplaced,
 )
 from scheduler.planning.holdings import Holding
-from scheduler.planning.situation import Situation, Tactics
+from scheduler.planning.situation import Situation, Tactics, Victims
 from scheduler.planning.sizing import others_hand
 from scheduler.planning.snapshot import Reservation
 
@@ -47,16 +49,15 @@ def grow(
     if not shortages:
         return Growth(_scale_up(situation, shrinking, Packing()), (), (), None)
     notice = tactics.notice_seconds(situation)
-    packing, answer = placing.pack_online(
-        supply.online_supplies(situation.snapshot, situation.reserved),
-        shortages,
-        tactics.victims(situation, notice),
-        situation.effort,
+    victims = tactics.victims(situation, notice)
+    question = placing.online_problem(
+        supply.online_supplies(situation.snapshot, situation.reserved), shortages, victims
     )
+    packing, answer = placing.answered(question, situation.effort)
     reservations = placing.reservations(situation, packing.online, "a replica of")
-    gone = _recall(situation, packing, notice)
+    gone = _recall(situation, demands(question, packing, victims.claimants), packing, notice)
     scaled = _scale_up(situation, shrinking, packing)
-    return Growth((*gone, *scaled), reservations, _lacks(packing), answer)
+    return Growth((*gone, *scaled), reservations, _lacks(packing, victims), answer)
 
 
 def _scale_up(
@@ -95,23 +96,28 @@ def _more(holding: Holding, count: int) -> ScaleRole:
 
 
 def _recall(
-    situation: Situation, packing: Packing, notice_seconds: float
-) -> tuple[NotifyJob | StopJob, ...]:
+    situation: Situation, taken: tuple[Demand, ...], packing: Packing, notice_seconds: float
+) -> tuple[NotifyJob | StopJob | ResizeJob, ...]:
     jobs = {job.id: job for job in situation.snapshot.jobs}
     takers = {node: placed.key for placed in packing.online for node, _ in placed.parts}
-    return tuple(
-        recalls.recall(
-            jobs[key],
-            next((takers[node] for node, _ in jobs[key].parts if node in takers), ""),
-            situation.now,
-            notice_seconds,
-        )
-        for key in packing.killed
-    )
+    told: list[NotifyJob | StopJob | ResizeJob] = []
+    for demand in taken:
+        job = jobs[demand.key]
+        going = [pod.node for pod in job.staying[len(job.staying) - demand.pods :]]
+        role = next((takers[node] for node in sorted(going) if node in takers), "")
+        if demand.whole:
+            told.append(recalls.recall(job, role, situation.now, notice_seconds))
+        else:
+            told.append(recalls.give_up(job, demand, role))
+    return tuple(told)
 
 
-def _lacks(packing: Packing) -> tuple[Unplaced, ...]:
+def _lacks(packing: Packing, victims: Victims) -> tuple[Unplaced, ...]:
+    """What found no place, and why nobody could give way for it."""
+    if not packing.unserved:
+        return ()
+    why = refusals.summary(victims, packing.killed)
     return tuple(
-        Unplaced(key, milli, f"{key} lacks {milli / 1000:.1f} replicas: no GPU can be freed")
+        Unplaced(key, milli, f"{key} lacks {milli / 1000:.1f} replicas: no further GPU can be freed; {why}")
         for key, milli in sorted(packing.unserved.items())
     )

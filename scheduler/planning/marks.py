@@ -40,11 +40,13 @@ CHECKPOINT_WRITE = "tidal.dev/checkpoint-write-seconds"  # it writes one on noti
 RESTART_SECONDS = "tidal.dev/restart-seconds"
 
 # on Jobs or their pods, told while the job runs
+CHECKPOINT_STARTED = "tidal.dev/checkpoint-started"  # newer than the last: it writes one now
 LAST_CHECKPOINT = "tidal.dev/last-checkpoint"
 ACKNOWLEDGED = "tidal.dev/notice-acknowledged"  # the deadline that is acknowledged
 
 # on Jobs, kept by Tidal
 ATTEMPT = "tidal.dev/attempt"
+STOPS = "tidal.dev/stops"  # the last hour's, as attempt@time, for budgets after a restart
 LOAN = "tidal.dev/loan"  # JSON of snapshot.Loan
 NOTICE_DEADLINE = "tidal.dev/notice-deadline"  # also on the pods, for their downward API
 NOTICE_FOR = "tidal.dev/notice-for"

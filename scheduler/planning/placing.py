@@ -20,10 +20,9 @@ from binpacking.problem import (
     Shape,
     Supply,
 )
-from preemption.budgets import limits
 from preemption.candidates import candidates
-from preemption.values import NEVER_SECONDS, Claimant, Refusal, Rules
-from preemption.victims import gangs
+from preemption.values import Claimant, Refusal, Rules
+from preemption.victims import bounds, gangs
 from scheduler.planning.actions import SolverAnswer
 from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory
@@ -70,20 +69,14 @@ def _stands(situation: Situation, model: str) -> tuple[tuple[str, ...], ...]:
     return tuple(sorted({leaves[node] for node in nodes if node in leaves}))
 
 
-def pack_online(
-    supplies: tuple[Supply, ...],
-    shortages: tuple[Shortage, ...],
-    victims: Victims,
-    effort: Effort,
-) -> tuple[Packing, SolverAnswer | None]:
-    """Place the shortages, stopping the jobs that lose least."""
-    online = tuple(_request(shortage) for shortage in shortages if shortage.milli > 0)
-    if not online:
-        return Packing(), None
-    problem = Problem(
+def online_problem(
+    supplies: tuple[Supply, ...], shortages: tuple[Shortage, ...], victims: Victims
+) -> Problem:
+    """Return the question how the shortages are placed, stopping the jobs that lose least."""
+    online = tuple(_request(shortage) for shortage in shortages)
+    return Problem(
         supplies=supplies, online=online, gangs=victims.gangs, stop_limits=victims.limits
     )
-    return _answer(problem, effort)
 
 
 def pack_batch(
@@ -92,7 +85,7 @@ def pack_batch(
     """Start the waiting jobs that are worth most on what is free."""
     if not requests or not any(supply.free for supply in supplies):
         return Packing(), None
-    return _answer(Problem(supplies=supplies, batch=requests), effort)
+    return answered(Problem(supplies=supplies, batch=requests), effort)
 
 
 def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:
@@ -103,11 +96,20 @@ def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:
     """
     memory, now = situation.memory, situation.now
     coming = {reservation.owner for reservation in situation.reserved}
-    every, _ = claimants(situation.snapshot, memory, situation.policy)
-    willing = tuple(one for one in every if one.key not in coming)
+    terms = rules(situation.policy)
+    every = running(situation.snapshot)
+    allowed, refused = candidates(every, terms, memory.stops, now)
+    starts = tuple(
+        Refusal(one.key, "starting", f"{one.key} still waits for some of its pods")
+        for one in allowed
+        if one.key in coming
+    )
+    willing = tuple(one for one in allowed if one.key not in coming)
     return Victims(
         gangs(willing, now, notice_seconds=notice_seconds),
-        limits(willing, rules(situation.policy), memory.stops, now),
+        bounds(every, willing, terms, memory.stops, now),
+        willing,
+        (*refused, *starts),
     )
 
 
@@ -115,12 +117,16 @@ def claimants(
     snapshot: Snapshot, memory: Memory, policy: Policy
 ) -> tuple[tuple[Claimant, ...], tuple[Refusal, ...]]:
     """Return the running jobs that may be asked to give way, and why the others may not."""
-    running = tuple(
-        _claimant(job, memory, snapshot.now_seconds)
+    return candidates(running(snapshot), rules(policy), memory.stops, snapshot.now_seconds)
+
+
+def running(snapshot: Snapshot) -> tuple[Claimant, ...]:
+    """Return all jobs that start or run as preemption sees them."""
+    return tuple(
+        _claimant(job, snapshot.now_seconds)
         for job in snapshot.jobs
         if job.state in ("starting", "running")
     )
-    return candidates(running, rules(policy), memory.stops, snapshot.now_seconds)
 
 
 def reservations(
@@ -147,9 +153,12 @@ def rules(policy: Policy) -> Rules:
     terms = policy.preemption
     return Rules(
         minimum_runtime_seconds=terms.minimum_runtime_seconds,
-        notice_seconds=terms.notice_seconds,
+        protected_seconds=terms.protected_seconds,
         stops_per_hour=terms.stops_per_hour,
         tenant_stops_per_hour=terms.tenant_stops_per_hour,
+        job_stops_per_hour=terms.job_stops_per_hour,
+        online_priority=terms.online_priority,
+        guaranteed_gpus=terms.guaranteed_gpus,
     )
 
 
@@ -167,23 +176,30 @@ def _request(shortage: Shortage) -> OnlineRequest:
     )
 
 
-def _claimant(job: Job, memory: Memory, now_seconds: float) -> Claimant:
+def _claimant(job: Job, now_seconds: float) -> Claimant:
+    """An elastic job may be shrunk once all its pods are there, down to its least."""
+    staying = job.staying
+    elastic = job.state == "running" and job.min_pods < len(staying)
     return Claimant(
         key=job.id,
         tenant=job.tenant,
         priority=job.priority,
-        gpus=job.gpus,
-        parts=job.parts,
+        gpus=sum(pod.gpus for pod in staying),
+        parts=tuple((pod.node, pod.gpus) for pod in staying),
+        least_pods=job.min_pods if elastic else 0,
         started_seconds=now_seconds if job.started_seconds is None else job.started_seconds,
         last_checkpoint_seconds=job.last_checkpoint_seconds,
         checkpoint_write_seconds=job.checkpoint_write_seconds,
+        writing_since_seconds=job.checkpoint_started_seconds,
         restart_seconds=job.restart_seconds,
-        opted_out=not job.preemptible,
-        protected_until_seconds=memory.protected_until_seconds.get(job.id, NEVER_SECONDS),
+        attempt=job.attempt,
+        opted_out="" if job.preemptible else job.opt_out or "its owner says so",
+        held=job.held_by,
     )
 
 
-def _answer(problem: Problem, effort: Effort) -> tuple[Packing, SolverAnswer]:
+def answered(problem: Problem, effort: Effort) -> tuple[Packing, SolverAnswer]:
+    """Return the packer's answer, and the same as the ledger keeps it."""
     packing = solve(problem, effort)
     return packing, SolverAnswer(
         rung=packing.rung,

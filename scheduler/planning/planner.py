@@ -7,14 +7,15 @@ what is surplus goes before anybody is asked to give way, and batch gets what is
 
 import msgspec
 
+from preemption.budgets import happened, merged
 from preemption.values import Stop
 from scheduler.planning import beliefs, lending, pace, placing, recalls, sizing, supply
 from scheduler.planning.actions import (
     Action,
     NotifyJob,
     Plan,
+    ResizeJob,
     Sizing,
-    StartJob,
     StopJob,
     Unplaced,
 )
@@ -26,9 +27,7 @@ from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
 from scheduler.planning.shrinking import shrink
 from scheduler.planning.situation import Situation, Tactics
-from scheduler.planning.snapshot import Reservation, Snapshot
-
-BUDGET_WINDOW_SECONDS = 3600.0
+from scheduler.planning.snapshot import Job, Reservation, Snapshot
 
 
 def tidal_sizes(situation: Situation) -> tuple[Sizing, ...]:
@@ -92,6 +91,7 @@ def _situation(snapshot: Snapshot, memory: Memory, policy: Policy, effort: str) 
     if memory.since_seconds is None:
         memory = msgspec.structs.replace(memory, since_seconds=snapshot.now_seconds)
     memory = pace.learn(snapshot, beliefs.learn(snapshot, memory), policy)
+    memory = msgspec.structs.replace(memory, stops=_stops(snapshot, memory))
     reserved = supply.open_reservations(snapshot)
     return Situation(
         snapshot=snapshot,
@@ -112,20 +112,44 @@ def _keep(
     return msgspec.structs.replace(situation, reserved=(*kept, *added))
 
 
+def _stops(snapshot: Snapshot, memory: Memory) -> tuple[Stop, ...]:
+    """Return the last hour's stops: those that came about, and those that only jobs tell of."""
+    now = snapshot.now_seconds
+    runs = {(job.id, job.attempt): len(job.staying) for job in snapshot.jobs if _runs(job)}
+    told = tuple(
+        Stop(at_seconds, job.id, job.tenant, attempt)
+        for job in snapshot.jobs
+        for attempt, at_seconds in job.stops
+    )
+    return merged(happened(memory.stops, runs, now), told, now)
+
+
+def _runs(job: Job) -> bool:
+    return job.state in ("starting", "running")
+
+
 def _remember(memory: Memory, situation: Situation, actions: tuple[Action, ...]) -> Memory:
-    """Note what was stopped, for the budgets, and who is protected once it runs again."""
-    now = situation.now
+    """Note who was told to give way, for the budgets; the end of a notice is no new stop.
+
+    Where Tidal only recommends, nobody is told.
+    """
+    if situation.policy.mode != "act":
+        return msgspec.structs.replace(memory, stops=situation.memory.stops)
     jobs = {job.id: job for job in situation.snapshot.jobs}
-    stops = [stop for stop in memory.stops if now - stop.at_seconds < BUDGET_WINDOW_SECONDS]
-    protected = {k: t for k, t in memory.protected_until_seconds.items() if t > now and k in jobs}
-    for action in actions:
-        if isinstance(action, (NotifyJob, StopJob)):
-            job = jobs[action.job]
-            if job.state in ("starting", "running"):
-                stops.append(Stop(now, job.id, job.tenant))
-        elif isinstance(action, StartJob) and jobs[action.job].attempt:
-            protected[action.job] = now + situation.policy.preemption.protected_seconds
-    return msgspec.structs.replace(memory, stops=tuple(stops), protected_until_seconds=protected)
+    stops = tuple(
+        Stop(
+            situation.now,
+            job.id,
+            job.tenant,
+            job.attempt,
+            action.pods if isinstance(action, ResizeJob) else 0,
+        )
+        for action in actions
+        if isinstance(action, (NotifyJob, StopJob, ResizeJob))
+        for job in (jobs[action.job],)
+        if _runs(job)
+    )
+    return msgspec.structs.replace(memory, stops=(*situation.memory.stops, *stops))
 
 
 def _summary(actions: tuple[Action, ...], unplaced: tuple[Unplaced, ...], held_back: str) -> str:

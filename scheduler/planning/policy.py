@@ -162,6 +162,11 @@ class Preemption(Section):
     """Time after a resumed start in which a former victim is not asked again."""
     stops_per_hour: Count = 240
     tenant_stops_per_hour: Count = 120
+    job_stops_per_hour: Count = 2
+    online_priority: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Jobs of this priority and above are not stopped; null: online goes before every job."""
+    guaranteed_gpus: dict[str, Count] = {}
+    """GPUs per tenant that no stop takes; its jobs above that may go."""
 
 
 class Packing(Section):

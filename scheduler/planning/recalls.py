@@ -2,7 +2,8 @@
 
 The contract itself is `preemption.contract`; this module reads a job's state off the snapshot and
 turns the contract's instructions into actions. A job already told to stop is Stopping in the
-snapshot, so nothing is told twice.
+snapshot, so nothing is told twice. A job under notice that must not be evicted when its time has
+come (its owner changed his mind, a disruption budget has no room) runs on until it may be.
 """
 
 from preemption.contract import (
@@ -11,33 +12,49 @@ from preemption.contract import (
     Notified,
     Notify,
     Running,
+    State,
     StopNow,
+    Stopping,
+    Transition,
     Wanted,
     step,
 )
-from scheduler.planning.actions import NotifyJob, StopJob
+from preemption.victims import Demand
+from scheduler.planning.actions import NotifyJob, ResizeJob, StopJob
 from scheduler.planning.snapshot import Job, Snapshot
+from scheduler.planning.supply import releasable
 
 
 def due_stops(snapshot: Snapshot) -> tuple[StopJob, ...]:
     """Return a stop for every job that acknowledged its notice or let the deadline pass."""
     stops = []
     for job in snapshot.jobs:
-        if job.state not in ("notified", "acknowledged") or job.notice_deadline_seconds is None:
+        state = state_of(job)
+        if not isinstance(state, Notified) or not releasable(job):
             continue
-        done = job.state == "acknowledged"
-        seen = Acknowledgement() if done else Alive()
-        _, told = step(Notified(job.notice_deadline_seconds), seen, snapshot.now_seconds)
-        if isinstance(told, StopNow):
-            stops.append(_settle(job, acknowledged=done))
+        seen = Acknowledgement() if job.state == "acknowledged" else Alive()
+        due = step(state, seen, snapshot.now_seconds)
+        if due is not None:
+            stops.append(_settle(job, due))
     return tuple(stops)
+
+
+def state_of(job: Job) -> State:
+    """Return how far a job has come that waits for nothing, read off the snapshot alone.
+
+    One that has acknowledged and was not stopped yet is Notified still, with an acknowledgement to
+    be seen: whoever gave the notice may not be there any more.
+    """
+    if job.state in ("notified", "acknowledged") and job.notice_deadline_seconds is not None:
+        return Notified(job.notice_deadline_seconds)
+    return Stopping() if job.state == "stopping" else Running()
 
 
 def recall(
     job: Job, for_role: str, now_seconds: float, notice_seconds: float
 ) -> NotifyJob | StopJob:
     """Return what a running job is told whose GPUs are wanted."""
-    _, told = step(Running(), Wanted(_useful_notice(job, notice_seconds)), now_seconds)
+    told = _told(job, notice_seconds, now_seconds)
     if isinstance(told, Notify):
         return NotifyJob(
             job=job.id,
@@ -59,9 +76,25 @@ def recall(
     )
 
 
+def give_up(job: Job, demand: Demand, for_role: str) -> ResizeJob:
+    """Return what an elastic job is told that goes on without its last pods."""
+    staying = job.staying
+    gone = staying[len(staying) - demand.pods :]
+    return ResizeJob(
+        job=job.id,
+        expected_attempt=job.attempt,
+        pods=len(staying) - demand.pods,
+        release=tuple(pod.name for pod in gone),
+        for_role=for_role,
+        code="shrink",
+        sentence=f"{for_role} needs {sum(pod.gpus for pod in gone)} GPUs of {job.id}: "
+        f"it runs on with {len(staying) - demand.pods} of {len(staying)} pods",
+    )
+
+
 def move(job: Job, node: str, now_seconds: float, notice_seconds: float) -> NotifyJob | None:
     """Return the notice to a job that moves so that `node` comes free; None where it cannot."""
-    _, told = step(Running(), Wanted(_useful_notice(job, notice_seconds)), now_seconds)
+    told = _told(job, notice_seconds, now_seconds)
     if not isinstance(told, Notify):
         return None
     return NotifyJob(
@@ -74,6 +107,12 @@ def move(job: Job, node: str, now_seconds: float, notice_seconds: float) -> Noti
     )
 
 
+def _told(job: Job, notice_seconds: float, now_seconds: float) -> Notify | StopNow | None:
+    """Return what the contract tells a running job whose GPUs are wanted."""
+    due = step(Running(), Wanted(_useful_notice(job, notice_seconds)), now_seconds)
+    return due.told if due else None
+
+
 def _useful_notice(job: Job, notice_seconds: float) -> float:
     """Return the notice, or 0 where the job could not save its work within it."""
     write = job.checkpoint_write_seconds
@@ -81,7 +120,8 @@ def _useful_notice(job: Job, notice_seconds: float) -> float:
     return notice_seconds if useful else 0.0
 
 
-def _settle(job: Job, *, acknowledged: bool) -> StopJob:
+def _settle(job: Job, due: Transition) -> StopJob:
+    acknowledged = due.cause == "acknowledged"
     what = "wrote its checkpoint" if acknowledged else "let its notice pass"
     whither = f"its GPUs go to {job.notice_for}" if job.notice_for else "its node comes free"
     return StopJob(

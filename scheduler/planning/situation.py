@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from binpacking.problem import BatchRequest, Effort, Gang, StopLimit
+from preemption.values import Claimant, Refusal
 from scheduler.planning.actions import Sizing
 from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory
@@ -30,6 +31,10 @@ class Victims(msgspec.Struct, frozen=True):
 
     gangs: tuple[Gang, ...]
     limits: tuple[StopLimit, ...] = ()
+    claimants: tuple[Claimant, ...] = ()
+    """Those whose gangs these are."""
+    refusals: tuple[Refusal, ...] = ()
+    """Why the other running jobs may not be asked."""
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):

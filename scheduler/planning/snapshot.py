@@ -51,6 +51,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[int, ...] = ()
     bound_seconds: float | None = None
     gated: bool = False
+    leaving: bool = False
+    """It is on its way out and holds its GPUs until it is gone."""
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +125,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     restart_seconds: float = 0.0
     grace_seconds: float = 30.0
     preemptible: bool = True
+    """Its owner lets it be stopped."""
+    opt_out: str = ""
+    """Why not, in words."""
+    held_by: str = ""
+    """What else forbids to evict it now, such as a disruption budget, in words."""
+    checkpoint_started_seconds: float | None = None
+    """Since when it writes a checkpoint now, where it tells."""
+    stops: tuple[tuple[int, float], ...] = ()
+    """(attempt, seconds) of the last hour's disturbances by Tidal, as kept on the job itself."""
     notice_deadline_seconds: float | None = None
     notice_for: str = ""
     placed: tuple[Pod, ...] = ()
@@ -138,6 +149,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def parts(self) -> Parts:
         """Bound pods only."""
         return tuple(sorted((pod.node, pod.gpus) for pod in self.placed if pod.node))
+
+    @property
+    def staying(self) -> tuple[Pod, ...]:
+        """Bound pods that are not on their way out; in an elastic job the last go first."""
+        return tuple(pod for pod in self.placed if pod.node and not pod.leaving)
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import msgspec
 from binpacking.problem import Supply
 from scheduler.planning.snapshot import Job, Parts, Pod, Replica, Reservation, Snapshot
 
-RELEASING_JOB_STATES = ("notified", "acknowledged", "stopping")
+NOTICED = ("notified", "acknowledged")
 
 
 def open_reservations(snapshot: Snapshot) -> tuple[Reservation, ...]:
@@ -22,11 +22,15 @@ def open_reservations(snapshot: Snapshot) -> tuple[Reservation, ...]:
     A reservation is filled when each part has a pod of its owner, bound on that node since the
     reservation was made and not counted for an older one. It is void when it expired, when its
     role or job is gone, when a job has all its pods on nodes (others than planned, where nobody
-    asked Tidal), or when a node of it is gone or takes no pods. One that nothing fills yet counts
-    from now on: the pods seen so far belong to others, which will be gone from the set when it is
-    looked at again.
+    asked Tidal), or when a node of it is gone, takes no pods, or has fewer healthy GPUs than are
+    reserved there. One that nothing fills yet counts from now on: the pods seen so far belong to
+    others, which will be gone from the set when it is looked at again.
     """
-    usable = {node.name for node in snapshot.nodes if node.schedulable}
+    healthy = {
+        node.name: sum(device.healthy for device in node.devices)
+        for node in snapshot.nodes
+        if node.schedulable
+    }
     waiting = {job.id for job in snapshot.jobs if len(job.parts) < job.pods}
     owners = waiting.union(role.key for role in snapshot.roles)
     pods = _bound_pods(snapshot)
@@ -34,10 +38,13 @@ def open_reservations(snapshot: Snapshot) -> tuple[Reservation, ...]:
     for reservation in sorted(snapshot.reservations, key=lambda r: (r.created_seconds, r.id)):
         filled = _fill(reservation, pods.get(reservation.owner, []))
         expired = reservation.expires_seconds <= snapshot.now_seconds
-        lost = any(node not in usable for node, _ in reservation.parts)
+        asked = _gpus((reservation.parts,))
+        lost = any(healthy.get(node, -1) < gpus for node, gpus in asked.items())
         lost = lost or reservation.owner not in owners
         if filled == len(reservation.parts) or expired or lost:
             continue
+        for node, gpus in asked.items():
+            healthy[node] -= gpus
         now = snapshot.now_seconds
         found.append(
             reservation if filled else msgspec.structs.replace(reservation, created_seconds=now)
@@ -96,8 +103,15 @@ def _releasing(snapshot: Snapshot) -> Iterable[Parts]:
         if replica.state == "draining":
             yield replica.parts
     for job in snapshot.jobs:
-        if job.state in RELEASING_JOB_STATES:
+        if job.state == "stopping" or (job.state in NOTICED and releasable(job)):
             yield job.parts
+        else:
+            yield tuple((pod.node, pod.gpus) for pod in job.placed if pod.node and pod.leaving)
+
+
+def releasable(job: Job) -> bool:
+    """Return whether a job under notice may still be stopped; else its GPUs come free by nobody."""
+    return job.preemptible and not job.held_by
 
 
 def _bound_pods(snapshot: Snapshot) -> dict[str, list[Pod]]:

@@ -119,6 +119,11 @@ class Run:
         while self.wakes_seconds <= now_seconds:
             self._turn(self.wakes_seconds)
 
+    @property
+    def writing_since_seconds(self) -> float | None:
+        """Since when it writes a checkpoint at its own time; None while it does not."""
+        return self._since if self.phase == "writing" and not self.noticed else None
+
     def kept_gpu_seconds(self, now_seconds: float) -> float:
         """Return progress not thrown away so far."""
         if self.phase != "working":

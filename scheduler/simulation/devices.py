@@ -24,7 +24,7 @@ class Pod:
         self.devices: tuple[int, ...] = ()
         self.bound_seconds: float | None = None
 
-    def seen(self) -> snapshot.Pod:
+    def seen(self, *, leaving: bool = False) -> snapshot.Pod:
         """Return the pod as a snapshot shows it."""
         return snapshot.Pod(
             name=self.name,
@@ -33,6 +33,7 @@ class Pod:
             node=self.node.name if self.node else "",
             devices=self.devices,
             bound_seconds=self.bound_seconds,
+            leaving=leaving,
         )
 
     def gpu_names(self) -> tuple[str, ...]:

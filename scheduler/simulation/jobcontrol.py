@@ -92,7 +92,8 @@ class BatchJob:
             return self._queued
         if self._placed is None:
             pods = (*self.pods, *(pod for _, pod in self.leaving))
-            self._placed = tuple([pod.seen() for pod in pods])
+            gone = {id(pod) for _, pod in self.leaving}
+            self._placed = tuple([pod.seen(leaving=id(pod) in gone) for pod in pods])
         seen = self._view(self._placed, now_seconds)
         if seen.state == "queued":
             self._queued = seen
@@ -123,6 +124,7 @@ class BatchJob:
             restart_seconds=spec.restart_seconds,
             grace_seconds=spec.grace_seconds,
             preemptible=spec.preemptible,
+            checkpoint_started_seconds=run.writing_since_seconds,
             notice_deadline_seconds=run.deadline_seconds,
             notice_for=self.notice_for,
             placed=placed,

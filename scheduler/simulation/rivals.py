@@ -15,6 +15,7 @@ from binpacking.problem import BatchRequest, Gang, Shape
 from scheduler.planning.actions import Plan, Reason, Sizing
 from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory
+from scheduler.planning.placing import running
 from scheduler.planning.planner import plan_with
 from scheduler.planning.policy import Policy
 from scheduler.planning.situation import Offer, Situation, Tactics, Victims
@@ -113,16 +114,21 @@ def _sizing(holding: Holding, wanted_milli: int, sentence: str) -> Sizing:
 
 def priority_victims(situation: Situation, notice_seconds: float) -> Victims:
     """Return every preemptible job, dearer the higher its priority and the longer it runs."""
+    whole = [
+        msgspec.structs.replace(one, least_pods=0)
+        for one in running(situation.snapshot)
+        if one.parts and not one.opted_out
+    ]
     gangs = (
         Gang(
-            key=job.id,
-            parts=job.parts,
-            cost=job.gpus * (job.priority * PRIORITY_WEIGHT + _age(job.started_seconds, situation)),
+            key=one.key,
+            parts=tuple(sorted(one.parts)),
+            cost=one.gpus
+            * (one.priority * PRIORITY_WEIGHT + int(situation.now - one.started_seconds)),
         )
-        for job in situation.snapshot.jobs
-        if job.state in ("starting", "running") and job.preemptible and job.parts
+        for one in whole
     )
-    return Victims(tuple(gangs))
+    return Victims(tuple(gangs), claimants=tuple(whole))
 
 
 def offers_by_priority(situation: Situation) -> tuple[Offer, ...]:
@@ -145,7 +151,3 @@ def offers_by_priority(situation: Situation) -> tuple[Offer, ...]:
         )
         for job in waiting[: situation.policy.lending.candidates]
     )
-
-
-def _age(started_seconds: float | None, situation: Situation) -> int:
-    return int(situation.now - (situation.now if started_seconds is None else started_seconds))

@@ -7,6 +7,7 @@ import pytest
 
 from scheduler.adapters.cluster.batchjobs import EXPECTED_SECONDS
 from scheduler.adapters.cluster.complaints import complaints
+from scheduler.adapters.cluster.jobmarks import noted
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver import objects
 from scheduler.apiserver.times import micro_text, text
@@ -306,8 +307,78 @@ def test_a_node_selector_decides_on_the_gpu_model() -> None:
 
 def test_protected_and_blocked_jobs_are_not_stopped() -> None:
     assert not said({marks.CLASS: "protected"}).preemptible
+    assert said({marks.CLASS: "protected"}).opt_out == "annotation tidal.dev/class is protected"
     found = seen(suspended_job("j"), blocked={"default/j": "a budget refused it"})
-    assert not found.jobs[0].preemptible
+    assert (found.jobs[0].preemptible, found.jobs[0].held_by) == (True, "a budget refused it")
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "kept"),
+    [
+        ("annotations", "cluster-autoscaler.kubernetes.io/safe-to-evict", "false", True),
+        ("annotations", "cluster-autoscaler.kubernetes.io/safe-to-evict", "true", False),
+        ("annotations", "karpenter.sh/do-not-disrupt", "true", True),
+        ("annotations", "karpenter.sh/do-not-evict", "True", True),
+        ("annotations", "descheduler.alpha.kubernetes.io/prefer-no-eviction", "true", True),
+        ("annotations", "volcano.sh/preemptable", "false", True),
+        ("labels", "volcano.sh/preemptable", "false", True),
+        ("annotations", "godel.bytedance.com/can-be-preempted", "false", True),
+        ("annotations", "scheduling.koordinator.sh/eviction-cost", "2147483647", True),
+        ("annotations", "scheduling.koordinator.sh/eviction-cost", "100", False),
+        ("labels", "kai.scheduler/preemptibility", "non-preemptible", True),
+        ("labels", "kai.scheduler/preemptibility", "preemptible", False),
+        ("labels", "quota.scheduling.koordinator.sh/preemptible", "false", True),
+    ],
+)
+def test_what_other_tools_take_for_an_opt_out_is_one(
+    kind: str, key: str, value: str, kept: bool
+) -> None:
+    """On any of its pods, where such marks usually stand."""
+    pods = (job_pod("j", "0", "n0"), job_pod("j", "1", "n0", **{kind: {key: value}}))
+    found = read(job("j", 2), *pods)
+    assert found.preemptible is not kept
+    assert found.opt_out == (f"{kind[:-1]} {key} is {value}" if kept else "")
+
+
+def test_an_opt_out_of_the_job_itself_counts() -> None:
+    found = said({"karpenter.sh/do-not-disrupt": "true"})
+    assert found.opt_out == "annotation karpenter.sh/do-not-disrupt is true"
+
+
+@pytest.mark.parametrize(
+    ("started", "last", "since"),
+    [(5, None, 5), (5, 300, 5), (300, 5, None), (5, 5, None), (-60, 300, 0), (None, 300, None)],
+)
+def test_a_checkpoint_begun_and_not_complete_is_being_written(
+    started: float | None, last: float | None, since: float | None
+) -> None:
+    """Seconds ago; told by a pod, never later than now."""
+    told = {
+        key: text(NOW - ago)
+        for key, ago in [(marks.CHECKPOINT_STARTED, started), (marks.LAST_CHECKPOINT, last)]
+        if ago is not None
+    }
+    found = read(
+        job("j", annotations={marks.CLASS: "checkpoint"}), job_pod("j", "0", "n0", annotations=told)
+    )
+    assert found.checkpoint_started_seconds == (None if since is None else NOW - since)
+
+
+def test_stops_are_read_back_as_noted() -> None:
+    first = noted((), 1, NOW - 4000)
+    second = noted(said({marks.STOPS: first}).stops, 1, NOW - 2000)
+    third = noted(said({marks.STOPS: second}).stops, 2, NOW)
+    assert said({marks.STOPS: third}).stops == ((1, NOW - 2000), (2, NOW))
+    (line,) = complained({marks.STOPS: "2@then"})
+    assert line.endswith("it is Tidal's, remove it")
+
+
+def test_pods_of_a_job_stand_by_completion_index() -> None:
+    """By name, the tenth would come before the second."""
+    key = "batch.kubernetes.io/job-completion-index"
+    pods = tuple(job_pod("j", str(i), "n0", labels={key: str(i)}) for i in range(11))
+    found = read(job("j", 11), *pods)
+    assert [pod.name for pod in found.staying] == [f"j-{i}" for i in range(11)]
 
 
 def test_an_unknown_class_is_killable_and_complained_about() -> None:
@@ -345,12 +416,17 @@ def test_a_budget_protects_a_gang_that_it_would_split(
 ) -> None:
     pods = tuple(job_pod("j", str(i), "n0", labels={"team": "red"}) for i in range(2))
     rules = (budget("b", allowed, selector), budget("c", 0, {}, namespace="elsewhere"))
-    assert read(job("j", 2), *pods, budgets=rules).preemptible == preemptible
+    found = read(job("j", 2), *pods, budgets=rules)
+    assert found.preemptible
+    assert found.held_by == (
+        "" if preemptible else f"PodDisruptionBudget b allows {allowed} evictions of 2"
+    )
 
 
 def test_two_budgets_on_one_pod_refuse_every_eviction() -> None:
     rules = (budget("b", 9, {}), budget("c", 9, {}))
-    assert not read(job("j"), job_pod("j", "0", "n0"), budgets=rules).preemptible
+    found = read(job("j"), job_pod("j", "0", "n0"), budgets=rules)
+    assert found.held_by.startswith("PodDisruptionBudgets b and c both cover")
 
 
 LOAN = Loan(

@@ -161,7 +161,9 @@ def test_the_job_is_suspended_before_its_pods_are_evicted() -> None:
     body = world.api.calls[-1][2]
     assert body["deleteOptions"] == {"preconditions": {"uid": "uid-q"}}
     assert world.now_at("jobs", "j")["spec"]["suspend"] is True
-    assert world.notes("jobs", "j") == {"tidal.dev/attempt": "1", "tidal.dev/epoch": "1"}
+    notes = world.notes("jobs", "j")
+    assert notes.pop("tidal.dev/stops").startswith("1@")
+    assert notes == {"tidal.dev/attempt": "1", "tidal.dev/epoch": "1"}
     assert world.told == [("Job ns/j", "Preempted", "because")]
 
 

@@ -14,6 +14,8 @@ from scheduler.ports import Tick
 from tests.fixtures.ticks import busy_tick, tick_of
 from tests.fixtures.worlds import forecasts, job, node, policy, replica, role, signal, world
 
+LACKS = "chat/decode lacks 1.0 replicas: no further GPU can be freed; of 2 running jobs 2 give way"
+
 
 def calm(**changes: object) -> Tick:
     """A tick of one node where nothing is asked for."""
@@ -147,7 +149,7 @@ def test_the_decision_carries_reasons_answers_and_what_has_no_place() -> None:
     (answer,) = shown.answers
     assert (answer.question, answer.asked, answer.placed) == ("online", 1, 6)
     assert (answer.rung, answer.stopped) == (tick.plan.answers[0].rung, ("a-0", "b-1"))
-    assert shown.unplaced == ("chat/decode lacks 1.0 replicas: no GPU can be freed",)
+    assert shown.unplaced == (LACKS,)
     assert shown.reservations == tick.plan.reservations
 
 
@@ -169,7 +171,7 @@ def test_a_role_is_explained_by_its_chain_of_reasons() -> None:
     assert told.sentence == "chat/decode: 1 of 1 replicas are ready; wanted: 8"
     assert [reason.step for reason in told.reasons] == ["lead_peak", "replicas"]
     assert [line.kind for line in told.actions] == ["StopJob", "StopJob", "ScaleRole"]
-    assert told.remarks == ("chat/decode lacks 1.0 replicas: no GPU can be freed",)
+    assert told.remarks == (LACKS,)
     assert told.holdings[0].holder == "r0"
     assert sum(holding.gpus for holding in told.holdings) == 2 + 6 * 2
 
@@ -240,6 +242,7 @@ def test_a_reservation_that_the_plan_dropped_says_so() -> None:
     [
         ({}, "may be asked to give way: "),
         ({"preemptible": False}, "may not be stopped: j has opted out of preemption"),
+        ({"held_by": "a budget"}, "may not be stopped: j must not be evicted now: a budget"),
         ({"started_seconds": 9_900.0}, "may not be stopped: j is 200 s short of its minimum"),
         (
             {"state": "notified", "notice_deadline_seconds": 10_030.0, "notice_for": "chat/decode"},
@@ -253,6 +256,34 @@ def test_a_running_job_tells_whether_it_may_be_stopped(
     tick = calm(jobs=(job("j", {"n0": 2}, **changes),))
     (line,) = explain(tick, "j").remarks
     assert line.startswith(remark)
+
+
+def test_a_job_tells_why_it_was_chosen_or_why_not() -> None:
+    held = {0: "dear", 1: "dear", 2: "cheap", 3: "cheap", 4: "e", 5: "e", 6: "e", 7: "e"}
+    one = job("e", {"n0": 2}, priority=60)
+    grown = msgspec.structs.replace(one, pods=2, min_pods=1, max_pods=2)
+    twin = msgspec.structs.replace(grown.placed[0], name="e-1", uid="e-1")
+    snapshot = world(
+        node("n0", held),
+        roles=(role(0),),
+        jobs=(
+            job("dear", {"n0": 2}, priority=100),
+            job("cheap", {"n0": 2}, priority=50),
+            msgspec.structs.replace(grown, placed=(*grown.placed, twin)),
+        ),
+        signals=(signal(1500.0),),
+        forecasts=forecasts(1500.0),
+    )
+    tick = tick_of(snapshot, policy())
+    assert [o.action.code for o in tick.outcomes] == ["recall_now", "shrink", "demand_rises"]
+    lines = {name: explain(tick, f"job/{name}").remarks for name in ("dear", "cheap", "e")}
+    assert lines["dear"][-1] == "not chosen: cheap, e (surplus pods) make room at a loss of 1000120"
+    assert lines["cheap"][-1].startswith("chosen: with 1 others it makes room at the least loss")
+    assert lines["e"][1].startswith("may be shrunk: 120 priority-weighted")
+    assert lines["e"][-1].startswith("chosen: with 1 others")
+    assert explain(tick, "job/e").actions[0].sentence == (
+        "chat/decode needs 2 GPUs of e: it runs on with 1 of 2 pods"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,48 +1,31 @@
-import msgspec
 import pytest
 
-from binpacking.problem import Gang, StopLimit
-from preemption.budgets import limits
-from preemption.candidates import candidates
-from preemption.cost import cost
+from binpacking.problem import Gang
+from preemption.candidates import LONGEST_WRITE_SECONDS, candidates
+from preemption.cost import cost, shrink_cost
 from preemption.values import Claimant, Rules, Stop
 from preemption.victims import gangs
-
-NOW = 10_000.0
-RULES = Rules(
-    minimum_runtime_seconds=600, notice_seconds=30, stops_per_hour=3, tenant_stops_per_hour=2
-)
-JOB = Claimant(
-    key="job",
-    tenant="red",
-    priority=2,
-    gpus=4,
-    parts=(("n1", 4),),
-    started_seconds=NOW - 5000,
-    last_checkpoint_seconds=NOW - 100,
-    checkpoint_write_seconds=20,
-    restart_seconds=60,
-)
-
-
-def job(**fields: object) -> Claimant:
-    return msgspec.structs.replace(JOB, **fields)
-
-
-def stops(*tenants: str, age_seconds: float = 10) -> tuple[Stop, ...]:
-    return tuple(Stop(NOW - age_seconds, "earlier", tenant) for tenant in tenants)
+from tests.preemption.claimants import NOW, RULES, elastic, job, rules, stops
 
 
 @pytest.mark.parametrize(
     ("claimant", "past", "reason"),
     [
         (job(), (), None),
-        (job(opted_out=True), (), "opted_out"),
-        (job(opted_out=True, started_seconds=NOW), stops("red", "red"), "opted_out"),
+        (job(opted_out="so"), (), "opted_out"),
+        (job(opted_out="so", started_seconds=NOW), stops("red", "red"), "opted_out"),
+        (job(held="pdb"), (), "held"),
+        (job(writing_since_seconds=NOW - 5), (), "writing"),
+        (job(writing_since_seconds=NOW - LONGEST_WRITE_SECONDS), (), None),
         (job(started_seconds=NOW - 599), (), "minimum_runtime"),
         (job(started_seconds=NOW - 600), (), None),
-        (job(protected_until_seconds=NOW + 1), (), "protected"),
-        (job(protected_until_seconds=NOW), (), None),
+        (job(started_seconds=NOW - 899, attempt=2), (), "protected"),
+        (job(started_seconds=NOW - 900, attempt=2), (), None),
+        (job(started_seconds=NOW - 899, attempt=1), (), None),
+        (job(), stops("red", age_seconds=119, job="job"), "told"),
+        (job(attempt=2), stops("red", age_seconds=119, job="job"), "job_budget"),
+        (job(), stops("red", age_seconds=120, job="job"), "job_budget"),
+        (job(), stops("red", age_seconds=3600, job="job"), None),
         (job(), stops("blue", "blue", "green"), "budget"),
         (job(), stops("blue", "blue", "green", age_seconds=3599), "budget"),
         (job(), stops("blue", "blue", "green", age_seconds=3600), None),
@@ -58,30 +41,51 @@ def test_who_may_be_stopped(claimant: Claimant, past: tuple[Stop, ...], reason: 
     assert all(one.sentence.startswith("job ") for one in refused)
 
 
-def test_refusals_tell_how_long_they_last() -> None:
-    young, safe = job(started_seconds=NOW - 400), job(protected_until_seconds=NOW + 90)
-    _, refused = candidates((young, safe), RULES, (), NOW)
+@pytest.mark.parametrize(
+    ("terms", "others", "reason"),
+    [
+        (rules(online_priority=2), (), "priority"),
+        (rules(online_priority=3), (), None),
+        (rules(guaranteed_gpus={"red": 1}), (), "tenant_share"),
+        (rules(guaranteed_gpus={"red": 4}), (job(key="b"),), None),
+        (rules(guaranteed_gpus={"red": 5}), (job(key="b"),), "tenant_share"),
+        (rules(guaranteed_gpus={"blue": 9}), (), None),
+    ],
+)
+def test_who_may_be_stopped_by_rank_and_share(
+    terms: Rules, others: tuple[Claimant, ...], reason: str | None
+) -> None:
+    _, refused = candidates((job(), *others), terms, (), NOW)
+    assert {one.key: one.reason for one in refused}.get("job") == reason
+
+
+def test_a_share_lets_an_elastic_job_shrink_that_may_not_go() -> None:
+    terms = rules(guaranteed_gpus={"red": 8})
+    allowed, _ = candidates((elastic(1, "a", "b"),), terms, (), NOW)
+    assert len(allowed) == 1
+
+
+def test_refusals_tell_how_long_they_last_and_what_forbids() -> None:
+    three = (
+        job(started_seconds=NOW - 400),
+        job(started_seconds=NOW - 810, attempt=3),
+        job(opted_out="annotation x is true"),
+        job(held="PodDisruptionBudget x allows 0 evictions of 1"),
+    )
+    _, refused = candidates(three, RULES, (), NOW)
     assert [one.sentence for one in refused] == [
         "job is 200 s short of its minimum runtime",
         "job is protected for 90 s more after its resume",
+        "job has opted out of preemption: annotation x is true",
+        "job must not be evicted now: PodDisruptionBudget x allows 0 evictions of 1",
     ]
 
 
 def test_the_order_given_is_kept() -> None:
-    three = tuple(job(key=key, opted_out=key == "b") for key in "cba")
+    three = tuple(job(key=key, opted_out="so" if key == "b" else "") for key in "cba")
     allowed, refused = candidates(three, RULES, (), NOW)
     assert [one.key for one in allowed] == ["c", "a"]
     assert [one.key for one in refused] == ["b"]
-
-
-def test_what_is_left_of_the_budgets_limits_the_packer() -> None:
-    red = tuple(job(key=f"r{n}") for n in range(3))
-    blue = (job(key="b0", tenant="blue"),)
-    assert limits((*red, *blue), RULES, stops("red"), NOW) == (
-        StopLimit("all tenants", ("r0", "r1", "r2", "b0"), 2),
-        StopLimit("tenant red", ("r0", "r1", "r2"), 1),
-    )
-    assert limits(blue, RULES, (), NOW) == ()
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,27 @@ def test_cost_is_rounded_up_and_never_free() -> None:
     slow = job(restart_seconds=0.01, checkpoint_write_seconds=0)
     assert cost(slow, NOW, notice_seconds=0) == 1
     assert cost(job(priority=0), NOW, notice_seconds=0) == 1
+
+
+@pytest.mark.parametrize(("attempt", "factor"), [(0, 1), (1, 1), (2, 2), (4, 4), (99, 4)])
+def test_a_job_that_was_stopped_before_is_dearer_up_to_a_bound(attempt: int, factor: int) -> None:
+    assert cost(job(attempt=attempt), NOW, notice_seconds=30) == factor * 640
+
+
+@pytest.mark.parametrize("restart_seconds", [0.0, 60.0, 1e5])
+@pytest.mark.parametrize("at_stake_seconds", [0.0, 100.0])
+def test_shrinking_is_cheaper_than_stopping(
+    restart_seconds: float, at_stake_seconds: float
+) -> None:
+    one = elastic(
+        1,
+        "a",
+        "b",
+        restart_seconds=restart_seconds,
+        checkpoint_write_seconds=None,
+        last_checkpoint_seconds=NOW - at_stake_seconds,
+    )
+    assert 1 <= shrink_cost(one) < cost(one, NOW, notice_seconds=0)
 
 
 def test_gangs_carry_key_parts_and_cost_in_order_of_key() -> None:

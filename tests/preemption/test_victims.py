@@ -1,47 +1,105 @@
-import pytest
+"""Gangs of elastic jobs, and from stopped gangs back to jobs that go or shrink."""
+
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from binpacking.problem import Gang
-from preemption.victims import minimal
+from binpacking.ladder import solve
+from binpacking.problem import Packing, Placed, Problem
+from preemption.values import Claimant
+from preemption.victims import SURPLUS, Demand, demands, gangs
+from tests.binpacking.problems import FULL, QUICK, online, supply
+from tests.preemption.claimants import NOW, elastic
 
-costs_and_gpus = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 8)), max_size=8)
+JOB = elastic(2, "a", "b", "c", "d")
 
 
-def victims(*costs: int) -> tuple[Gang, ...]:
-    return tuple(Gang(key=f"v{n}", parts=(("n", 1),), cost=cost) for n, cost in enumerate(costs))
+def asked(*claimants: Claimant, replicas: int, gpus: int = 8) -> tuple[Problem, Packing]:
+    problem = Problem(
+        supplies=tuple(supply(name, 0) for name in "abcd"),
+        online=(online("m", gpus, 1000 * replicas),),
+        gangs=gangs(claimants, NOW, notice_seconds=0),
+    )
+    return problem, solve(problem, FULL)
 
 
-@pytest.mark.parametrize(
-    ("costs", "enough", "kept"),
-    [
-        ((5, 9, 1), [{"v0"}, {"v1"}], ["v0"]),  # the dearer of two that do alone is spared
-        ((5, 5), [{"v0"}, {"v1"}], ["v1"]),  # of equals the first by key
-        ((5, 9, 1), [{"v0", "v2"}], ["v0", "v2"]),
-        ((5, 9), [set()], []),
-    ],
-)
-def test_the_dearest_that_can_be_spared_go_first(
-    costs: tuple[int, ...], enough: list[set[str]], kept: list[str]
+def test_an_elastic_job_is_two_gangs_and_the_surplus_is_cheaper() -> None:
+    rest, surplus = gangs((JOB,), NOW, notice_seconds=0)
+    assert (rest.key, rest.parts) == ("job", (("a", 8), ("b", 8)))
+    assert (surplus.key, surplus.parts) == ("job" + SURPLUS, (("c", 8), ("d", 8)))
+    assert surplus.cost < rest.cost
+
+
+def test_a_rigid_job_is_one_gang() -> None:
+    (whole,) = gangs((elastic(0, "a", "b"),), NOW, notice_seconds=0)
+    assert whole.parts == (("a", 8), ("b", 8))
+
+
+def test_it_is_shrunk_no_further_than_needed_and_killed_only_where_that_will_not_do() -> None:
+    for replicas, demand in [
+        (2, Demand("job", 2, whole=False)),
+        (3, Demand("job", 4, whole=True)),
+    ]:
+        problem, packing = asked(JOB, replicas=replicas)
+        assert packing.unserved == {}
+        assert demands(problem, packing, (JOB,)) == (demand,)
+
+
+def test_pods_go_from_the_end() -> None:
+    """The replica stands where the last pod was; the pod before it stays."""
+    problem, _ = asked(JOB, replicas=1)
+    for node, pods in [("d", 1), ("c", 2)]:
+        packing = Packing(online=(Placed("m", ((node, 8),)),), killed=("job" + SURPLUS,))
+        assert demands(problem, packing, (JOB,)) == (Demand("job", pods, whole=False),)
+
+
+def test_two_that_shrink_on_a_node_do_not_stay_for_the_same_room() -> None:
+    pair = tuple(
+        elastic(1, "a", "b", gpus=4, key=key, restart_seconds=restart)
+        for key, restart in [("x", 0), ("y", 0)]
+    )
+    problem = Problem(
+        supplies=(supply("a", 0), supply("b", 0)),
+        online=(online("m", 4, 1000),),
+        gangs=gangs(pair, NOW, notice_seconds=0),
+    )
+    packing = Packing(
+        online=(Placed("m", (("b", 4),)),), killed=tuple(one.key + SURPLUS for one in pair)
+    )
+    assert demands(problem, packing, pair) == (Demand("y", 1, whole=False),)
+
+
+shapes = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), min_size=1, max_size=3)
+
+
+@given(shapes, st.integers(1, 4), st.sampled_from([1, 2, 4]), st.sampled_from([QUICK, FULL]))
+def test_what_is_asked_of_jobs_makes_room_and_no_pod_goes_in_vain(
+    drawn: list[tuple[int, int]], replicas: int, gpus: int, effort: object
 ) -> None:
-    found = minimal(victims(*costs), lambda keys: any(need <= keys for need in enough))
-    assert [victim.key for victim in found] == kept
-
-
-@given(costs_and_gpus, st.integers(0, 30))
-def test_the_result_fits_and_no_member_can_be_spared(
-    drawn: list[tuple[int, int]], needed: int
-) -> None:
-    everybody = victims(*(cost for cost, _ in drawn))
-    frees = {victim.key: gpus for victim, (_, gpus) in zip(everybody, drawn, strict=True)}
-
-    def fits(keys: frozenset[str]) -> bool:
-        return sum(frees[key] for key in keys) >= needed
-
-    if not fits(frozenset(frees)):
-        with pytest.raises(ValueError, match="does not fit with all of them stopped"):
-            minimal(everybody, fits)
-        return
-    kept = frozenset(victim.key for victim in minimal(everybody, fits))
-    assert fits(kept)
-    assert not any(fits(kept - {key}) for key in kept)
+    everybody, names = [], "abcd"
+    for number, (least, pods) in enumerate(drawn):
+        nodes = [names[(number + pod) % 4] for pod in range(pods)]
+        everybody.append(elastic(min(least, pods), *nodes, gpus=2, key=f"j{number}"))
+    problem = Problem(
+        supplies=tuple(supply(name, 0) for name in names),
+        online=(online("m", gpus, 1000 * replicas, limit=replicas),),
+        gangs=gangs(everybody, NOW, notice_seconds=0),
+    )
+    packing = solve(problem, effort)  # type: ignore[arg-type]
+    taken = demands(problem, packing, everybody)
+    jobs = {one.key: one for one in everybody}
+    room: Counter[str] = Counter()
+    for demand in taken:
+        parts = jobs[demand.key].parts
+        assert demand.whole or len(parts) - demand.pods >= jobs[demand.key].least_pods
+        for node, freed in parts[len(parts) - demand.pods :]:
+            room[node] += freed
+    for placed in packing.online:
+        for node, used in placed.parts:
+            room[node] -= used
+    assert min(room.values(), default=0) >= 0
+    for demand in taken:
+        if not demand.whole:  # the first that goes could not have stayed
+            node, freed = jobs[demand.key].parts[len(jobs[demand.key].parts) - demand.pods]
+            assert room[node] < freed

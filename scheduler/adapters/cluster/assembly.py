@@ -13,7 +13,7 @@ import msgspec
 from binpacking.inventory import Node
 from scheduler.adapters.cluster import batchjobs, inventory, podfacts, replicas
 from scheduler.adapters.cluster.budgets import by_namespace
-from scheduler.adapters.cluster.grouping import Grouped, Held, group
+from scheduler.adapters.cluster.grouping import Grouped, Held, group, in_order
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.overrides import hold
 from scheduler.adapters.cluster.podfacts import PodFacts
@@ -167,7 +167,7 @@ class Lens:
             grouped=grouped,
             nodes=nodes,
             replicas=_replicas(grouped, roles, slots, models),
-            placed={key: _values(each, slots) for key, each in grouped.jobs.items()},
+            placed={key: _values(in_order(each), slots) for key, each in grouped.jobs.items()},
             starts=_starts(grouped, roles),
         )
         return self._stand
@@ -202,6 +202,7 @@ def _values(facts: Iterable[PodFacts], slots: Mapping[str, tuple[int, ...]]) -> 
             devices=slots.get(one.uid, ()),
             bound_seconds=one.bound_by_seconds,
             gated=one.gated,
+            leaving=one.terminating,
         )
         for one in facts
     )

@@ -13,7 +13,14 @@ from typing import Literal
 import msgspec
 
 from scheduler.adapters.cluster import budgets, inventory
-from scheduler.adapters.cluster.jobmarks import Declared, acknowledges, declared, last_checkpoint
+from scheduler.adapters.cluster.jobmarks import (
+    Declared,
+    acknowledges,
+    checkpoint_started,
+    declared,
+    last_checkpoint,
+)
+from scheduler.adapters.cluster.optouts import opt_out
 from scheduler.adapters.cluster.podfacts import PodFacts, time_of
 from scheduler.apiserver import objects
 from scheduler.apiserver.requests import gpus_of
@@ -47,6 +54,7 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     grace_seconds: float
     priority: int | None
     priority_class: str
+    labels: dict[str, str]
     annotations: dict[str, str]
 
 
@@ -100,6 +108,7 @@ def facts_of(job: objects.Job, rules: Kubernetes) -> JobFacts | None:
         grace_seconds=GRACE_SECONDS if grace is None else float(grace),
         priority=template.priority,
         priority_class=template.priority_class_name,
+        labels=meta.labels,
         annotations=meta.annotations,
     )
 
@@ -112,7 +121,8 @@ def job_of(
     started = _started(facts, pods)
     deadline = _deadline(facts, started)
     state = _state(facts, pods, deadline)
-    held = facts.id in around.blocked or bool(budgets.forbidden(pods, around.budgets))
+    kept = _kept(facts, pods)
+    newest = _checkpoint(said, pods, around.now_seconds)
     return Job(
         id=facts.id,
         tenant=said.tenant,
@@ -128,12 +138,16 @@ def job_of(
         started_seconds=started,
         attempt=said.attempt,
         expected_remaining_seconds=_remaining(said, started, around.now_seconds),
-        last_checkpoint_seconds=_checkpoint(said, pods, around.now_seconds),
+        last_checkpoint_seconds=newest,
+        checkpoint_started_seconds=_writing(said, pods, newest, around.now_seconds),
         checkpoint_interval_seconds=said.checkpoint_interval_seconds,
         checkpoint_write_seconds=said.checkpoint_write_seconds,
         restart_seconds=said.restart_seconds,
         grace_seconds=facts.grace_seconds,
-        preemptible=said.class_ != "protected" and not held,
+        preemptible=not kept,
+        opt_out=kept,
+        held_by=around.blocked.get(facts.id) or budgets.forbidden(pods, around.budgets),
+        stops=said.stops,
         notice_deadline_seconds=deadline,
         notice_for="" if deadline is None else facts.annotations.get(marks.NOTICE_FOR, ""),
         placed=placed,
@@ -172,6 +186,14 @@ def _state(facts: JobFacts, pods: Sequence[PodFacts], deadline: float | None) ->
     return "running" if up >= facts.pods else "starting"
 
 
+def _kept(facts: JobFacts, pods: Sequence[PodFacts]) -> str:
+    """Return why the owner keeps it from being stopped; empty where he does not."""
+    if facts.said.class_ == "protected":
+        return f"annotation {marks.CLASS} is protected"
+    own = ((facts.labels, facts.annotations),)
+    return opt_out((*own, *((pod.labels, pod.annotations) for pod in pods)))
+
+
 def _weight(facts: JobFacts, priorities: Mapping[str, int]) -> int:
     """Return the priority as the planner's weight: 1 to 10,000, whatever is below counts as 1."""
     given = facts.priority
@@ -194,3 +216,14 @@ def _checkpoint(said: Declared, pods: Sequence[PodFacts], now_seconds: float) ->
     told = (said.last_checkpoint_seconds, *(last_checkpoint("", one)[0] for one in telling))
     known = [min(one, now_seconds) for one in told if one is not None]
     return max(known, default=None)
+
+
+def _writing(
+    said: Declared, pods: Sequence[PodFacts], newest: float | None, now_seconds: float
+) -> float | None:
+    """Return since when it writes a checkpoint that is not complete; None where none is told."""
+    if said.class_ == "killable":
+        return None
+    told = (said.checkpoint_started_seconds, *(checkpoint_started(p.annotations) for p in pods))
+    since = max((min(one, now_seconds) for one in told if one is not None), default=None)
+    return None if since is None or (newest is not None and newest >= since) else since

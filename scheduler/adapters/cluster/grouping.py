@@ -11,6 +11,8 @@ import msgspec
 
 from scheduler.adapters.cluster.podfacts import PodFacts
 
+INDEX = "batch.kubernetes.io/job-completion-index"
+
 Held = tuple[tuple[PodFacts, str], ...]
 """Pods with devices on one node, and the holder that each counts for."""
 
@@ -50,3 +52,13 @@ def group(pods: Iterable[PodFacts], roles: Collection[str], jobs: Collection[str
 
 def _by_name(pods: list[PodFacts]) -> tuple[PodFacts, ...]:
     return tuple(pods if len(pods) == 1 else sorted(pods, key=lambda one: (one.name, one.uid)))
+
+
+def in_order(pods: tuple[PodFacts, ...]) -> tuple[PodFacts, ...]:
+    """Return a job's pods by completion index: when it shrinks, the highest indices go."""
+    return pods if len(pods) == 1 else tuple(sorted(pods, key=_index))
+
+
+def _index(pod: PodFacts) -> int:
+    index = pod.labels.get(INDEX, "")
+    return int(index) if index.isdecimal() else -1

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from scheduler.apiserver import objects
-from scheduler.apiserver.times import seconds
+from scheduler.apiserver.times import seconds, text
 from scheduler.planning import marks
 from scheduler.planning.snapshot import Loan
 
@@ -20,7 +20,15 @@ Class = Literal["killable", "checkpoint", "protected"]
 CLASSES: tuple[Class, ...] = ("killable", "checkpoint", "protected")
 MOST_DIGITS = 9
 """Of a count; longer ones are no counts of anything here."""
-CHECKPOINT_MARKS = (marks.CHECKPOINT_INTERVAL, marks.CHECKPOINT_WRITE, marks.LAST_CHECKPOINT)
+CHECKPOINT_MARKS = (
+    marks.CHECKPOINT_INTERVAL,
+    marks.CHECKPOINT_WRITE,
+    marks.LAST_CHECKPOINT,
+    marks.CHECKPOINT_STARTED,
+)
+NOTED_SECONDS = 3600.0
+"""How long a stop is kept on its Job: as long as budgets count it."""
+MOST_NOTED = 9
 
 
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +44,10 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_write_seconds: float | None
     restart_seconds: float
     last_checkpoint_seconds: float | None
+    checkpoint_started_seconds: float | None
     attempt: int
+    stops: tuple[tuple[int, float], ...]
+    """(attempt, Unix seconds) of stops, as Tidal has noted them."""
     loan: Loan | None
     notice_deadline_seconds: float | None
     complaints: tuple[str, ...]
@@ -110,6 +121,8 @@ def declared(job: objects.Job) -> Declared:
         checkpoint_write_seconds=reading.duration(marks.CHECKPOINT_WRITE) if saves else None,
         restart_seconds=reading.duration(marks.RESTART_SECONDS) or 0.0,
         last_checkpoint_seconds=reading.moment(marks.LAST_CHECKPOINT) if saves else None,
+        checkpoint_started_seconds=reading.moment(marks.CHECKPOINT_STARTED) if saves else None,
+        stops=_stops(reading),
         attempt=reading.count(marks.ATTEMPT, 0) or 0,
         loan=_loan(reading, f"{meta.namespace}/{meta.name}"),
         notice_deadline_seconds=reading.moment(marks.NOTICE_DEADLINE),
@@ -121,6 +134,17 @@ def last_checkpoint(path: str, annotations: Mapping[str, str]) -> tuple[float | 
     """Return what a pod tells of its job's newest checkpoint, and what is wrong with that."""
     reading = Reading(path, annotations)
     return reading.moment(marks.LAST_CHECKPOINT), reading.complaints
+
+
+def checkpoint_started(annotations: Mapping[str, str]) -> float | None:
+    """Return when a pod says that its job began to write a checkpoint."""
+    return Reading("", annotations).moment(marks.CHECKPOINT_STARTED)
+
+
+def noted(stops: tuple[tuple[int, float], ...], attempt: int, now_seconds: float) -> str:
+    """Return the annotation that adds a stop to those of the last hour."""
+    kept = [one for one in stops if now_seconds - one[1] < NOTED_SECONDS][-MOST_NOTED:]
+    return " ".join(f"{run}@{text(at)}" for run, at in (*kept, (attempt, now_seconds)))
 
 
 def acknowledges(annotations: Mapping[str, str], deadline_seconds: float) -> bool:
@@ -178,6 +202,19 @@ def _bounds(reading: Reading, spec: objects.JobSpec) -> tuple[int, int]:
 
 def _names(given: str) -> tuple[str, ...]:
     return tuple(one.strip() for one in given.split(",") if one.strip())
+
+
+def _stops(reading: Reading) -> tuple[tuple[int, float], ...]:
+    """Return the stops that can be read; the annotation is Tidal's own."""
+    found = []
+    for entry in reading.text(marks.STOPS).split():
+        run, _, at = entry.partition("@")
+        try:
+            found.append((int(run), seconds(at)))
+        except (ValueError, OverflowError):
+            reading.complain(marks.STOPS, "cannot be read whole: it is Tidal's, remove it")
+            break
+    return tuple(found)
 
 
 def _loan(reading: Reading, job: str) -> Loan | None:

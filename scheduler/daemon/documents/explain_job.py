@@ -4,15 +4,19 @@ from collections.abc import Iterator
 
 import msgspec
 
-from binpacking.problem import BatchRequest, Problem
-from preemption.victims import gangs
+from binpacking.problem import BatchRequest, Packing, Problem
+from preemption.victims import SURPLUS, gangs
 from scheduler.daemon.documents.shapes import Fact
 from scheduler.planning import lending
 from scheduler.planning.actions import StartJob
 from scheduler.planning.placing import claimants
 from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Job
+from scheduler.planning.supply import releasable
 from scheduler.ports import Tick
+
+NAMED = 3
+"""So many other victims are named."""
 
 
 class JobTold(msgspec.Struct, frozen=True):
@@ -85,13 +89,45 @@ def _may_it_be_stopped(tick: Tick, job: Job) -> Iterator[str]:
     if job.notice_deadline_seconds is not None:
         left = job.notice_deadline_seconds - tick.snapshot.now_seconds
         yield f"under notice for {job.notice_for or 'online'}: {left:.0f} s to its deadline"
+        if not releasable(job):
+            yield f"runs on past its deadline: {job.opt_out or job.held_by}"
     policy = Policy.model_validate_json(tick.policy)
     willing, refused = claimants(tick.snapshot, tick.memory_before, policy)
     yield from (f"may not be stopped: {r.sentence}" for r in refused if r.key == job.id)
     mine = [claimant for claimant in willing if claimant.key == job.id]
     notice = policy.preemption.notice_seconds
     for gang in gangs(mine, tick.snapshot.now_seconds, notice_seconds=notice):
-        yield (
-            f"may be asked to give way: {gang.cost} priority-weighted GPU-seconds would be lost "
-            f"with {notice:.0f} s notice"
-        )
+        shrinks = gang.key.endswith(SURPLUS)
+        verb = "may be shrunk" if shrinks else "may be asked to give way"
+        terms = "" if shrinks else f" with {notice:.0f} s notice"
+        yield f"{verb}: {gang.cost} priority-weighted GPU-seconds would be lost{terms}"
+    if mine:
+        yield from _was_it_chosen(tick, job)
+
+
+def _was_it_chosen(tick: Tick, job: Job) -> Iterator[str]:
+    """Why it is a victim of the plan, or why others are, as the packer was asked."""
+    for answer in tick.plan.answers:
+        problem = msgspec.msgpack.decode(answer.problem, type=Problem)
+        packing = msgspec.msgpack.decode(answer.packing, type=Packing)
+        costs = {gang.key: gang.cost for gang in problem.gangs}
+        mine = {job.id, job.id + SURPLUS}
+        if not mine & costs.keys():
+            continue
+        others = sorted(set(packing.killed) - mine)
+        if mine & set(packing.killed):
+            spent = sum(costs[key] for key in packing.killed)
+            yield (
+                f"chosen: with {len(others)} others it makes room at the least loss found, "
+                f"{spent} in all of {len(costs)} candidates; without it the request has no place"
+            )
+        elif others:
+            yield f"not chosen: {_some(others)} make room at a loss of {packing.tiers.loss}"
+        else:
+            yield "not chosen: nobody had to give way in this plan"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMED])
+    more = len(names) - NAMED
+    return f"{shown} and {more} more" if more > 0 else shown

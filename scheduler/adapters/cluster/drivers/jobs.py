@@ -28,8 +28,10 @@ from scheduler.adapters.cluster.drivers.writing import (
 )
 from scheduler.adapters.cluster.events import Reference
 from scheduler.adapters.cluster.eviction import Evictions
-from scheduler.adapters.cluster.jobmarks import Declared, declared
+from scheduler.adapters.cluster.grouping import INDEX
+from scheduler.adapters.cluster.jobmarks import Declared, declared, noted
 from scheduler.adapters.cluster.observed import Observed
+from scheduler.adapters.cluster.optouts import opt_out
 from scheduler.apiserver.client import FIELD_MANAGER, ApiError, ApiUnreachableError
 from scheduler.apiserver.objects import Job, Pod
 from scheduler.apiserver.times import text
@@ -38,7 +40,6 @@ from scheduler.planning.actions import NotifyJob, ResizeJob, StartJob, StopJob
 
 JOBS = "jobs.batch"
 KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
-INDEX = "batch.kubernetes.io/job-completion-index"
 NOTICE = (marks.NOTICE_DEADLINE, marks.NOTICE_FOR)
 
 JobAction = StartJob | NotifyJob | StopJob | ResizeJob
@@ -110,7 +111,7 @@ class Jobs:
             _running(now, _checked(now, action.expected_attempt, epoch))
             if marks.NOTICE_DEADLINE in now.metadata.annotations:
                 raise DroppedError("it has had its notice")
-            values = {**told, marks.EPOCH: str(epoch)}
+            values = {**told, marks.STOPS: self._noted(now), marks.EPOCH: str(epoch)}
             return [*_guards(now), *annotated(now.metadata.annotations, values)]
 
         self._write(job, operations)
@@ -149,6 +150,8 @@ class Jobs:
             said = _checked(now, action.expected_attempt, epoch)
             _running(now, said)
             values: dict[str, str | None] = {marks.LOAN: None, marks.EPOCH: str(epoch)}
+            if marks.NOTICE_DEADLINE not in now.metadata.annotations:  # else noted at notice
+                values[marks.STOPS] = self._noted(now)
             return [
                 *_guards(now),
                 *changed("/spec/suspend", before=False, after=True),
@@ -169,7 +172,7 @@ class Jobs:
             sized = _sized(now, said, action.pods)
             if not sized:
                 raise DroppedError(f"nothing to do: it has {action.pods} pods")
-            values: dict[str, str | None] = {marks.EPOCH: str(epoch)}
+            values = {marks.STOPS: self._noted(now), marks.EPOCH: str(epoch)}
             return [*_guards(now), *sized, *annotated(now.metadata.annotations, values)]
 
         staying = (pod for pod in pods if not leaving(pod))
@@ -179,6 +182,11 @@ class Jobs:
         self._write(job, operations)
         self._cluster.tell(_about(job), "Normal", "Resized", action.sentence)
         return ""
+
+    def _noted(self, now: Job) -> str:
+        """Return the stops of the Job with this one: whoever plans after a restart counts them."""
+        said = declared(now)
+        return noted(said.stops, said.attempt, self._cluster.now_seconds())
 
     def _write(self, job: Job, operations: Callable[[Job], list[Operation]]) -> None:
         path = self._cluster.path(JOBS, job.metadata.namespace, job.metadata.name)
@@ -216,6 +224,9 @@ def _running(job: Job, said: Declared) -> None:
         raise DroppedError("it is suspended")
     if said.class_ == "protected":
         raise DroppedError(f"its {marks.CLASS} is protected")
+    kept = opt_out(((job.metadata.labels, job.metadata.annotations),))
+    if kept:
+        raise DroppedError(f"its {kept}")
 
 
 def _guards(job: Job) -> list[Operation]:

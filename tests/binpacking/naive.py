@@ -1,0 +1,268 @@
+"""A second checker and an exhaustive search, to hold `binpacking.verify` and the ladder to.
+
+Both think in single GPUs and single seats, as slowly as the words of `binpacking.problem` allow,
+and use nothing else of the package.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from itertools import chain, combinations, product
+
+from binpacking.problem import (
+    BatchRequest,
+    OnlineRequest,
+    Packing,
+    Placed,
+    Problem,
+    Supply,
+    Tiers,
+)
+
+Request = OnlineRequest | BatchRequest
+Order = tuple[int, int, int, int, int]
+Stands = frozenset[tuple[str, tuple[str, ...]]]
+"""Which requests stand under which leaves."""
+
+
+class Refused(Exception):  # noqa: N818  # a verdict
+    """The packing is wrong; the first thing found."""
+
+
+def accepts(problem: Problem, packing: Packing) -> bool:
+    """Whether a clerk who moves every single GPU by hand finds the packing right."""
+    try:
+        _replay(problem, packing)
+    except Refused:
+        return False
+    return True
+
+
+def _replay(problem: Problem, packing: Packing) -> None:
+    nodes = {one.node: one for one in problem.supplies}
+    slots = {one.node: ["free"] * one.free for one in problem.supplies}
+    running = {gang.key: gang for gang in problem.gangs}
+    for gang in problem.gangs:
+        for node, gpus in gang.parts:
+            if node in slots:
+                slots[node] += [f"gang {gang.key}"] * gpus
+    for key in packing.killed:
+        _must(key in running)
+        del running[key]  # a second stop of the same gang finds nothing
+        for held in slots.values():
+            held[:] = ["free" if one == f"gang {key}" else one for one in held]
+    for limit in problem.stop_limits:
+        _must(sum(key in packing.killed for key in limit.gangs) <= limit.most)
+    for number, placed in enumerate(packing.online):
+        known = [one for one in problem.online if one.key == placed.key]
+        _must(bool(known))
+        _seat(slots, nodes, placed, known[0], f"online {number}")
+    spare = {node: held.count("free") for node, held in slots.items()}
+    for key in packing.killed:
+        _must(not _stands(spare, next(g.parts for g in problem.gangs if g.key == key)))
+    begun: set[str] = set()
+    for placed in packing.batch:
+        waits = [one for one in problem.batch if one.key == placed.key]
+        _must(bool(waits) and placed.key not in begun and placed.key not in packing.killed)
+        begun.add(placed.key)
+        _seat(slots, nodes, placed, waits[0], f"batch {placed.key}")
+    _replicas(problem, packing, nodes)
+    _must(packing.unserved == _unserved(problem, packing, nodes))
+    _must(packing.tiers == _tiers(problem, packing, nodes, slots))
+
+
+def _must(holds: bool) -> None:
+    if not holds:
+        raise Refused
+
+
+def _stands(spare: dict[str, int], parts: tuple[tuple[str, int], ...]) -> bool:
+    """Whether the gang could stand where it stood, on GPUs that nobody uses now."""
+    left = dict(spare)
+    for node, gpus in parts:
+        if node in left:
+            left[node] -= gpus
+    return min(left.values(), default=0) >= 0
+
+
+def _seat(
+    slots: dict[str, list[str]],
+    nodes: dict[str, Supply],
+    placed: Placed,
+    request: Request,
+    who: str,
+) -> None:
+    _must(len(placed.parts) == request.shape.pieces)
+    models = _models(request)
+    for node, gpus in placed.parts:
+        _must(node in nodes and gpus == request.shape.gpus)
+        _must(not models or nodes[node].gpu_model in models)
+        _must(nodes[node].leaf == nodes[placed.parts[0][0]].leaf)
+        for _ in range(gpus):
+            _must("free" in slots[node])
+            slots[node][slots[node].index("free")] = who
+
+
+def _models(request: Request) -> tuple[str, ...]:
+    if isinstance(request, BatchRequest):
+        return request.gpu_models
+    return tuple(request.capacity_milli) or ("none at all",)
+
+
+def _worth(request: OnlineRequest, placed: Placed, nodes: dict[str, Supply]) -> int:
+    return request.capacity_milli[nodes[placed.parts[0][0]].gpu_model]
+
+
+def _replicas(problem: Problem, packing: Packing, nodes: dict[str, Supply]) -> None:
+    for request in problem.online:
+        mine = [one for one in packing.online if one.key == request.key]
+        _must(len(mine) <= request.limit)
+        total = sum(_worth(request, one, nodes) for one in mine)
+        for one in mine:  # without any one of them the shortage is open
+            _must(total - _worth(request, one, nodes) < request.shortage_milli)
+
+
+def _unserved(problem: Problem, packing: Packing, nodes: dict[str, Supply]) -> dict[str, int]:
+    open_milli = {request.key: request.shortage_milli for request in problem.online}
+    by_key = {request.key: request for request in problem.online}
+    for placed in packing.online:
+        open_milli[placed.key] -= _worth(by_key[placed.key], placed, nodes)
+    return {key: milli for key, milli in open_milli.items() if milli > 0}
+
+
+def _tiers(
+    problem: Problem,
+    packing: Packing,
+    nodes: dict[str, Supply],
+    slots: dict[str, list[str]],
+) -> Tiers:
+    size = {request.key: request.shape.size for request in problem.online}
+    open_milli = _unserved(problem, packing, nodes)
+    free = [held.count("free") for held in slots.values()]
+    return Tiers(
+        unserved_milli_gpus=sum(milli * size[key] for key, milli in open_milli.items()),
+        loss=sum(gang.cost for gang in problem.gangs if gang.key in packing.killed),
+        batch_value=sum(
+            job.value for job in problem.batch for placed in packing.batch if placed.key == job.key
+        ),
+        fragmentation_milli_gpus=_waste(free, problem),
+        apart=_apart(problem, {(one.key, nodes[one.parts[0][0]].leaf) for one in packing.online}),
+    )
+
+
+def _waste(free: list[int], problem: Problem) -> int:
+    whole = sum(weight for _, weight in problem.mix)
+    if not whole:
+        return 0
+    lost = 0
+    for gpus in free:
+        for size, weight in problem.mix:
+            left = gpus
+            while left >= size:
+                left -= size
+            lost += left * weight
+    return lost * 1000 // whole
+
+
+def _apart(problem: Problem, stands: set[tuple[str, tuple[str, ...]]]) -> int:
+    total = 0
+    for group in sorted({request.group for request in problem.online} - {""}):
+        members = [request for request in problem.online if request.group == group]
+        before = set(chain.from_iterable(request.near for request in members))
+        added = {leaf for key, leaf in stands for one in members if one.key == key} - before
+        total += len(added) - (1 if added and not before else 0)
+    return total
+
+
+# ---- exhaustive search ---------------------------------------------------------------------------
+
+
+def best(problem: Problem) -> Order:
+    """The lexicographically best tiers over every set of stops and every seat.
+
+    (unserved, loss, -batch value, leaves apart, fragmentation).
+    """
+    found = [
+        best_with(problem, frozenset(gang.key for gang in stops))
+        for count in range(len(problem.gangs) + 1)
+        for stops in combinations(problem.gangs, count)
+    ]
+    return min(one for one in found if one is not None)
+
+
+def best_with(problem: Problem, killed: frozenset[str]) -> Order | None:
+    """The same where exactly these gangs are stopped; None where limits forbid that."""
+    if any(len(killed & set(limit.gangs)) > limit.most for limit in problem.stop_limits):
+        return None
+    freed: Counter[str] = Counter()
+    for gang in problem.gangs:
+        for node, gpus in gang.parts:
+            freed[node] += gpus if gang.key in killed else 0
+    room = tuple(one.free + freed[one.node] for one in problem.supplies)
+    loss = sum(gang.cost for gang in problem.gangs if gang.key in killed)
+    unserved, value, apart, waste = _Search(problem).online(0, 0, 0, room, frozenset())
+    return unserved, loss, value, apart, waste
+
+
+class _Search:
+    """Every seat of every request, one after another; what was seen is not searched again."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.nodes = problem.supplies
+        self.online = cache(self._online)
+        self.batch = cache(self._batch)
+
+    def _batch(self, number: int, room: tuple[int, ...]) -> tuple[int, int]:
+        """(-value, fragmentation) of the waiting jobs from this number on."""
+        if number == len(self.problem.batch):
+            return 0, _waste(list(room), self.problem)
+        job = self.problem.batch[number]
+        found = [self.batch(number + 1, room)]
+        for after, _ in _ways(self.nodes, job, room):
+            value, waste = self.batch(number + 1, after)
+            found.append((value - job.value, waste))
+        return min(found)
+
+    def _online(
+        self, number: int, count: int, served: int, room: tuple[int, ...], stands: Stands
+    ) -> tuple[int, int, int, int]:
+        """(unserved, -value, apart, fragmentation) of the requests from this number on.
+
+        `count` replicas of the first of them stand already and serve so many milli-replicas.
+        """
+        if number == len(self.problem.online):
+            value, waste = self.batch(0, room)
+            return 0, value, _apart(self.problem, set(stands)), waste
+        request = self.problem.online[number]
+        missing = max(0, request.shortage_milli - served)
+        unserved, *rest = self.online(number + 1, 0, 0, room, stands)
+        value, apart, waste = rest
+        found = [(unserved + missing * request.shape.size, value, apart, waste)]
+        if missing and count < request.limit:
+            for after, first in _ways(self.nodes, request, room):
+                gain = request.capacity_milli[self.nodes[first].gpu_model]
+                stood = stands | {(request.key, self.nodes[first].leaf)}
+                found.append(self.online(number, count + 1, served + gain, after, stood))
+        return min(found)
+
+
+def _ways(
+    nodes: tuple[Supply, ...], request: Request, room: tuple[int, ...]
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Every way to seat the pieces, as what is left and one of the nodes; order is no matter."""
+    models = _models(request)
+    seen = set()
+    for seats in product(range(len(nodes)), repeat=request.shape.pieces):
+        if tuple(sorted(seats)) in seen:
+            continue
+        seen.add(tuple(sorted(seats)))
+        if len({nodes[seat].leaf for seat in seats}) > 1:
+            continue
+        if models and nodes[seats[0]].gpu_model not in models:
+            continue
+        left = list(room)
+        for seat in seats:
+            left[seat] -= request.shape.gpus
+        if min(left) >= 0:
+            yield tuple(left), seats[0]

@@ -1,0 +1,100 @@
+"""The ladder against exhaustive search on small worlds: every tier, every victim.
+
+2 to 4 nodes, up to 3 requests, 4 gangs and 2 waiting jobs. The worlds are numbered, so that a
+failure names the one to look at; the thorough profile looks at many more.
+"""
+
+from functools import cache
+from random import Random
+
+import pytest
+from hypothesis import settings
+
+from binpacking.ladder import solve
+from binpacking.problem import Effort, Packing, Problem, Tiers
+from binpacking.verify import verify
+from tests.binpacking.naive import Order, accepts, best, best_with
+from tests.binpacking.problems import FULL, QUICK, random_problem
+
+POWERS, ANY = (1, 2, 4), (1, 2, 3, 5)
+FEW = 8
+"""Blocks of worlds per test; each is a case of its own in the report."""
+BLOCKS = FEW if settings.default.max_examples < 1000 else 20 * FEW  # type: ignore[union-attr]
+WORLDS_PER_BLOCK = 50
+
+
+@cache
+def world(number: int, sizes: tuple[int, ...]) -> tuple[Problem, Order]:
+    """A small world, and its best answer."""
+    problem = random_problem(
+        Random(number),  # noqa: S311  # a numbered world, no secret
+        sizes=sizes,
+        leaves=2,
+        nodes=2,
+        gangs=4,
+        requests=3,
+        jobs=2,
+    )
+    return problem, best(problem)
+
+
+def order(tiers: Tiers) -> Order:
+    return (
+        tiers.unserved_milli_gpus,
+        tiers.loss,
+        -tiers.batch_value,
+        tiers.apart,
+        tiers.fragmentation_milli_gpus,
+    )
+
+
+def answered(number: int, sizes: tuple[int, ...], effort: Effort) -> tuple[Problem, Packing, Order]:
+    """The ladder's answer, which both checkers accept and which beats nothing possible."""
+    problem, ideal = world(number, sizes)
+    packing = solve(problem, effort)
+    assert packing.rejected == (), number
+    assert verify(problem, packing) == (), number
+    assert accepts(problem, packing), number
+    assert order(packing.tiers) >= ideal, number
+    if packing.gap == 0.0:
+        assert order(packing.tiers)[:2] == ideal[:2], number
+    return problem, packing, ideal
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_powers_of_two_are_packed_as_well_as_can_be(block: int) -> None:
+    """Stops and unserved are the best of all; batch is the best that these stops leave."""
+    for number in range(block * WORLDS_PER_BLOCK, (block + 1) * WORLDS_PER_BLOCK):
+        problem, packing, ideal = answered(number, POWERS, FULL)
+        found = order(packing.tiers)
+        assert packing.gap == 0.0, number
+        assert found[:2] == ideal[:2], number
+        left = best_with(problem, frozenset(packing.killed))
+        assert left is not None
+        assert found[:3] == left[:3], number
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_no_victim_could_be_spared(block: int) -> None:
+    """With any one of them running on, more is unserved, wherever everything else is put."""
+    for number in range(block * WORLDS_PER_BLOCK, (block + 1) * WORLDS_PER_BLOCK):
+        problem, packing, _ = answered(number, POWERS, FULL)
+        killed = frozenset(packing.killed)
+        for key in killed:
+            spared = best_with(problem, killed - {key})
+            assert spared is not None
+            assert spared[0] > packing.tiers.unserved_milli_gpus, (number, key)
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+@pytest.mark.parametrize("effort", [QUICK, FULL], ids=["quick", "full"])
+def test_other_sizes_are_answered_honestly(block: int, effort: Effort) -> None:
+    """Not always the best, and never said to be where it is not."""
+    for number in range(block * WORLDS_PER_BLOCK, (block + 1) * WORLDS_PER_BLOCK):
+        answered(number, ANY, effort)
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_the_quick_answer_is_honest(block: int) -> None:
+    for number in range(block * WORLDS_PER_BLOCK, (block + 1) * WORLDS_PER_BLOCK):
+        answered(number, POWERS, QUICK)
