@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from forecasting import Forecasts, Observed, Sample
+from forecasting import Forecasts, Observed
 from scheduler.planning.actions import Action, Plan
 from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
@@ -46,7 +46,7 @@ class Observer(Protocol):
         """Return the demand known before the first tick."""
         ...
 
-    def samples(self) -> Sequence[Sample]:
+    def samples(self) -> Sequence[Observed]:
         """Return demand bins that closed since the last call; missing bins as invalid."""
         ...
 
@@ -75,7 +75,7 @@ class Signals(Protocol):
         """Return the demand known before the first tick."""
         ...
 
-    def samples(self, now_seconds: float) -> Sequence[Sample]:
+    def samples(self, now_seconds: float) -> Sequence[Observed]:
         """Return demand bins that closed since the last call; missing bins as invalid."""
         ...
 

@@ -1,38 +1,72 @@
 """Answers of ranges become bins, and each bin is told once."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.adapters.prometheus.bins import FIELDS, Bin, bins, sources, total
+from forecasting import Observed, Sample, Stretch
+from scheduler.adapters.prometheus.bins import (
+    FIELDS,
+    Bins,
+    Floats,
+    bins,
+    either,
+    no_bins,
+    sources,
+    total,
+)
 from scheduler.adapters.prometheus.doubts import Doubts
 from scheduler.adapters.prometheus.ranges import LATE_BINS, Progress, missed, told
 from scheduler.planning.policy import ModelPolicy
 
-ENDS = (0, 300, 600, 900)
-Read = dict[str, dict[int, float]]
+ENDS = np.array([0.0, 300.0, 600.0, 900.0])
+Read = dict[str, Floats]
+ALL = (1.0, 2.0, 3.0)
+"""Rates of a bin in which every field is known."""
+NONE = (np.nan,) * 3
 
 
 def read(**sums: tuple[float | None, ...]) -> Read:
     """Ends 0 to 900 s of a healthy engine, some sums changed; None: no value there."""
-    healthy: Read = {
-        "newest": {end: end - 10.0 for end in ENDS},
-        "scrapes": dict.fromkeys(ENDS, 10.0),
-        "running": dict.fromkeys(ENDS, 2.0),
-        "waiting": dict.fromkeys(ENDS, 0.0),
-        "prompt_live": dict.fromkeys(ENDS, 30_000.0),
-        "requests": dict.fromkeys(ENDS, 60.0),
+    healthy: dict[str, tuple[float | None, ...]] = {
+        "newest": (-10.0, 290.0, 590.0, 890.0),
+        "scrapes": (10.0,) * 4,
+        "running": (2.0,) * 4,
+        "waiting": (0.0,) * 4,
+        "prompt_live": (30_000.0,) * 4,
+        "requests": (60.0,) * 4,
     }
-    for name, values in sums.items():
-        healthy[name] = {
-            end: value for end, value in zip(ENDS, values, strict=True) if value is not None
-        }
-    return healthy
+    return {
+        name: np.array([np.nan if value is None else value for value in values])
+        for name, values in (healthy | sums).items()
+    }
+
+
+def known(rates: Floats) -> list[float | None]:
+    return [None if np.isnan(rate) else rate for rate in rates.tolist()]
 
 
 def prompts(given: Read) -> list[float | None]:
-    found = bins(given, range(3))
-    return [found[number].prompt_tokens if number in found else None for number in range(3)]
+    return known(bins(given, ENDS).rates[FIELDS.index("prompt_tokens")])
+
+
+def rates(*of_bins: tuple[float, ...]) -> Floats:
+    return np.array(of_bins, dtype=np.float64).reshape(-1, 3).T
+
+
+def told_of(told: list[Observed]) -> list[tuple[str, float, bool]]:
+    """Key, start and whether it is known, of each bin in the order told."""
+    out = []
+    for one in told:
+        match one:
+            case Sample():
+                out.append((one.key, one.start_seconds, one.valid))
+            case Stretch():
+                starts = one.start_seconds + np.arange(one.rates.size) * one.width_seconds
+                known = np.isfinite(one.rates).tolist()
+                out += [(one.key, *each) for each in zip(starts.tolist(), known, strict=True)]
+    return out
 
 
 @pytest.mark.parametrize(
@@ -66,16 +100,33 @@ def test_bins_hold_what_arrived_or_are_unknown(answer: Read, expected: list[floa
 
 
 def test_requests_count_when_they_end_so_open_ones_are_added() -> None:
-    found = bins(read(running=(0, 6, 6, 0), waiting=(0, 3, 3, 0)), range(3))
-    assert [one.requests for one in found.values()] == pytest.approx([0.23, 0.2, 0.17])
+    found = bins(read(running=(0, 6, 6, 0), waiting=(0, 3, 3, 0)), ENDS)
+    assert known(found.rates[FIELDS.index("requests")]) == pytest.approx([0.23, 0.2, 0.17])
+
+
+def test_a_bin_without_samples_had_no_engine() -> None:
+    found = bins(read(scrapes=(10.0, None, 0.0, 10.0)), ENDS)
+    assert found.there.tolist() == [False, False, True]
+    assert not bins({}, ENDS).there.any()
+
+
+def role(*prompt_tokens: float | None) -> Bins:
+    """A role that was there in all bins but those without a value; NaN: there, and unknown."""
+    there = np.array([value is not None for value in prompt_tokens])
+    values = [np.nan if value is None else value for value in prompt_tokens]
+    return Bins(there, np.array([values] * 3))
 
 
 def test_a_role_without_engines_adds_nothing_unless_it_is_the_only_one() -> None:
-    one = Bin(prompt_tokens=5.0)
-    assert total([one, None], "prompt_tokens") == 5.0
-    assert total([one, one], "prompt_tokens") == 10.0
-    assert total([one, Bin()], "prompt_tokens") is None
-    assert total([None], "prompt_tokens") is None
+    one, other = role(5.0, 5.0, 5.0, None), role(None, 5.0, np.nan, None)
+    assert known(total([one, other], "prompt_tokens")) == [5.0, 10.0, None, None]
+
+
+def test_where_labels_changed_each_place_knows_its_own_time() -> None:
+    before, after = role(1.0, np.nan, None, None), role(7.0, 7.0, 7.0, None)
+    joined = either(either(no_bins(4), before), after)
+    assert known(joined.rates[0]) == [1.0, 7.0, 7.0, None]
+    assert joined.there.tolist() == [True, True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -97,56 +148,63 @@ def test_each_stream_is_read_where_it_drives_a_role(
     assert found == {"requests": prompt, "prompt_tokens": prompt, "generated_tokens": generated}
 
 
-KNOWN = Bin(1.0, 2.0, 3.0)
-
-
 def test_a_bin_that_was_unknown_is_told_again_when_it_is_known() -> None:
-    first, progress = told("m", Progress(0, 0), {0: KNOWN, 1: Bin(), 2: KNOWN}, 3)
-    assert [(one.key, one.start_seconds, one.valid) for one in first[:4]] == [
+    first, progress = told("m", Progress(0, 0), rates(ALL, NONE, ALL), 3)
+    assert told_of(first)[:4] == [
         ("m/requests", 0.0, True),
         ("m/prompt_tokens", 0.0, True),
         ("m/generated_tokens", 0.0, True),
         ("m/requests", 300.0, False),
     ]
     assert progress.ask == 1
-    late, progress = told("m", progress, {1: KNOWN, 2: KNOWN, 3: KNOWN}, 4)
-    assert [one.start_seconds for one in late] == [300.0] * 3 + [900.0] * 3
-    assert told("m", progress, {}, 4) == ([], progress)
+    late, progress = told("m", progress, rates(ALL, ALL, ALL), 4)
+    assert [start for _, start, _ in told_of(late)] == [300.0] * 3 + [900.0] * 3
+    assert told("m", progress, rates(), 4) == ([], progress)
+
+
+def test_many_bins_are_told_as_one_stretch_for_each_field() -> None:
+    history, _ = told("m", Progress(5, 5), rates(*[ALL, NONE] * 50), 105)
+    assert [type(one) for one in history] == [Stretch] * 3
+    assert told_of(history)[:2] == [("m/requests", 1500.0, True), ("m/requests", 1800.0, False)]
+    assert len(told_of(history)) == 300
 
 
 def test_bins_that_nobody_answered_for_stay_open_however_old() -> None:
-    samples, progress = missed("m", Progress(0, 0), 500)
-    assert len(samples) == 500 * len(FIELDS)
-    assert not any(one.valid for one in samples)
+    first, progress = missed("m", Progress(0, 0), 500)
+    assert len(told_of(first)) == 500 * len(FIELDS)
+    assert not any(known for *_, known in told_of(first))
     again, progress = missed("m", progress, 501)
-    assert len(again) == len(FIELDS)
-    found, progress = told("m", progress, dict.fromkeys(range(501), KNOWN), 501)
-    assert len(found) == 501 * len(FIELDS)
+    assert len(told_of(again)) == len(FIELDS)
+    found, progress = told("m", progress, rates(*[ALL] * 501), 501)
+    assert len(told_of(found)) == 501 * len(FIELDS)
     assert progress.ask == 501
 
 
 def test_an_unknown_bin_is_given_up_after_an_hour() -> None:
-    _, progress = told("m", Progress(0, 0), dict.fromkeys(range(100), Bin()), 100)
+    _, progress = told("m", Progress(0, 0), rates(*[NONE] * 100), 100)
     assert progress.ask == 100 - LATE_BINS
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 4)), max_size=20))
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 20), st.integers(0, 4)), max_size=20))
 def test_every_known_bin_is_told_once_as_known(steps: list[tuple[bool, int, int]]) -> None:
     progress, last, heard = Progress(0, 0), 0, list[float]()
+
+    def hear(observed: list[Observed]) -> None:
+        heard.extend(
+            start for key, start, known in told_of(observed) if known and key == "m/requests"
+        )
+
     for answers, more, late in steps:
         last += more
         if answers:
             # The newest `late` bins have no data yet; nothing is late for longer than an hour.
-            seen = {
-                number: KNOWN if number < last - late else Bin()
-                for number in range(progress.ask, last)
-            }
-            samples, progress = told("m", progress, seen, last)
+            seen = [ALL if number < last - late else NONE for number in range(progress.ask, last)]
+            observed, progress = told("m", progress, rates(*seen), last)
         else:
-            samples, progress = missed("m", progress, last)
-        heard += [one.start_seconds for one in samples if one.valid and one.key == "m/requests"]
-    samples, _ = told("m", progress, dict.fromkeys(range(progress.ask, last), KNOWN), last)
-    heard += [one.start_seconds for one in samples if one.valid and one.key == "m/requests"]
+            observed, progress = missed("m", progress, last)
+        hear(observed)
+    rest = [ALL] * (last - progress.ask)
+    hear(told("m", progress, rates(*rest), last)[0])
     assert sorted(heard) == [300.0 * number for number in range(last)]
 
 
@@ -156,7 +214,7 @@ def test_only_a_role_that_stays_partial_makes_its_bins_doubtful() -> None:
         doubts.note("m/r", at, partial=True)
     doubts.note("m/r", 75.0, partial=False)
     doubts.note("m/r", 150.0, partial=True)
-    assert not doubts.holds("m/r", 0)
+    assert doubts.bins("m/r") == frozenset()
     doubts.note("m/r", 600.0, partial=True)
-    assert doubts.holds("m/r", 2)
-    assert not doubts.holds("m/other", 2)
+    assert doubts.bins("m/r") == {2}
+    assert doubts.bins("m/other") == frozenset()

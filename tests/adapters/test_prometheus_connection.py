@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from forecasting import Stretch
 from scheduler.adapters.prometheus.connection import (
     Connection,
     PrometheusDownError,
@@ -149,6 +151,23 @@ def test_values_that_are_no_number_are_left_out(answers: Answers) -> None:
     assert Connection(answers.url).instant("x", 1.0) == (Value({"c": "d"}, 2.5),)
 
 
+@pytest.mark.parametrize(
+    ("values", "at", "known"),
+    [
+        (b'[[300,"1.5"],[600.4,"2"]]', [300, 600], [1.5, 2.0]),
+        (b'[[300,"NaN"],[600,"+Inf"],[900,"x"],[1200,"2.5"]]', [1200], [2.5]),
+        (b"[]", [], []),
+    ],
+)
+def test_a_range_holds_its_finite_values(
+    answers: Answers, values: bytes, at: list[int], known: list[float]
+) -> None:
+    answers.body = b'{"data":{"result":[{"metric":{"a":"b"},"values":%b}]}}' % values
+    (line,) = Connection(answers.url).span("x", 0, 1200, 300)
+    assert line.labels == {"a": "b"}
+    assert (line.at_seconds.tolist(), line.values.tolist()) == (at, known)
+
+
 def test_the_token_is_read_again_for_every_request(answers: Answers, tmp_path: Path) -> None:
     answers.body = b'{"data":{"result":[]}}'
     file = tmp_path / "token"
@@ -169,7 +188,9 @@ def test_no_failure_leaves_the_port(answers: Answers) -> None:
     assert [one.status for one in signals.roles(4000.0, ready)] == ["absent"]
     assert [one.samples for one in signals.capacities(4000.0, ready)] == [0]
     assert "500" in signals.problem
-    assert not any(one.valid for one in signals.history(4000.0))
+    history = signals.history(4000.0)
+    assert [one.key for one in history] == ["m/requests", "m/prompt_tokens", "m/generated_tokens"]
+    assert not any(np.isfinite(one.rates).any() for one in history if isinstance(one, Stretch))
     assert signals.utilisation(4000.0).gpus == 0
     # It answers again, and knows nothing of these engines.
     answers.status, answers.body = 200, b'{"data":[]}'

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from forecasting import Sample
+from forecasting import Observed, Sample
 from scheduler.adapters.prometheus.connection import Connection
 from scheduler.adapters.prometheus.signals import PrometheusSignals
 from scheduler.planning.policy import Policy, parse
@@ -144,8 +144,19 @@ def days(
         yield server, bin_rates(prompt), bin_rates(generated)
 
 
-def series(samples: Sequence[Sample], key: str) -> list[Sample]:
-    return [one for one in samples if one.key == key]
+def series(observed: Sequence[Observed], key: str) -> list[Sample]:
+    """The bins of one series; those of a stretch as samples."""
+    out: list[Sample] = []
+    for one in observed:
+        if one.key != key:
+            continue
+        if isinstance(one, Sample):
+            out.append(one)
+            continue
+        for number, rate in enumerate(one.rates.tolist()):
+            start = one.start_seconds + number * one.width_seconds
+            out.append(Sample(key, start, one.width_seconds, rate, valid=math.isfinite(rate)))
+    return out
 
 
 def errors(samples: Sequence[Sample], truth: Floats) -> list[float]:
@@ -216,7 +227,7 @@ def test_a_history_that_nobody_answered_for_comes_when_prometheus_is_back(
         signals = PrometheusSignals(Connection(server.url, timeout_seconds=1), policy_of)
         missed = signals.history(END + 1.0)
         assert missed
-        assert not any(one.valid for one in missed)
+        assert not any(one.valid for one in series(missed, "m/prompt_tokens"))
         assert "does not answer" in signals.problem
         assert [one.status for one in signals.roles(END + 1.0, {})] == ["absent", "absent"]
         server.start()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from forecasting import Observed, Sample
+from forecasting import Observed
 from scheduler.adapters.cluster.assembly import Assembler
 from scheduler.adapters.cluster.watching import Watching
 from scheduler.planning.policy import Policy
@@ -72,6 +72,6 @@ class ClusterObserver:
         """Return the demand known before the first tick."""
         return self._signals.history(self._now_seconds())
 
-    def samples(self) -> Sequence[Sample]:
+    def samples(self) -> Sequence[Observed]:
         """Return demand bins that closed since the last call."""
         return self._signals.samples(self._now_seconds())

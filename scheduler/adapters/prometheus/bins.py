@@ -15,6 +15,8 @@ in the past nobody knows; only live bins ask for that (`PrometheusSignals`).
 from collections.abc import Mapping, Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from scheduler.adapters.prometheus.queries import QUEUES
 from scheduler.planning.policy import ModelPolicy
@@ -24,16 +26,25 @@ FIELDS = ("requests", "prompt_tokens", "generated_tokens")
 _LEAST_EDGE, _MOST_EDGE = 15.0, 90.0
 _SCRAPES = 2.1
 
-Sums = Mapping[str, Mapping[int, float]]
-"""Meaning -> Unix seconds of a bin's end -> sum."""
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Sums = Mapping[str, Floats]
+"""Meaning -> sum at each end of a bin [end], one end more than bins; NaN: no value."""
 
 
-class Bin(msgspec.Struct, frozen=True):
-    """Arrivals per second of one role in one bin; None: unknown."""
+class Bins(msgspec.Struct, frozen=True):
+    """Arrivals per second of one role in bins that follow each other.
 
-    requests: float | None = None
-    prompt_tokens: float | None = None
-    generated_tokens: float | None = None
+    `there` [bin]: some engine was; `rates` [field, bin] in order of `FIELDS`; NaN: unknown.
+    """
+
+    there: Bools
+    rates: Floats
+
+
+def no_bins(count: int) -> Bins:
+    """Bins in which there was no engine."""
+    return Bins(np.zeros(count, np.bool_), np.full((len(FIELDS), count), np.nan))
 
 
 def sources(model: ModelPolicy) -> dict[str, tuple[str, ...]]:
@@ -51,86 +62,98 @@ def sources(model: ModelPolicy) -> dict[str, tuple[str, ...]]:
     return {"requests": prompt, "prompt_tokens": prompt, "generated_tokens": generated}
 
 
-def bins(read: Sums, numbers: range) -> dict[int, Bin]:
-    """Return bins by number; one without any sample is left out. `read` begins one end earlier."""
-    lengths: dict[str, float] = {}
-    scraped = read.get("scrapes", {})
-    return {
-        number: _bin(read, number, lengths)
-        for number in numbers
-        if scraped.get((number + 1) * BIN_SECONDS, 0.0) > 0
-    }
+def bins(read: Sums, ends: Floats) -> Bins:
+    """Return the bins between the `ends` [end], in Unix seconds."""
+    width = ends.size - 1
+    scrapes = read.get("scrapes", np.full(ends.size, np.nan))[1:]
+    there = scrapes > 0
+    counted = there & _scraped(read, ends, scrapes)
+    at = {meaning: np.where(counted, values[1:], np.nan) for meaning, values in read.items()}
+    waiting = _grown(read, QUEUES, width)
+    running = _grown(read, ("running",), width)
+    rates = np.stack(
+        [
+            _requests(at, waiting + running, width),
+            _tokens(at, "prompt", (waiting, running)),
+            _tokens(at, "generated", (waiting, running)),
+        ]
+    )
+    return Bins(there, np.where(counted, rates, np.nan))
 
 
-def total(roles: Sequence[Bin | None], field: str) -> float | None:
-    """Return the sum of a field over roles, unknown where one's is; None had no engine then.
+def either(one: Bins, other: Bins) -> Bins:
+    """Return one, with bins of the other where it knows nothing."""
+    lacks = other.there & ~(one.there & np.isfinite(one.rates).any(axis=0))
+    return Bins(one.there | other.there, np.where(lacks, other.rates, one.rates))
+
+
+def total(roles: Sequence[Bins], field: str) -> Floats:
+    """Return the sum of a field over roles [bin], unknown where one's is.
 
     A role without engines adds nothing as long as another one has some; without any, what arrives
     is unknown: there is nobody to count it.
     """
-    values = [getattr(each, field) for each in roles if each is not None]
-    if not values or None in values:
-        return None
-    return float(sum(values))
+    number = FIELDS.index(field)
+    summed = sum(np.where(one.there, one.rates[number], 0.0) for one in roles)
+    some = np.any([one.there for one in roles], axis=0)
+    return np.where(some, summed, np.nan)
 
 
-def _bin(read: Sums, number: int, lengths: dict[str, float]) -> Bin:
-    start, end = number * BIN_SECONDS, (number + 1) * BIN_SECONDS
-    if not _scraped(read, start, end):
-        return Bin()
-    at = {meaning: values[end] for meaning, values in read.items() if end in values}
-    waiting = _grown(read, QUEUES, start, end)
-    running = _grown(read, ("running",), start, end)
-    for stream in ("prompt", "generated"):
-        _learn_length(at, stream, lengths)
-    return Bin(
-        requests=_requests(at, waiting + running),
-        prompt_tokens=_tokens(at, "prompt", (waiting, running), lengths),
-        generated_tokens=_tokens(at, "generated", (waiting, running), lengths),
-    )
+def _scraped(read: Sums, ends: Floats, scrapes: Floats) -> Bools:
+    """Where engines were scraped at both ends of a bin."""
+    newest = read.get("newest", np.full(ends.size, np.nan))
+    with np.errstate(divide="ignore"):
+        slack = np.clip(_SCRAPES * BIN_SECONDS / scrapes, _LEAST_EDGE, _MOST_EDGE)
+    age = ends - newest
+    scraped: Bools = (age[:-1] <= slack) & (age[1:] <= slack)
+    return scraped
 
 
-def _scraped(read: Sums, start: int, end: int) -> bool:
-    slack = _SCRAPES * BIN_SECONDS / read["scrapes"][end]
-    slack = min(max(slack, _LEAST_EDGE), _MOST_EDGE)
-    newest = read.get("newest", {})
-    return all(edge in newest and edge - newest[edge] <= slack for edge in (start, end))
-
-
-def _grown(read: Sums, meanings: Sequence[str], start: int, end: int) -> float:
+def _grown(read: Sums, meanings: Sequence[str], width: int) -> Floats:
     """Return how much a sum of gauges grew; a gauge that is missing at an end says nothing."""
-    pairs = [read[meaning] for meaning in meanings if meaning in read]
-    return sum(values[end] - values[start] for values in pairs if start in values and end in values)
+    grown = np.zeros(width)
+    for meaning in meanings:
+        if meaning in read:
+            grown += np.nan_to_num(np.diff(read[meaning]))
+    return grown
 
 
-def _learn_length(at: Mapping[str, float], stream: str, lengths: dict[str, float]) -> None:
-    """Keep the bin's tokens per finished request; of two counts the one taken at the end."""
-    tokens = at.get(f"{stream}_finished", at.get(f"{stream}_live"))
-    requests = at.get("requests", 0.0)
-    if tokens is not None and requests >= 1:
-        lengths[stream] = tokens / requests
+def _lengths(at: Sums, stream: str, width: int) -> Floats:
+    """Return the tokens per finished request of each bin, else of the last that had one, else 0.
+
+    Of two counts of tokens the one taken at the end of requests.
+    """
+    unknown = np.full(width, np.nan)
+    finished, live = (at.get(f"{stream}_{how}", unknown) for how in ("finished", "live"))
+    tokens = np.where(np.isfinite(finished), finished, live)
+    requests = at.get("requests", unknown)
+    had = np.isfinite(tokens) & (requests >= 1)
+    last = np.maximum.accumulate(np.where(had, np.arange(width), -1))
+    length = np.divide(tokens, requests, out=np.zeros(width), where=had)
+    return np.where(last >= 0, length[last], 0.0)
 
 
-def _requests(at: Mapping[str, float], opened: float) -> float | None:
-    done = at.get("requests", _nothing(at))
-    return None if done is None else max(done + opened, 0.0) / BIN_SECONDS
+def _requests(at: Sums, opened: Floats, width: int) -> Floats:
+    done = at.get("requests", np.full(width, np.nan))
+    done = np.where(np.isfinite(done), done, _nothing(at, width))
+    return np.maximum(done + opened, 0.0) / BIN_SECONDS
 
 
-def _tokens(
-    at: Mapping[str, float], stream: str, grown: tuple[float, float], lengths: Mapping[str, float]
-) -> float | None:
+def _tokens(at: Sums, stream: str, grown: tuple[Floats, Floats]) -> Floats:
     waiting, running = grown
-    live, finished = at.get(f"{stream}_live"), at.get(f"{stream}_finished")
-    served = live if live is not None else finished
-    if served is None:
-        served = _nothing(at)
-    if served is None:
-        return None
-    backlog = waiting if live is not None else waiting + running
-    return max(served + backlog * lengths.get(stream, 0.0), 0.0) / BIN_SECONDS
+    unknown = np.full(waiting.size, np.nan)
+    finished, live = (at.get(f"{stream}_{how}", unknown) for how in ("finished", "live"))
+    now = np.isfinite(live)
+    served = np.where(now, live, finished)
+    served = np.where(np.isfinite(served), served, _nothing(at, waiting.size))
+    backlog = waiting + np.where(now, 0.0, running)
+    return np.maximum(served + backlog * _lengths(at, stream, waiting.size), 0.0) / BIN_SECONDS
 
 
-def _nothing(at: Mapping[str, float]) -> float | None:
+def _nothing(at: Sums, width: int) -> Floats:
     """Return zero where no counter was born yet and nothing is open: it is born by a request."""
-    open_now = sum(at.get(name, 0.0) for name in ("running", *QUEUES))
-    return 0.0 if "running" in at and open_now == 0 else None
+    open_now = np.zeros(width)
+    for name in ("running", *QUEUES):
+        open_now += np.nan_to_num(at.get(name, np.zeros(width)))
+    running = at.get("running", np.full(width, np.nan))
+    return np.where(np.isfinite(running) & (open_now == 0), 0.0, np.nan)

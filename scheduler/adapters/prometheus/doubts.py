@@ -29,6 +29,6 @@ class Doubts:
             recent = {one for one in self._bins.get(key, ()) if one > number - _KEPT_BINS}
             self._bins[key] = frozenset(recent | {number})
 
-    def holds(self, key: str, number: int) -> bool:
-        """Return whether a bin of a role is doubted."""
-        return number in self._bins.get(key, ())
+    def bins(self, key: str) -> frozenset[int]:
+        """Return the bins of a role that are doubted."""
+        return self._bins.get(key, frozenset())

@@ -5,12 +5,11 @@ hour, as long as Prometheus answers; while it does not, all later bins stay open
 are told when it is back. The forecaster takes late bins in.
 """
 
-from collections.abc import Mapping
-
 import msgspec
+import numpy as np
 
-from forecasting import Sample
-from scheduler.adapters.prometheus.bins import BIN_SECONDS, FIELDS, Bin
+from forecasting import Observed, Sample, Stretch
+from scheduler.adapters.prometheus.bins import BIN_SECONDS, FIELDS, Floats
 
 LATE_BINS = 3600 // BIN_SECONDS
 
@@ -25,48 +24,69 @@ class Progress(msgspec.Struct, frozen=True):
     known: frozenset[tuple[str, int]] = frozenset()
 
 
-def missed(model: str, progress: Progress, last: int) -> tuple[list[Sample], Progress]:
+def missed(model: str, progress: Progress, last: int) -> tuple[list[Observed], Progress]:
     """Tell closed bins as unknown, since nobody answers; they stay open."""
-    samples = [
-        _sample(model, field, number, None)
-        for number in range(progress.tell, last)
-        for field in FIELDS
-    ]
-    return samples, msgspec.structs.replace(progress, tell=max(last, progress.tell))
+    unknown = np.full((len(FIELDS), max(0, last - progress.tell)), np.nan)
+    observed = _observed(model, progress.tell, unknown)
+    return observed, msgspec.structs.replace(progress, tell=max(last, progress.tell))
 
 
 def told(
-    model: str, progress: Progress, bins: Mapping[int, Bin], last: int
-) -> tuple[list[Sample], Progress]:
-    """Tell bins that closed, and older ones that are known only now; `bins` begins at `ask`."""
-    known = {
-        (field, number)
-        for number, one in bins.items()
-        for field in FIELDS
-        if getattr(one, field) is not None
+    model: str, progress: Progress, rates: Floats, last: int
+) -> tuple[list[Observed], Progress]:
+    """Tell bins that closed, and older ones that are known only now.
+
+    `rates` [field, bin] are those of the bins from `progress.ask` to before `last`, NaN unknown.
+    """
+    known = np.isfinite(rates)
+    old = max(0, min(progress.tell, last) - progress.ask)
+    observed = _late(model, progress, rates[:, :old])
+    observed += _observed(model, max(progress.tell, progress.ask), rates[:, old:])
+    first = max(progress.ask, last - LATE_BINS)
+    recent = known[:, first - progress.ask :]
+    still_open = np.flatnonzero(~recent.all(axis=0)).tolist()
+    ask = first + still_open[0] if still_open else max(last, progress.ask)
+    late = {
+        (field, first + number)
+        for row, field in enumerate(FIELDS)
+        for number in np.flatnonzero(recent[row]).tolist()
     }
-    samples = [
-        _sample(model, field, number, getattr(bins[number], field))
-        for number in range(progress.ask, last)
-        for field in FIELDS
-        if number >= progress.tell or (field, number) in known - progress.known
+    kept = frozenset(pair for pair in late | progress.known if pair[1] >= ask)
+    return observed, Progress(ask, max(last, progress.tell), kept)
+
+
+def _late(model: str, progress: Progress, rates: Floats) -> list[Observed]:
+    """Tell which of the old bins are known only now."""
+    new = np.array(rates)
+    for field, number in progress.known:
+        if 0 <= number - progress.ask < rates.shape[1]:
+            new[FIELDS.index(field), number - progress.ask] = np.nan
+    told = _observed(model, progress.ask, new)
+    return [one for one in told if isinstance(one, Stretch) or one.valid]
+
+
+def _observed(model: str, first: int, rates: Floats) -> list[Observed]:
+    """Few bins as samples, in order of time; many as one stretch for each field."""
+    if rates.shape[1] > LATE_BINS:
+        return [
+            Stretch(f"{model}/{field}", float(first * BIN_SECONDS), float(BIN_SECONDS), row)
+            for field, row in zip(FIELDS, rates, strict=True)
+        ]
+    pairs = zip(FIELDS, rates, strict=True)
+    by_field = [_samples(model, field, first, row) for field, row in pairs]
+    return [one for bins in zip(*by_field, strict=True) for one in bins]
+
+
+def _samples(model: str, field: str, first: int, rates: Floats) -> list[Sample]:
+    return [
+        Sample(
+            key=f"{model}/{field}",
+            start_seconds=float((first + number) * BIN_SECONDS),
+            width_seconds=float(BIN_SECONDS),
+            rate=rate if known else 0.0,
+            valid=known,
+        )
+        for number, (rate, known) in enumerate(
+            zip(rates.tolist(), np.isfinite(rates).tolist(), strict=True)
+        )
     ]
-    known |= progress.known
-    still_open = (
-        number
-        for number in range(max(progress.ask, last - LATE_BINS), last)
-        if any((field, number) not in known for field in FIELDS)
-    )
-    ask = next(still_open, max(last, progress.ask))
-    kept = frozenset(pair for pair in known if pair[1] >= ask)
-    return samples, Progress(ask, max(last, progress.tell), kept)
-
-
-def _sample(model: str, field: str, number: int, rate: float | None) -> Sample:
-    return Sample(
-        key=f"{model}/{field}",
-        start_seconds=float(number * BIN_SECONDS),
-        width_seconds=float(BIN_SECONDS),
-        rate=rate if rate is not None else 0.0,
-        valid=rate is not None,
-    )

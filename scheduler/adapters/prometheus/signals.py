@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from forecasting import Sample
+from forecasting import Observed
 from scheduler.adapters.prometheus import queries
 from scheduler.adapters.prometheus.connection import (
     Connection,
@@ -82,14 +82,14 @@ class PrometheusSignals:
         """Why something is missing, in a sentence; empty where nothing is."""
         return self._down or self._demand.problem or self._silent
 
-    def history(self, now_seconds: float) -> Sequence[Sample]:
+    def history(self, now_seconds: float) -> Sequence[Observed]:
         """Return the bins of the last 14 days, gaps as unknown, and begin anew from there."""
         self._demand.begin()
         return self.samples(now_seconds)
 
-    def samples(self, now_seconds: float) -> Sequence[Sample]:
+    def samples(self, now_seconds: float) -> Sequence[Observed]:
         """Return bins that closed since the last call, then those that are known only now."""
-        return self._demand.samples(self._policy(), now_seconds, self._doubts.holds)
+        return self._demand.observed(self._policy(), now_seconds, self._doubts.bins)
 
     def roles(self, now_seconds: float, ready: Ready) -> tuple[RoleSignal, ...]:
         """Return one signal per role of the policy, in order of key.
