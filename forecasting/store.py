@@ -183,7 +183,7 @@ def _enter_stretches(
 ) -> int:
     """Write what comes as columns, older than all that is computed anew; returns as `_enter`."""
     row_of = {key: row for row, key in enumerate(fresh.keys)}
-    changed = fresh.rate.shape[1]
+    changed: int = fresh.rate.shape[1]
     for key, column, rates in stretches:
         if key in members:
             continue
