@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from forecasting.grid import Bools, Floats, Grid, Ints, make_grid
+from forecasting.values import DAY, HOUR
 
 INTERMITTENT_SHARE = 0.25
 """A series with a smaller share of non-zero bins is judged apart."""
@@ -61,31 +62,43 @@ def origins(series: Series, protocol: Protocol) -> Ints:
     Raises:
         ProtocolError: the targets or the step do not fit the bins, or no origin is left.
     """
-    grid = _grid(series, protocol)
+    for option, several in (
+        ("--horizons", protocol.horizons_seconds),
+        ("--leads", protocol.leads_seconds),
+        ("--step", (protocol.step_seconds,)),
+    ):
+        _check(series, option, several)
+    try:
+        grid = protocol.grid(series.bin_seconds)
+    except ValueError as error:
+        raise ProtocolError(f"{series.key}: {error}") from None
     every = protocol.step_seconds / series.bin_seconds
-    if every != round(every) or every < 1:
-        raise ProtocolError(
-            f"{series.key}: --step: {protocol.step_seconds:g} s is no multiple of its bins of "
-            f"{series.bin_seconds:g} s; give one that is"
-        )
     first = int(np.ceil(protocol.first_origin_seconds / series.bin_seconds)) - 1
     last = series.rate.size - 1 - max(grid.target_steps)
     if first < 0 or last < first:
-        days = series.rate.size * series.bin_seconds / 86400
+        days = series.rate.size * series.bin_seconds / DAY
         raise ProtocolError(
             f"{series.key}: --first-origin: {days:.3g} days hold no origin at "
-            f"{protocol.first_origin_seconds / 86400:g} d that leaves "
-            f"{max(grid.target_steps) * series.bin_seconds / 3600:g} h to score; "
+            f"{protocol.first_origin_seconds / DAY:g} d that leaves "
+            f"{max(grid.target_steps) * series.bin_seconds / HOUR:g} h to score; "
             "give a longer file, an earlier first origin or shorter horizons"
         )
     return np.arange(first, last + 1, round(every), dtype=np.int64)
 
 
-def _grid(series: Series, protocol: Protocol) -> Grid:
-    try:
-        return protocol.grid(series.bin_seconds)
-    except ValueError as error:
-        raise ProtocolError(f"{series.key}: bins of {series.bin_seconds:g} s: {error}") from None
+def _check(series: Series, option: str, several: tuple[float, ...]) -> None:
+    width = series.bin_seconds
+    for seconds in several:
+        if not width <= seconds <= DAY:
+            raise ProtocolError(
+                f"{series.key}: {option}: {seconds:g} s is not between its bin of {width:g} s and "
+                "a day; give one that is"
+            )
+        if seconds % width:
+            raise ProtocolError(
+                f"{series.key}: {option}: {seconds:g} s is no multiple of its bins of {width:g} s; "
+                "give one that is"
+            )
 
 
 def targets(series: Series, grid: Grid, columns: Ints) -> Floats:

@@ -58,5 +58,5 @@ def _factor(seen: Floats, curve: Floats, short: float) -> float | None:
     above, under = np.cumsum(seen[order]), np.cumsum(curve[order])
     reached = seen[order] / curve[order]
     left = lost + above - reached * under  # uncovered where c is just the next one's ratio
-    last = int(np.searchsorted(left, short, side="right")) - 1
+    last = max(int(np.searchsorted(left, short, side="right")) - 1, 0)
     return float((lost + above[last] - short) / under[last])

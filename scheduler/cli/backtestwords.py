@@ -106,17 +106,19 @@ def _sentences(records: list[Record]) -> Iterator[str]:
 
 
 def _advice(judged: list[Record], skill: dict[str, str], wrong: list[Record]) -> str:
-    near = [record for record in judged if _seconds(record) <= HOUR_SECONDS]
-    kinds = [skill[_ahead(record)] for record in near or judged]
-    if any(record in wrong for record in near or judged):
+    """Judge what is up to an hour ahead; say so where it is not so further ahead."""
+    near = [record for record in judged if _seconds(record) <= HOUR_SECONDS] or judged
+    kinds = {skill[_ahead(record)] for record in near}
+    if any(record in wrong for record in near):
         return "Do not rely on its P90 here yet."
-    if all(kind == "worse" for kind in kinds):
+    if kinds == {"worse"}:
         return "No skill: a rival would have served this history better."
-    if not any(kind == "better" for kind in kinds):
+    if "better" not in kinds:
         return "No skill up to an hour: rely on its quantiles, but expect no gain over a rival."
     if "worse" in kinds:
         return "Trust it where it is better."
-    return "Trust it."
+    holds = all(skill[_ahead(record)] != "worse" and record not in wrong for record in judged)
+    return "Trust it." if holds else "Trust it up to an hour."
 
 
 def _skill(record: Record) -> str:
