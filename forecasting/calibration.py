@@ -1,9 +1,9 @@
-"""Errors of the past become bands, bands become a mixture, the mixture is corrected once more.
+"""Errors of the past become bands, bands become a mixture.
 
-Three steps, each for every (series, target, quantile) on its own:
-1. split-conformal bands per member: weighted quantiles of its replayed errors;
-2. weights from the pinball loss of those bands, so that a season has to earn its weight;
-3. one shift of the mixture, by the quantile of its own errors, so that single series cover.
+Two steps, each for every (series, target, quantile) on its own:
+1. split-conformal bands per voice: weighted quantiles of its replayed errors;
+2. weights from the pinball loss of those bands, so that a season has to earn its weight.
+"Voices" are the members that vote and the stack. `feedback` corrects single series online.
 """
 
 from __future__ import annotations
@@ -12,53 +12,50 @@ import msgspec
 import numpy as np
 
 from forecasting.grid import Bools, Floats, Grid, Ints
-from forecasting.replay import ORIGINS_PER_HOUR, Replay
-from forecasting.scales import MEDIAN, Scales, assumed_band, near
+from forecasting.replay import Replay
+from forecasting.scales import Scales, assumed_band, near
 
 # Memory and sharpness of near targets (up to an hour) and of far ones.
 _ERROR_HALF_LIFE_DAYS = (2.0, 1e6)
 _LOSS_HALF_LIFE_DAYS = (3.0, 7.0)
 _LOSS_SHARPNESS = (12.0, 4.0)
-# Losses start as if all members had been equally good for this long.
+# Losses start as if all voices had been equally good for this long.
 _PRIOR_LOSS_DAYS = 1.0
-_LEAST_WEIGHT = 0.02
 # Independent errors that outweigh the assumed band: spans as long as the target is ahead.
 _PRIOR_ERRORS = 1.0
-_CAUTIOUS_ERRORS = 3.0
+# Errors older than this teach nothing.
+_WINDOW_DAYS = 7.0
 
 
 class Calibration(msgspec.Struct, frozen=True):
     """Everything learnt from a replay, first axis the series.
 
-    `offset` [series, member, target, quantile] in units; `trust` [series, member, target] the
-    share of the learnt band against the assumed one; `weight` [series, member, target,
-    quantile], sums to 1 over members; `shift` [series, target, quantile] in units.
+    `offset` [series, voice, target, quantile] in units; `trust` [series, voice, target] the
+    share of the learnt band against the assumed one; `weight` [series, voice, target,
+    quantile], sums to 1 over voices.
     """
 
     offset: Floats
     trust: Floats
     weight: Floats
-    shift: Floats
 
 
 def calibrate(past: Replay, grid: Grid) -> Calibration:
-    """Learn bands, weights and shift from replayed forecasts."""
-    error = (past.seen[:, None] - past.said) / np.maximum(past.scales.unit, 1e-12)[:, None]
+    """Learn bands and weights from replayed forecasts."""
+    error = (past.seen[:, None] - past.said) / past.scales.unit[:, None]
     recency = _recency(past, grid, _ERROR_HALF_LIFE_DAYS)
     offset = weighted_quantiles(error, recency, grid.quantiles)
     independent = _independent(np.isfinite(error), past.steps, grid)
     trust = independent / (independent + _PRIOR_ERRORS)
     offset = np.where(trust[..., None] > 0, offset, 0.0)
-    bands = member_bands(past.said, past.scales, offset, trust, past.steps, grid)
-    weight = _weights(bands, past, trust, grid)
-    shift = _shift(mix(bands, weight[:, :, :, None, :]), past, recency, grid)
-    return Calibration(offset, trust, weight, shift * trust[:, 0, :, None])
+    bands = voice_bands(past.said, past.scales, offset, trust, past.steps, grid)
+    return Calibration(offset, trust, _weights(bands, past, trust, grid))
 
 
-def member_bands(
+def voice_bands(
     said: Floats, scales: Scales, offset: Floats, trust: Floats, steps: Ints, grid: Grid
 ) -> Floats:
-    """Quantiles of each member in roots [series, member, target, origin, quantile].
+    """Quantiles of each voice in roots [series, voice, target, origin, quantile].
 
     `steps` [target] or [series, target]. The assumed band fills in where trust is missing.
     """
@@ -70,7 +67,7 @@ def member_bands(
 
 
 def mix(band: Floats, weight: Floats) -> Floats:
-    """Weighted mean over members (axis 1) that have a forecast; NaN if none has."""
+    """Weighted mean over voices (axis 1) that have a forecast; NaN if none has."""
     there = np.isfinite(band)
     share = np.where(there, weight, 0.0)
     total = share.sum(axis=1)
@@ -103,46 +100,30 @@ def pinball(seen: Floats, quantile: Floats, tau: float) -> Floats:
     return np.maximum(tau * miss, (tau - 1) * miss)
 
 
-def _shift(mixed: Floats, past: Replay, recency: Floats, grid: Grid) -> Floats:
-    """What the mixture lacks to cover, in units [series, target, quantile]; 0.0 if unknown.
-
-    `mixed` [series, target, origin, quantile]. The upper quantiles aim a little higher where
-    few independent errors are known, because the sample's own quantile is exceeded more often.
-    """
-    independent = _independent(np.isfinite(past.seen), past.steps, grid)
-    spared = independent / (independent + _CAUTIOUS_ERRORS)
-    out = np.zeros((*mixed.shape[:2], len(grid.quantiles)))
-    for index, tau in enumerate(grid.quantiles):
-        left = (past.seen - mixed[..., index]) / np.maximum(past.scales.unit, 1e-12)
-        goal = 1 - (1 - tau) * spared if tau > MEDIAN else np.full_like(spared, tau)
-        out[..., index] = weighted_quantiles(left, recency, goal[..., None])[..., 0]
-    return np.nan_to_num(out)
-
-
 def _recency(past: Replay, grid: Grid, half_life_days: tuple[float, float]) -> Floats:
     """Weight of each origin per target [target, origin]."""
     half_life = np.where(near(past.steps, grid), *half_life_days) * grid.day
     recency: Floats = 0.5 ** (past.age / half_life[:, None])
-    return recency
+    return np.where(past.age <= _WINDOW_DAYS * grid.day + past.steps[:, None], recency, 0.0)
 
 
 def _independent(known: Bools, steps: Ints, grid: Grid) -> Floats:
     """How many errors `known` [..., target, origin] is worth: overlapping spans count once."""
-    every = max(1, grid.hour // ORIGINS_PER_HOUR)
-    count: Floats = known.sum(axis=-1) * every / np.maximum(steps, every)
+    apart = grid.origin_step
+    count: Floats = known.sum(axis=-1) * apart / np.maximum(steps, apart)
     return count
 
 
 def _weights(bands: Floats, past: Replay, trust: Floats, grid: Grid) -> Floats:
-    """exp(-sharpness x excess loss) per (series, target, quantile), summing to 1 over members.
+    """exp(-sharpness x excess loss) per (series, target, quantile), summing to 1 over voices.
 
-    A member's loss is compared with the first member's on the same targets. Members without any
-    error of their own get no weight, unless none has one: then the first takes all.
+    A voice's loss is compared with the first one's on the same targets. Voices without any error
+    of their own get no weight, unless none has one: then the first takes all.
     """
     recency = _recency(past, grid, _LOSS_HALF_LIFE_DAYS)
     sharpness = np.where(near(past.steps, grid), *_LOSS_SHARPNESS)
     seen = past.seen[:, None] ** 2
-    prior = _PRIOR_LOSS_DAYS * 24 * ORIGINS_PER_HOUR
+    prior = _PRIOR_LOSS_DAYS * grid.day / grid.origin_step
     out = np.zeros((*bands.shape[:3], len(grid.quantiles)))
     for index, tau in enumerate(grid.quantiles):
         loss = pinball(seen, np.maximum(bands[..., index], 0.0) ** 2, tau)
@@ -164,7 +145,5 @@ def _softmin(ratio: Floats, sharpness: Floats) -> Floats:
     excess = np.where(np.isfinite(ratio), ratio, 0) / np.where(best > 0, best, 1) - 1
     excess = np.where(np.isfinite(best), excess, 0.0)
     raw = np.where(usable, np.exp(-sharpness * excess), 0.0)
-    floor = np.where(usable, _LEAST_WEIGHT, 0.0)
-    weight: Floats = np.maximum(raw / raw.sum(axis=1, keepdims=True), floor)
-    weight /= weight.sum(axis=1, keepdims=True)
+    weight: Floats = raw / raw.sum(axis=1, keepdims=True)
     return weight

@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 
 from forecasting.forecast import State
-from forecasting.grid import Floats, Grid
-from forecasting.members import MEMBERS
+from forecasting.grid import ORIGINS_PER_HOUR, Floats, Grid
+from forecasting.members import MEMBERS, voices
 from forecasting.panel import Panel, make_panel
-from forecasting.replay import ORIGINS_PER_HOUR, replay
+from forecasting.replay import replay
 from forecasting.values import DAY, HOUR
 
 _DAY_HOURS, _WEEK_HOURS = 24, 168
@@ -31,7 +31,7 @@ _RANDOM_P = 0.05
 
 
 class Errors(msgspec.Struct, frozen=True, kw_only=True):
-    """What the errors of the nearest horizon, said every quarter hour, do among themselves.
+    """What the errors of the nearest horizon, said every half hour, do among themselves.
 
     `correlation` is the largest in size with an earlier error, `lag_seconds` before; `p_value` of
     Ljung & Box (1978) over a day of lags: below 0.05 the errors are not random.
@@ -190,15 +190,17 @@ def autocorrelation(
 def near_errors(panel: Panel, grid: Grid, weights: dict[str, float]) -> Floats:
     """Errors in roots [origin] of the first series' members, weighted, at the nearest horizon.
 
-    Said from each quarter hour of the last week as the replay says them; NaN where the target or
+    Said from each half hour of the recent past as the replay says them; NaN where the target or
     every member is unknown.
     """
-    names = sorted(name for name, weight in weights.items() if weight > 0 and name in MEMBERS)
-    if not names:
+    names = voices(tuple(MEMBERS))
+    if not any(weights.get(name, 0.0) > 0 for name in names):
         return np.zeros(0)
-    past = replay(panel, grid, tuple(MEMBERS[name] for name in names))
+    past, _, _ = replay(panel, grid, tuple(MEMBERS.values()))
     said = past.said[0, :, 0]
-    share = np.where(np.isfinite(said), np.array([weights[name] for name in names])[:, None], 0.0)
+    share = np.where(
+        np.isfinite(said), np.array([weights.get(name, 0.0) for name in names])[:, None], 0.0
+    )
     total = share.sum(axis=0)
     mixed = (share * np.nan_to_num(said)).sum(axis=0)
     mean = np.divide(mixed, total, out=np.full_like(mixed, np.nan), where=total > 0)
@@ -207,7 +209,7 @@ def near_errors(panel: Panel, grid: Grid, weights: dict[str, float]) -> Floats:
 
 
 def check(errors: Floats) -> Errors | None:
-    """Whether errors [quarter hour] tell something of later ones; None where there are too few.
+    """Whether errors [half hour] tell something of later ones; None where there are too few.
 
     A feed with wider bins leaves a regular pattern of unknown errors; only every n-th is looked
     at then, n the commonest distance between two known ones.

@@ -38,11 +38,11 @@ def near_targets(grid: Grid) -> Ints:
     return np.flatnonzero(near(np.array(grid.target_steps), grid))
 
 
-def spans(unit: Floats, grid: Grid) -> Floats:
-    """Roots per drift of 1 [series, near target], from the present unit [series, target]."""
+def spans(spread: Floats, grid: Grid) -> Floats:
+    """Roots per drift of 1 [series, near target], from the present spread [series, 1]."""
     which = near_targets(grid)
-    spread: Floats = _SPAN_UNITS * unit[:, which] * np.sqrt(np.array(grid.target_steps)[which])
-    return spread
+    span: Floats = _SPAN_UNITS * spread * np.sqrt(np.array(grid.target_steps)[which])
+    return span
 
 
 def aligned(old: Feedback | None, source: Ints, grid: Grid) -> Feedback:

@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 
 from forecasting.feedback import Feedback, aligned, heard, recorded
-from forecasting.grid import Floats, Grid, Ints, make_grid
+from forecasting.grid import Grid, Ints, make_grid
 from forecasting.history import Observed
+from forecasting.judge import judged_target, recorded_targets
 from forecasting.knowledge import Knowledge, refreshed
-from forecasting.members import MEMBERS
+from forecasting.members import MEMBERS, voices
 from forecasting.panel import Panel, make_panel
 from forecasting.quantiles import Issued, issue
 from forecasting.status import statuses
@@ -26,11 +27,12 @@ from forecasting.values import (
     DEFAULT_HORIZONS,
     DEFAULT_LEADS,
     Forecasts,
+    Record,
     SeriesForecast,
 )
 
 DEFAULT_QUANTILES = (0.5, 0.9, 0.95, 0.99)
-DEFAULT_MEMBERS = ("last", "profile", "harmonic")
+DEFAULT_MEMBERS = tuple(MEMBERS)
 
 
 class State(msgspec.Struct, frozen=True):
@@ -82,7 +84,7 @@ def forecast(state: State, new: Sequence[Observed], now_seconds: float) -> tuple
     feedback = heard(aligned(state.feedback, source, grid), panel, grid, closed)
     issued = issue(panel, grid, members, knowledge, feedback)
     feedback = recorded(feedback, panel, issued.roots, grid)
-    series = _series(state.members, store, panel, grid, issued, knowledge)
+    series = _series(voices(state.members), store, panel, grid, issued, knowledge)
     return (
         _forecasts(grid, store, series),
         State(grid, state.members, store, knowledge, feedback),
@@ -118,7 +120,8 @@ def _series(
     last = np.where(panel.newest[:, -1] >= 0, store.rate[rows, panel.newest[:, -1]], 0.0)
     status = statuses(panel, grid)
     at, peak, share = issued.at.tolist(), issued.peak.tolist(), issued.share.tolist()
-    coverage, skill = _optional(knowledge.verdict.coverage), _optional(knowledge.verdict.skill)
+    records = _records(knowledge, grid)
+    judged = int(np.flatnonzero(recorded_targets(grid) == judged_target(grid))[0])
     return {
         key: SeriesForecast(
             key=key,
@@ -127,12 +130,29 @@ def _series(
             peak=tuple(map(tuple, peak[row])),
             last=float(last[row]),
             weights={} if status[row] == "absent" else dict(zip(names, share[row], strict=True)),
-            coverage=coverage[row],
-            skill=skill[row],
+            coverage=records[row][judged].coverage,
+            skill=records[row][judged].skill_yesterday,
+            record=records[row],
         )
         for row, key in sorted(enumerate(store.keys), key=lambda item: item[1])
     }
 
 
-def _optional(values: Floats) -> list[float | None]:
-    return [None if isnan(value) else value for value in values.tolist()]
+def _records(knowledge: Knowledge, grid: Grid) -> list[tuple[Record, ...]]:
+    verdict = knowledge.verdict
+    seconds = [grid.target_steps[target] * grid.bin_seconds for target in recorded_targets(grid)]
+    scores = np.stack([verdict.coverage, verdict.skill, verdict.skill_last], axis=-1)
+    return [
+        tuple(_record(*pair) for pair in zip(seconds, series, strict=True))
+        for series in scores.tolist()
+    ]
+
+
+def _record(horizon_seconds: float, scores: list[float]) -> Record:
+    coverage, skill, skill_last = (None if isnan(score) else score for score in scores)
+    return Record(
+        horizon_seconds=horizon_seconds,
+        coverage=coverage,
+        skill_yesterday=skill,
+        skill_last=skill_last,
+    )

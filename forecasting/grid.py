@@ -20,6 +20,10 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 STORE_DAYS = 14
+# Beyond an hour a peak is predicted from this many bins of each hour; its band knows the rest.
+_COARSE_PER_HOUR = 4
+# How often the past is replayed.
+ORIGINS_PER_HOUR = 2
 # A boundary that floating point puts a hair below a whole bin still counts as reached.
 _SLACK_BINS = 1e-6
 
@@ -41,6 +45,11 @@ class Grid(msgspec.Struct, frozen=True):
         return round(HOUR / self.bin_seconds)
 
     @property
+    def origin_step(self) -> int:
+        """Bins between two origins of a replay: half an hour, or one bin where bins are longer."""
+        return max(1, self.hour // ORIGINS_PER_HOUR)
+
+    @property
     def kept(self) -> int:
         return STORE_DAYS * self.day
 
@@ -50,10 +59,13 @@ class Grid(msgspec.Struct, frozen=True):
 
     @property
     def steps(self) -> Ints:
-        """The steps a member must predict: 1..longest lead, then the longer horizons."""
+        """The steps a member must predict: every bin of the first hour, every quarter of an hour
+        up to the longest lead, and each target's own.
+        """
         longest = max(self.lead_steps)
-        beyond = sorted(h for h in set(self.horizon_steps) if h > longest)
-        return np.array([*range(1, longest + 1), *beyond], dtype=np.int64)
+        coarse = range(self.hour, longest, max(1, self.hour // _COARSE_PER_HOUR))
+        fine = range(1, min(self.hour, longest) + 1)
+        return np.array(sorted({*fine, *coarse, *self.target_steps}), dtype=np.int64)
 
     @property
     def horizon_columns(self) -> Ints:
@@ -62,7 +74,8 @@ class Grid(msgspec.Struct, frozen=True):
 
     @property
     def lead_columns(self) -> Ints:
-        return np.array(self.lead_steps, dtype=np.int64) - 1
+        """Column of `steps` that holds the last bin of each lead."""
+        return np.searchsorted(self.steps, np.array(self.lead_steps, dtype=np.int64))
 
     def closed_bins(self, now_seconds: float) -> int:
         """The first bin that has not ended at `now_seconds`."""
@@ -70,7 +83,7 @@ class Grid(msgspec.Struct, frozen=True):
 
     def target_values(self, path: Floats) -> Floats:
         """Turn a path [..., step] into targets [..., target]: the bin itself, then the maxima."""
-        peaks = np.maximum.accumulate(path[..., : max(self.lead_steps)], axis=-1)
+        peaks = np.maximum.accumulate(path[..., : max(self.lead_columns) + 1], axis=-1)
         return np.concatenate([path[..., self.horizon_columns], peaks[..., self.lead_columns]], -1)
 
 

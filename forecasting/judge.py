@@ -1,7 +1,8 @@
 """How good the forecast has been lately, on targets it had not learnt from.
 
-The replay is cut in time: the older part calibrates, the newer part is scored. The yardstick is
-yesterday's value with a conformal band learnt from the same older part.
+The replay is cut in time: the older part calibrates, the newer part is scored. The yardsticks
+are yesterday's value and the last value, each with a conformal band learnt from the same older
+part.
 """
 
 from __future__ import annotations
@@ -9,28 +10,33 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.calibration import calibrate, member_bands, mix, pinball, weighted_quantiles
-from forecasting.grid import Bools, Floats, Grid
+from forecasting.calibration import calibrate, mix, pinball, voice_bands, weighted_quantiles
+from forecasting.grid import Bools, Floats, Grid, Ints
 from forecasting.replay import Replay
 from forecasting.scales import Scales
 
 JUDGED_QUANTILE = 0.9
 JUDGED_SECONDS = 1800.0
+_RECORDED_SECONDS = (1800.0, 3600.0, 6 * 3600.0, 24 * 3600.0)
 _LEARNING_SHARE = 0.6
 _LEAST_TARGETS = 48
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Realised coverage and skill per series; NaN where there were too few targets."""
+    """Per series and recorded horizon [series, horizon]; NaN where there were too few targets.
+
+    `coverage` of the judged quantile; `skill` and `skill_last` against yesterday's and the last
+    value: 1 - pinball loss / pinball loss of the yardstick.
+    """
 
     coverage: Floats
     skill: Floats
+    skill_last: Floats
 
 
 def judged_target(grid: Grid) -> int:
     """The horizon nearest to half an hour."""
-    ahead = np.array(grid.horizon_steps) * grid.bin_seconds
-    return int(np.argmin(np.abs(ahead - JUDGED_SECONDS)))
+    return _nearest(grid, JUDGED_SECONDS)
 
 
 def judged_quantile(grid: Grid) -> int:
@@ -38,63 +44,81 @@ def judged_quantile(grid: Grid) -> int:
     return int(np.argmin(np.abs(np.array(grid.quantiles) - JUDGED_QUANTILE)))
 
 
+def recorded_targets(grid: Grid) -> Ints:
+    """The horizons a record is kept of: nearest to 30 minutes, 1, 6 and 24 hours."""
+    return np.array(sorted({_nearest(grid, seconds) for seconds in _RECORDED_SECONDS}))
+
+
+def _nearest(grid: Grid, seconds: float) -> int:
+    ahead = np.array(grid.horizon_steps) * grid.bin_seconds
+    return int(np.argmin(np.abs(ahead - seconds)))
+
+
 def judge(past: Replay, grid: Grid) -> Verdict:
-    """Coverage and skill of the judged target and quantile on the newer part of the replay."""
-    target, index = judged_target(grid), judged_quantile(grid)
-    tau = grid.quantiles[index]
+    """Score the judged quantile of the recorded horizons on the newer part of the replay."""
+    tau = grid.quantiles[judged_quantile(grid)]
+    lone = msgspec.structs.replace(grid, quantiles=(tau,))
+    columns = [_judged(past, lone, target) for target in recorded_targets(grid).tolist()]
+    return Verdict(*(np.stack(column, axis=1) for column in zip(*columns, strict=True)))
+
+
+def _judged(past: Replay, grid: Grid, target: int) -> tuple[Floats, Floats, Floats]:
+    """Coverage and both skills of one target [series]."""
     count = past.age.size
     cut = int(count * _LEARNING_SHARE)
     older = past.age >= past.age[min(cut, count - 1)] + past.steps[target]
+    unknown = np.full(past.seen.shape[0], np.nan)
     if not older.any():
-        unknown = np.full(past.seen.shape[0], np.nan)
-        return Verdict(unknown, unknown)
+        return unknown, unknown, unknown
     learnt = calibrate(_part(past, target, older), grid)
     newer = _part(past, target, np.arange(count) >= cut)
-    bands = member_bands(newer.said, newer.scales, learnt.offset, learnt.trust, newer.steps, grid)[
-        ..., index
-    ]
-    unit = newer.scales.unit[:, 0]
-    said = mix(bands, learnt.weight[..., None, index])[:, 0] + learnt.shift[:, :, index] * unit
+    bands = voice_bands(newer.said, newer.scales, learnt.offset, learnt.trust, newer.steps, grid)
+    said = mix(bands, learnt.weight[:, :, :, None])[:, 0, :, 0]
+    (tau,) = grid.quantiles
+    naive = newer.naive[:, 0] + _offset(past.seen, past.naive, target, older, tau)
+    last = newer.said[:, 0, 0] + _offset(past.seen, past.said[:, 0], target, older, tau)
     seen = newer.seen[:, 0]
-    naive = newer.naive[:, 0] + _naive_offset(past, target, older, tau)
-    return _verdict(seen, said, naive, tau)
+    return _coverage(seen, said), _skill(seen, said, naive, tau), _skill(seen, said, last, tau)
 
 
 def _part(past: Replay, target: int, origins: Bools) -> Replay:
     """One target at some origins."""
     pick = slice(target, target + 1)
+    scales = past.scales
     return Replay(
         past.steps[pick],
         past.said[:, :, pick][..., origins],
         past.seen[:, pick][..., origins],
         past.naive[:, pick][..., origins],
-        Scales(past.scales.unit[:, pick][..., origins], past.scales.level[:, origins]),
-        past.age[origins],
+        Scales(
+            scales.unit[:, pick][..., origins], scales.level[:, origins], scales.spread[:, origins]
+        ),
+        past.age[origins] - past.age[origins].min(),
     )
 
 
-def _naive_offset(past: Replay, target: int, older: Bools, tau: float) -> Floats:
-    error = (past.seen[:, target] - past.naive[:, target])[:, older]
+def _offset(seen: Floats, said: Floats, target: int, older: Bools, tau: float) -> Floats:
+    error = (seen[:, target] - said[:, target])[:, older]
     return weighted_quantiles(error, np.ones(error.shape[-1]), (tau,))
 
 
-def _verdict(seen: Floats, said: Floats, naive: Floats, tau: float) -> Verdict:
-    """Scores in rates; arguments are roots [series, origin]."""
+def _coverage(seen: Floats, said: Floats) -> Floats:
     scored = np.isfinite(seen) & np.isfinite(said)
+    count = scored.sum(axis=1)
     covered = (scored & (seen <= said)).sum(axis=1)
-    coverage = _mean(covered, scored.sum(axis=1))
-    both = scored & np.isfinite(naive)
+    out = np.full(count.shape, np.nan)
+    share: Floats = np.divide(covered, count, out=out, where=count >= _LEAST_TARGETS)
+    return share
+
+
+def _skill(seen: Floats, said: Floats, yardstick: Floats, tau: float) -> Floats:
+    """Skill in rates; arguments are roots [series, origin]."""
+    both = np.isfinite(seen) & np.isfinite(said) & np.isfinite(yardstick)
     own = _loss(seen, said, tau, both)
-    theirs = _loss(seen, naive, tau, both)
+    theirs = _loss(seen, yardstick, tau, both)
     enough = (both.sum(axis=1) >= _LEAST_TARGETS) & (theirs > 0)
     ratio = np.divide(own, theirs, out=np.full_like(own, np.nan), where=enough)
-    return Verdict(coverage, 1 - ratio)
-
-
-def _mean(total: Floats, count: Floats) -> Floats:
-    out = np.full(count.shape, np.nan)
-    mean: Floats = np.divide(total, count, out=out, where=count >= _LEAST_TARGETS)
-    return mean
+    return 1 - ratio
 
 
 def _loss(seen: Floats, said: Floats, tau: float, where: Bools) -> Floats:

@@ -1,6 +1,7 @@
 """All that has been learnt per series, and when it is learnt anew.
 
-Fits and calibration depend on the ring alone, so learning is one replay of the recent past.
+All of it depends on the ring alone, so learning is one replay of the recent past. Series that
+learn together are due again at different bins, so that no tick has to replay them all.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from forecasting.members import Fit, Member
 from forecasting.panel import Panel
 from forecasting.replay import replay
 
-_RELEARN_HOURS = 8
+_RELEARN_HOURS = 6
 # A young series has more to gain from a second look: after each eighth of its known past.
 _RELEARN_SHARE_OF_PAST = 0.125
 # Replays of many series are cut into pieces of this many, to bound memory.
@@ -26,9 +27,12 @@ _SERIES_AT_ONCE = 32
 
 
 class Knowledge(msgspec.Struct, frozen=True):
-    """Aligned with the store's series; `due` [series] is the bin number of the next learning."""
+    """Aligned with the store's series: the members' `fits`, the `slopes` of the stack, bands and
+    weights, the record so far; `due` [series] is the bin number of the next learning.
+    """
 
     fits: tuple[Fit, ...]
+    slopes: Floats
     calibration: Calibration
     verdict: Verdict
     due: Ints
@@ -55,21 +59,25 @@ def refreshed(
     pieces = [_take(old, source[kept])] if old is not None and kept.size else []
     for start in range(0, wanted.size, _SERIES_AT_ONCE):
         rows = wanted[start : start + _SERIES_AT_ONCE]
-        pieces.append(_learn(panel.take(rows), grid, members))
+        pieces.append(_learn(panel.take(rows), grid, members, rows))
     back = np.argsort(np.concatenate([kept, wanted]))
     return cast("Knowledge", _merged(lambda *parts: np.concatenate(parts)[back], *pieces))
 
 
-def _learn(panel: Panel, grid: Grid, members: tuple[Member, ...]) -> Knowledge:
-    past = replay(panel, grid, members)
-    end = panel.z.shape[1]
-    wait = np.clip(panel.known.sum(axis=1) * _RELEARN_SHARE_OF_PAST, 1, _RELEARN_HOURS * panel.hour)
-    return Knowledge(
-        tuple(member.fit(panel, end, grid.steps) for member in members),
-        calibrate(past, grid),
-        judge(past, grid),
-        panel.first + end + wait.astype(np.int64),
-    )
+def _learn(panel: Panel, grid: Grid, members: tuple[Member, ...], rows: Ints) -> Knowledge:
+    """Replay a panel whose series are these rows of the store."""
+    past, fits, slopes = replay(panel, grid, members)
+    return Knowledge(fits, slopes, calibrate(past, grid), judge(past, grid), _due(panel, rows))
+
+
+def _due(panel: Panel, rows: Ints) -> Ints:
+    """The next learning: each row has its own turn in the round; the young do not wait for it."""
+    end = panel.first + panel.z.shape[1]
+    round_bins = max(1, _RELEARN_HOURS * panel.hour)
+    turn = end + 1 + (rows - end - 1) % round_bins
+    young = end + np.maximum(panel.known.sum(axis=1) * _RELEARN_SHARE_OF_PAST, 1).astype(np.int64)
+    due: Ints = np.minimum(turn, young)
+    return due
 
 
 def _take(knowledge: Knowledge, rows: Ints) -> Knowledge:

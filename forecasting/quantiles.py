@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.calibration import member_bands, mix
+from forecasting.calibration import mix, voice_bands
 from forecasting.feedback import Feedback, near_targets, spans
 from forecasting.grid import Floats, Grid, Ints
 from forecasting.judge import judged_quantile, judged_target
@@ -17,6 +17,7 @@ from forecasting.knowledge import Knowledge
 from forecasting.members import Member
 from forecasting.panel import Panel
 from forecasting.scales import scales
+from forecasting.stack import stacked
 
 # No quantile exceeds this multiple of the largest rate in store, once a day of bins is known.
 _GREATEST_RISE = 2.25
@@ -25,7 +26,7 @@ _GREATEST_RISE = 2.25
 class Issued(msgspec.Struct, frozen=True):
     """Rates `at` [series, horizon, quantile] and `peak` [series, lead, quantile].
 
-    `share` [series, member] is each member's part in the judged target and quantile.
+    `share` [series, voice] is each voice's part in the judged target and quantile.
     """
 
     at: Floats
@@ -48,13 +49,7 @@ def issue(
 ) -> Issued:
     """Forecast every series from the last column of the panel."""
     now = np.array([panel.z.shape[1] - 1])
-    said = np.stack(
-        [
-            grid.target_values(member.path(panel, fit, now, grid.steps)[:, 0])
-            for member, fit in zip(members, knowledge.fits, strict=True)
-        ],
-        axis=1,
-    )
+    said = _said(panel, grid, members, knowledge)
     reached, steps = _reached(panel, grid)
     learnt = knowledge.calibration
     scale = scales(panel, grid, now, steps)
@@ -62,12 +57,23 @@ def issue(
     weight = np.take_along_axis(learnt.weight, pick, 2)
     offset = np.take_along_axis(learnt.offset, pick, 2)
     trust = np.take_along_axis(learnt.trust, pick[..., 0], 2)
-    bands = member_bands(said[..., None], scale, offset, trust, steps, grid)[:, :, :, 0]
+    bands = voice_bands(said[..., None], scale, offset, trust, steps, grid)[:, :, :, 0]
     roots = mix(bands, weight)
-    roots += np.take_along_axis(learnt.shift, reached[..., None], 1) * scale.unit
-    roots[:, near_targets(grid)] += feedback.drift * spans(scale.unit[..., 0], grid)[..., None]
+    roots[:, near_targets(grid)] += feedback.drift * spans(scale.spread, grid)[..., None]
     at, peak = _ordered(_bounded(roots, panel), grid)
     return Issued(at, peak, _share(said, weight, grid))
+
+
+def _said(panel: Panel, grid: Grid, members: tuple[Member, ...], knowledge: Knowledge) -> Floats:
+    """What each voice says from the last column [series, voice, target]; the stack is last."""
+    now = np.array([panel.z.shape[1] - 1])
+    each = [
+        grid.target_values(member.path(panel, fit, now, grid.steps)[:, 0])
+        for member, fit in zip(members, knowledge.fits, strict=True)
+    ]
+    stack = stacked(np.stack(each, axis=1)[..., None], knowledge.slopes)[..., 0]
+    voices = [said for said, member in zip(each, members, strict=True) if member.votes]
+    return np.stack([*voices, stack], axis=1)
 
 
 def _reached(panel: Panel, grid: Grid) -> tuple[Ints, Ints]:

@@ -1,7 +1,8 @@
 """What errors are measured in, and the band that is assumed before there are any.
 
-Errors up to an hour ahead grow with the present restlessness of a series; further ahead that
-restlessness says nothing, and the plain error in roots is kept.
+Errors up to an hour ahead grow with the square root of the present restlessness of a series: half
+way between errors that grow with it and errors that do not care, which do best on calm and on
+bursty series. Further ahead the restlessness says nothing, and the plain error in roots is kept.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ from forecasting.panel import Panel, level, spread
 _SHARE_AT_TEN_MINUTES = 0.045
 _GREATEST_SHARE = 0.28
 _TEN_MINUTES = 600.0
+_LEAST_SPREAD = 1e-12
 MEDIAN = 0.5
 
 
 class Scales(msgspec.Struct, frozen=True):
-    """`unit` of an error in roots [series, target, origin]; `level` of roots [series, origin]."""
+    """`unit` of an error [series, target, origin]; `level` and `spread` of roots
+    [series, origin].
+    """
 
     unit: Floats
     level: Floats
+    spread: Floats
 
 
 def near(steps: Ints, grid: Grid) -> Bools:
@@ -36,8 +41,9 @@ def near(steps: Ints, grid: Grid) -> Bools:
 def scales(panel: Panel, grid: Grid, origins: Ints, steps: Ints | None = None) -> Scales:
     """Units and levels at the origins; `steps` [series, target] where series differ."""
     which = near(np.array(grid.target_steps) if steps is None else steps, grid)
-    moves = spread(panel, origins)[:, None, :]
-    return Scales(np.where(which[..., None], moves, 1.0), level(panel, origins))
+    moves = spread(panel, origins)
+    unit = np.sqrt(np.maximum(moves, _LEAST_SPREAD))[:, None, :]
+    return Scales(np.where(which[..., None], unit, 1.0), level(panel, origins), moves)
 
 
 def assumed_band(steps: Ints, grid: Grid) -> Floats:

@@ -39,13 +39,29 @@ class Sample(msgspec.Struct, frozen=True):
     valid: bool = True
 
 
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """How the P90 at one horizon has done lately, on targets it had not learnt from.
+
+    `coverage` is the share of targets at or below it. `skill_yesterday` and `skill_last` are 1 -
+    its pinball loss / that of yesterday's or of the last value with a band of the same kind: 0
+    or less means no skill. None when there were too few targets.
+    """
+
+    horizon_seconds: float
+    coverage: float | None
+    skill_yesterday: float | None
+    skill_last: float | None
+
+
 class SeriesForecast(msgspec.Struct, frozen=True, kw_only=True):
     """The forecast of one series; `at` and `peak` are rates per second, quantiles ascending.
 
     `at[horizon][quantile]` is the rate of the bin that ends at issued_at + horizon.
     `peak[lead][quantile]` is the largest bin rate among bins ending in (issued_at, issued_at +
     lead]; it never falls with the lead and never lies below an `at` inside the lead.
-    `weights` says which members carry the 30-minute P90 (or the nearest target there is).
+    `weights` says which members carry the 30-minute P90 (or the nearest target there is);
+    "stack" is the regression on all of them. `record` holds the horizons nearest to 30 minutes,
+    1, 6 and 24 hours, ascending.
     `coverage` is the share of recent targets at or below the P90 30-minute forecast; `skill` is
     1 - pinball loss of that forecast / pinball loss of yesterday's value with the same band.
     Both come from forecasts that had not seen their targets; None when there were too few.
@@ -60,6 +76,7 @@ class SeriesForecast(msgspec.Struct, frozen=True, kw_only=True):
     weights: dict[str, float]
     coverage: float | None
     skill: float | None
+    record: tuple[Record, ...] = ()
 
 
 class Forecasts(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,17 +1,19 @@
 """The members of the mixture: one idea a module, all of one shape.
 
 A member never says 0 when it does not know: it says NaN, "no forecast", and the mixture goes on
-without it.
+without it. Members that vote have bands of their own in the mixture; all of them are regressors
+of the stack (`forecasting.stack`).
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from forecasting.grid import Floats, Ints
+from forecasting.grid import Floats, Grid, Ints
+from forecasting.members.again import Hourly, Yesterday
 from forecasting.members.harmonic import Harmonic
-from forecasting.members.last import Last
-from forecasting.members.profile import Profile
+from forecasting.members.held import Average, Last
+from forecasting.members.profile import Profile, Typical
 from forecasting.panel import Panel
 
 Fit = tuple[Floats, ...]
@@ -20,13 +22,35 @@ Fit = tuple[Floats, ...]
 class Member(Protocol):
     """A way to predict the roots of the coming bins, batched over series."""
 
-    def fit(self, panel: Panel, cut: int, steps: Ints) -> Fit:
+    @property
+    def votes(self) -> bool:
+        """Whether it has bands of its own in the mixture."""
+
+    def fit(self, panel: Panel, cut: int, grid: Grid) -> Fit:
         """Learn from columns before `cut`; arrays whose first axis is the series."""
 
     def path(self, panel: Panel, fit: Fit, origins: Ints, steps: Ints) -> Floats:
         """Predicted roots [series, origin, step] from what is known up to each origin column."""
 
 
-MEMBERS: dict[str, Member] = {"last": Last(), "profile": Profile(), "harmonic": Harmonic()}
+MEMBERS: dict[str, Member] = {
+    "last": Last(),
+    "half-hour": Average(0.5, votes=False),
+    "day": Average(24.0),
+    "hourly": Hourly(),
+    "yesterday": Yesterday(),
+    "typical": Typical(),
+    "profile": Profile(),
+    "sharp": Profile(day_decay=0.8, smooth_hours=0.0, ratio_half_life_hours=6.0, votes=False),
+    "harmonic": Harmonic(),
+}
 
-__all__ = ["MEMBERS", "Fit", "Member"]
+STACK = "stack"
+
+
+def voices(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of what has bands of its own: the members that vote, then the stack."""
+    return (*(name for name in names if MEMBERS[name].votes), STACK)
+
+
+__all__ = ["MEMBERS", "STACK", "Fit", "Member", "voices"]

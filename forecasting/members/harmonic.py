@@ -2,23 +2,29 @@
 
 Young, Pedregal & Tych (1999) named the method; here it is a weighted least-squares fit of
 sines and cosines, then an autoregression of its residuals by least squares. Both are solved by
-their normal equations for all series at once. The h-step answer of the autoregression is linear
-in its last residuals, so a fit keeps that map and a tick is one small product.
+their normal equations for all series at once. All frequencies are whole cycles a week, so the
+sums of the normal equations are read off the Fourier transform of the weights and of the
+weighted roots, folded to one week. The h-step answer of the autoregression is linear in its last
+residuals, so a tick is one small product.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import msgspec
 import numpy as np
 
-from forecasting.grid import Bools, Floats, Ints
+from forecasting.grid import Bools, Floats, Grid, Ints
 from forecasting.panel import Panel
 
+_WEEK_DAYS = 7
+# Relative ridge of the slowest term and its growth with the square of the cycles a day: a sharp
+# edge needs fast terms, noise must not have them for nothing.
 _RIDGE = 1e-3
+_RIDGE_GROWTH = 0.5
+_FORBIDDEN = 1e6
 # Keeps the residuals' recursion from growing: roots of the autoregression are shrunk inside this.
 _GREATEST_ROOT = 0.998
+_LONG_POWER = 4096
 # A residual that has not been seen for a while is assumed to have shrunk towards zero.
 _FADE_PER_BIN = 0.95
 
@@ -26,69 +32,99 @@ _FADE_PER_BIN = 0.95
 class Harmonic(msgspec.Struct, frozen=True):
     """Fourier terms per day (and per week after `weekly_after_days`) with AR residuals."""
 
-    daily_terms: int = 6
-    weekly_terms: int = 3
+    daily_terms: int = 24
+    weekly_terms: int = 6
     weekly_after_days: float = 10.0
     least_days: float = 1.5
-    half_life_days: float = 5.0
-    lags: int = 12
+    half_life_days: float = 7.0
     residual_days: float = 2.0
+    votes: bool = True
 
-    def fit(self, panel: Panel, cut: int, steps: Ints) -> tuple[Floats, ...]:
-        """Coefficients [series, term] and residual map [series, step, lag] from columns < cut.
+    def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Floats, ...]:
+        """Coefficients [series, term] and autoregression [series, lag] from columns < cut.
 
         NaN for series with fewer known bins than `least_days`.
         """
-        terms = _week_of_terms(panel.day, self.daily_terms, self.weekly_terms)
+        cycles, week = self.cycles(panel.day), _WEEK_DAYS * panel.day
         known, z = panel.known[:, :cut], panel.z[:, :cut]
         age = cut - 1 - np.arange(cut)
         weight = known * 0.5 ** (age / (self.half_life_days * panel.day))
-        slot = panel.first % terms.shape[0]
-        beta = fit_terms(terms, weight, z, slot, self._ridge(panel, known))
+        slot = panel.first % week
+        past = known.sum(axis=1)
+        ridge = self._ridge(cycles, past < self.weekly_after_days * panel.day)
+        beta = fit_tides(cycles, week, weight, z, slot, ridge)
+        beta[past < self.least_days * panel.day] = np.nan
         recent = max(0, cut - int(self.residual_days * panel.day))
-        fitted = (beta @ terms.T)[:, (slot + np.arange(recent, cut)) % terms.shape[0]]
-        phi = fit_autoregression(z[:, recent:] - fitted, known[:, recent:], self.lags)
-        response = residual_map(phi, int(steps.max()))[:, steps - 1]
-        short = known.sum(axis=1) < self.least_days * panel.day
-        beta[short] = np.nan
-        return beta, response
+        tide = tides(np.nan_to_num(beta), cycles, week, slot + np.arange(recent, cut))
+        phi = fit_autoregression(z[:, recent:] - tide, known[:, recent:], _lags(panel))
+        return beta, phi
 
     def path(self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN for unfitted series."""
-        beta, response = fit
-        terms = _week_of_terms(panel.day, self.daily_terms, self.weekly_terms)
-        week = terms.shape[0]
-        tide = beta @ terms.T
-        lagged = np.maximum(origins[:, None] - np.arange(self.lags), 0)
+        beta, phi = fit
+        cycles, week = self.cycles(panel.day), _WEEK_DAYS * panel.day
+        lagged = np.maximum(origins[:, None] - np.arange(phi.shape[1]), 0)
         column = panel.newest[:, lagged]
+        low = int(column.min())
+        span = np.arange(low, int(origins.max()) + int(steps.max()) + 1)
+        tide = tides(beta, cycles, week, panel.first + span)
         series = np.arange(panel.z.shape[0])[:, None, None]
-        residual = panel.z[series, column] - tide[series, (panel.first + column) % week]
+        residual = panel.z[series, column] - tide[series, column - low]
         residual = np.where(column >= 0, residual * _FADE_PER_BIN ** (lagged - column), 0.0)
-        ahead = tide[:, (panel.first + origins[:, None] + steps) % week]
+        response = residual_map(phi, int(steps.max()))[:, steps - 1]
+        ahead = tide[:, origins[:, None] + steps - low]
         return np.maximum(ahead + residual @ response.transpose(0, 2, 1), 0.0)
 
-    def _ridge(self, panel: Panel, known: Bools) -> Floats:
-        """Relative ridge [series, term]: small, but prohibitive for weeks not yet seen twice."""
-        ridge = np.full((known.shape[0], 1 + 2 * (self.daily_terms + self.weekly_terms)), _RIDGE)
-        young = known.sum(axis=1) < self.weekly_after_days * panel.day
-        ridge[young, 1 + 2 * self.daily_terms :] = 1e6
-        ridge[:, 0] = 0.0
-        return ridge
+    def cycles(self, day: int) -> Ints:
+        """Cycles a week of the terms; a day of few bins has room for few."""
+        daily = min(self.daily_terms, day // 2 - 1)
+        slow = np.arange(1, min(self.weekly_terms, _WEEK_DAYS - 1) + 1)
+        return np.concatenate([slow, _WEEK_DAYS * np.arange(1, daily + 1)])
+
+    def _ridge(self, cycles: Ints, young: Bools) -> Floats:
+        """Relative ridge [series, term]: prohibitive for weeks not yet seen twice."""
+        ridge = _RIDGE * (1 + _RIDGE_GROWTH * (cycles / _WEEK_DAYS) ** 2)
+        weekly = (cycles % _WEEK_DAYS > 0) & young[:, None]
+        both = np.where(weekly, _FORBIDDEN, ridge)
+        return np.concatenate([np.zeros((young.size, 1)), both, both], axis=1)
 
 
-def fit_terms(terms: Floats, weight: Floats, z: Floats, slot: int, ridge: Floats) -> Floats:
-    """Weighted least squares of `z` [series, bin] on periodic regressors `terms` [slot, term].
+def _lags(panel: Panel) -> int:
+    """An hour of residuals, as far as an hour has bins."""
+    return max(2, panel.hour)
 
-    Bin 0 falls on `slot`; `ridge` [series, term] is relative to the total weight. Bins of the
-    same slot share their regressors, so weights and weighted values are summed by slot first.
-    Returns [series, term]; zeros where all weights are zero.
+
+def tides(beta: Floats, cycles: Ints, week: int, slots: Ints) -> Floats:
+    """Sum of the terms [series, slot]: constant, cosines, sines, each of `cycles` a week."""
+    angles = 2 * np.pi / week * (cycles[:, None] * (slots % week) % week)
+    terms = np.concatenate([np.ones((1, slots.size)), np.cos(angles), np.sin(angles)])
+    return np.asarray(beta @ terms)
+
+
+def fit_tides(
+    cycles: Ints, week: int, weight: Floats, z: Floats, slot: int, ridge: Floats
+) -> Floats:
+    """Weighted least squares of `z` [series, bin] on the terms of `tides`; bin 0 is at `slot`.
+
+    `ridge` [series, term] is relative to the total weight. Products of sines and cosines are
+    sines and cosines of the sum and the difference of their cycles. Returns [series, term];
+    zeros where all weights are zero.
     """
-    week, count = terms.shape
-    folded = _fold(weight, slot, week)
-    gram = (folded[:, :, None] * terms).transpose(0, 2, 1) @ terms
-    total = np.maximum(folded.sum(axis=1), 1e-12)
-    gram += np.eye(count) * (ridge * total[:, None] + 1e-9 * total[:, None])[:, None, :]
-    right = _fold(weight * z, slot, week) @ terms
+    mass = np.fft.fft(_fold(weight, slot, week), axis=1)
+    pull = np.fft.fft(_fold(weight * z, slot, week), axis=1)
+    own = np.concatenate([[0], cycles])
+    minus, plus = own[:, None] - own, own[:, None] + own
+    # fft = sum of w e^{-i angle}: cosine sums are its real part, sine sums minus the imaginary.
+    down, up = mass[:, minus % week], mass[:, plus % week]
+    coscos, sinsin = (down.real + up.real) / 2, (down.real - up.real) / 2
+    cossin = (down.imag - up.imag) / 2
+    top = np.concatenate([coscos, cossin[:, :, 1:]], axis=2)
+    low = np.concatenate([cossin[:, :, 1:].transpose(0, 2, 1), sinsin[:, 1:, 1:]], axis=2)
+    gram = np.concatenate([top, low], axis=1)
+    total = np.maximum(mass[:, :1].real, 1e-12)
+    diagonal = np.arange(gram.shape[1])
+    gram[:, diagonal, diagonal] += (ridge + 1e-9) * total
+    right = np.concatenate([pull[:, own].real, -pull[:, cycles].imag], axis=1)
     return np.linalg.solve(gram, right[:, :, None])[:, :, 0].astype(np.float64)
 
 
@@ -107,8 +143,7 @@ def fit_autoregression(residual: Floats, known: Bools, lags: int) -> Floats:
     gram, right = products[:, 1:, 1:], products[:, 1:, :1]
     size = np.trace(gram, axis1=1, axis2=2)[:, None, None] / lags
     phi = np.linalg.solve(gram + np.eye(lags) * (1e-9 * size + 1e-12), right)[:, :, 0]
-    roots = np.abs(np.linalg.eigvals(_companion(phi))).max(axis=1)
-    shrink = np.minimum(1.0, _GREATEST_ROOT / np.maximum(roots, 1e-9))
+    shrink = np.minimum(1.0, _GREATEST_ROOT / _greatest_root(phi))
     stable: Floats = phi * shrink[:, None] ** np.arange(1, lags + 1)
     return stable
 
@@ -124,6 +159,18 @@ def residual_map(phi: Floats, steps: int) -> Floats:
         rows = np.concatenate([rows, rows @ power], axis=1)
         power = power @ power
     return rows[:, :steps]
+
+
+def _greatest_root(phi: Floats) -> Floats:
+    """Largest modulus of the recursion's roots [series]: a long power's norm (Gelfand 1941)."""
+    power, log_size = _companion(phi), np.zeros(phi.shape[0])
+    for _ in range(_LONG_POWER.bit_length() - 1):
+        power = power @ power
+        size = np.maximum(np.abs(power).max(axis=(1, 2)), 1e-300)
+        power /= size[:, None, None]
+        log_size = 2 * log_size + np.log(size)
+    root: Floats = np.exp(log_size / _LONG_POWER)
+    return root
 
 
 def _companion(phi: Floats) -> Floats:
@@ -142,20 +189,3 @@ def _fold(values: Floats, slot: int, week: int) -> Floats:
     padded[:, slot : slot + width] = values
     folded: Floats = padded.reshape(rows, -1, week).sum(axis=1)
     return folded
-
-
-@lru_cache(maxsize=8)
-def _week_of_terms(day: int, daily: int, weekly: int) -> Floats:
-    """Constant, daily and weekly sines and cosines for each bin of a week: [slot, term]."""
-    slot = np.arange(7 * day)[:, None]
-    angles = np.concatenate(
-        [
-            slot / day * np.arange(1, daily + 1),
-            slot / (7 * day) * np.arange(1, weekly + 1),
-        ],
-        axis=1,
-    )
-    waves = np.stack([np.cos(2 * np.pi * angles), np.sin(2 * np.pi * angles)], axis=2)
-    out = np.concatenate([np.ones((7 * day, 1)), waves.reshape(7 * day, -1)], axis=1)
-    out.flags.writeable = False
-    return out

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.grid import Floats, Ints
+from forecasting.grid import Floats, Grid, Ints
 from forecasting.panel import Panel
 
 
@@ -24,8 +24,9 @@ class Profile(msgspec.Struct, frozen=True):
     miss_half_life_hours: float = 2.0
     greatest_ratio: float = 2.0
     smooth_hours: float = 1.0
+    votes: bool = True
 
-    def fit(self, panel: Panel, cut: int, steps: Ints) -> tuple[Floats, ...]:
+    def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Floats, ...]:
         """Nothing to keep: the profile is read off the ring at every origin."""
         return ()
 
@@ -33,7 +34,7 @@ class Profile(msgspec.Struct, frozen=True):
         """[series, origin, step]; NaN where no past day knows the slot."""
         low = max(0, int(origins.min()) - panel.day)
         high = int(origins.max()) + int(steps.max()) + 1
-        smooth, raw = self._shape(panel, low, high)
+        smooth, raw = day_shape(panel, low, high, self.day_decay, self._half_width(panel))
         ratio, miss, age = self._corrections(panel, smooth, origins, low)
         ahead = origins[:, None] + steps - low
         # The centred smoothing of a slot a full day ahead would look past the origin.
@@ -46,21 +47,6 @@ class Profile(msgspec.Struct, frozen=True):
 
     def _half_width(self, panel: Panel) -> int:
         return int(self.smooth_hours * panel.hour) // 2
-
-    def _shape(self, panel: Panel, low: int, high: int) -> tuple[Floats, Floats]:
-        """Profile of columns low..high, smoothed and raw [series, column]; NaN if unknown."""
-        total = np.zeros((panel.z.shape[0], high - low))
-        weight = np.zeros_like(total)
-        for days in range(1, (high - 1) // panel.day + 1):
-            start = max(low, days * panel.day)
-            stop = min(high, panel.z.shape[1] + days * panel.day)
-            source = slice(start - days * panel.day, stop - days * panel.day)
-            share = self.day_decay ** (days - 1)
-            total[:, start - low : stop - low] += share * panel.z[:, source]
-            weight[:, start - low : stop - low] += share * panel.known[:, source]
-        half = self._half_width(panel)
-        smooth = _ratio(_box_sum(total, half), _box_sum(weight, half))
-        return smooth, _ratio(total, weight)
 
     def _corrections(
         self, panel: Panel, shape: Floats, origins: Ints, low: int
@@ -86,6 +72,49 @@ class Profile(msgspec.Struct, frozen=True):
         miss = np.take_along_axis(z, inside, 1) - np.take_along_axis(shape, inside, 1) * ratio
         miss = np.where((column < 0) | np.isnan(miss), 0.0, miss)
         return ratio, miss, (origins - low - column).astype(np.float64)
+
+
+class Typical(msgspec.Struct, frozen=True):
+    """The shape of the past days as it is, at no other level: for a day ahead."""
+
+    day_decay: float = 0.7
+    smooth_hours: float = 1.0
+    votes: bool = True
+
+    def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Floats, ...]:
+        """Nothing to keep: the profile is read off the ring at every origin."""
+        return ()
+
+    def path(self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints) -> Floats:
+        """[series, origin, step]; NaN where no past day knows the slot."""
+        low, high = int(origins.min()), int(origins.max()) + int(steps.max()) + 1
+        half = int(self.smooth_hours * panel.hour) // 2
+        smooth, raw = day_shape(panel, low, high, self.day_decay, half)
+        ahead = origins[:, None] + steps - low
+        return np.where(steps > panel.day - half, raw[:, ahead], smooth[:, ahead])
+
+
+def day_shape(
+    panel: Panel, low: int, high: int, day_decay: float, half_width: int
+) -> tuple[Floats, Floats]:
+    """Profile of columns low..high, smoothed and raw [series, column]; NaN if unknown.
+
+    Each is the mean of the same slot over all past days, weighted `day_decay` per day; the smooth
+    one also over `half_width` bins to either side.
+    """
+    total = np.zeros((panel.z.shape[0], high - low))
+    weight = np.zeros_like(total)
+    for days in range(1, (high - 1) // panel.day + 1):
+        start = max(low, days * panel.day)
+        stop = min(high, panel.z.shape[1] + days * panel.day)
+        source = slice(start - days * panel.day, stop - days * panel.day)
+        share = day_decay ** (days - 1)
+        total[:, start - low : stop - low] += share * panel.z[:, source]
+        weight[:, start - low : stop - low] += share * panel.known[:, source]
+    raw = _ratio(total, weight)
+    if not half_width:
+        return raw, raw
+    return _ratio(_box_sum(total, half_width), _box_sum(weight, half_width)), raw
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:

@@ -6,7 +6,7 @@ stand in the names. The document that explains each field is `deploy/policy.exam
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -33,7 +33,18 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
-Member = Literal["last", "profile", "harmonic"]
+Member = Literal[
+    "last",
+    "half-hour",
+    "day",
+    "hourly",
+    "yesterday",
+    "typical",
+    "profile",
+    "sharp",
+    "harmonic",
+]
+_MEMBERS = get_args(Member)
 Quantile = Annotated[float, AfterValidator(_published)]
 
 
@@ -180,7 +191,7 @@ class Packing(Section):
 class Forecasting(Section):
     """Which members may earn weight."""
 
-    members: Annotated[tuple[Member, ...], Field(min_length=1)] = ("last", "profile", "harmonic")
+    members: Annotated[tuple[Member, ...], Field(min_length=1)] = _MEMBERS
 
 
 class Kubernetes(Section):

@@ -5,7 +5,9 @@ import pytest
 
 from forecasting import Forecasts, Sample, State, forecast, initial_state
 from forecasting.calibration import mix, pinball, weighted_quantiles
+from forecasting.forecast import DEFAULT_MEMBERS
 from forecasting.grid import Floats
+from forecasting.members import voices
 
 DAY, BIN, BINS = 86400.0, 300.0, 288
 SIX_HOURS, HALF_HOUR, P90 = 5, 2, 1
@@ -46,7 +48,7 @@ def tide() -> Floats:
 @pytest.fixture(scope="module")
 def both(tide: Floats) -> tuple[tuple[list[Forecasts], State], tuple[list[Forecasts], State]]:
     known = 6 * BINS
-    return walk(tide, known, ("last", "profile", "harmonic")), walk(tide, known, ("last",))
+    return walk(tide, known, DEFAULT_MEMBERS), walk(tide, known, ("last",))
 
 
 Walks = tuple[tuple[list[Forecasts], State], tuple[list[Forecasts], State]]
@@ -66,8 +68,9 @@ def test_a_strong_season_earns_the_weight_and_pays_for_it(both: Walks, tide: Flo
     knowledge = both[0][1].knowledge
     assert knowledge is not None
     weight = knowledge.calibration.weight[0, :, SIX_HOURS, P90]
-    assert weight[1] > weight[0]
-    assert weight[2] > weight[0]
+    share = dict(zip(voices(DEFAULT_MEMBERS), weight.tolist(), strict=True))
+    assert share["last"] < 0.05
+    assert share["harmonic"] + share["profile"] + share["stack"] > 0.5
 
 
 def test_the_mixture_is_no_worse_than_the_last_value_half_an_hour_ahead(
@@ -102,7 +105,7 @@ def test_it_knows_how_good_it_is(both: Walks) -> None:
 def test_a_level_shift_is_followed(tide: Floats) -> None:
     shifted = tide[: 7 * BINS].copy()
     shifted[6 * BINS :] *= 2.2
-    issued, _ = walk(shifted, 6 * BINS, ("last", "profile", "harmonic"))
+    issued, _ = walk(shifted, 6 * BINS, DEFAULT_MEMBERS)
     seen = shifted[6 * BINS + 5 :]
     covered = seen <= said(issued, HALF_HOUR, P90)[: seen.size]
     assert covered[12:72].mean() > 0.75

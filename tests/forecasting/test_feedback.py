@@ -6,7 +6,7 @@ import pytest
 from forecasting import DEFAULT_HORIZONS, DEFAULT_LEADS
 from forecasting.feedback import Feedback, aligned, heard, near_targets, recorded
 from forecasting.grid import Floats, make_grid
-from forecasting.panel import Panel
+from forecasting.panel import Panel, panel_of
 
 GRID = make_grid(300.0, DEFAULT_HORIZONS, DEFAULT_LEADS, (0.5, 0.9))
 BINS = 40
@@ -18,8 +18,7 @@ def panel(newest: float, *, known: bool = True) -> Panel:
     z[0, -1] = newest
     seen = np.ones((1, BINS), dtype=np.bool_)
     seen[0, -1] = known
-    columns = np.arange(BINS, dtype=np.int64)[None]
-    return Panel(z, seen, columns, seen, 0, GRID.day, GRID.hour)
+    return panel_of(np.where(seen, z, 0.0), seen, seen, 0, GRID)
 
 
 def issued(root: float) -> Feedback:

@@ -5,10 +5,10 @@ import pytest
 import statsmodels.api as sm
 from statsmodels.tsa.ar_model import AutoReg
 
-from forecasting.grid import Floats
-from forecasting.members.harmonic import fit_autoregression, fit_terms, residual_map
+from forecasting.grid import Floats, Ints
+from forecasting.members.harmonic import fit_autoregression, fit_tides, residual_map, tides
 
-WEEK, TERMS, BINS = 7 * 24, 5, 400
+WEEK, BINS = 7 * 24, 400
 
 
 @pytest.fixture
@@ -23,16 +23,23 @@ def autoregressive(chance: np.random.Generator, phi: list[float]) -> Floats:
     return out
 
 
+def design(cycles: Ints, week: int, slots: Ints) -> Floats:
+    angles = 2 * np.pi * slots[:, None] * cycles / week
+    return np.column_stack([np.ones(slots.size), np.cos(angles), np.sin(angles)])
+
+
 @pytest.mark.parametrize("slot", [0, 100])
-def test_terms_match_weighted_least_squares(chance: np.random.Generator, slot: int) -> None:
-    terms = np.column_stack([np.ones(WEEK), chance.normal(size=(WEEK, TERMS - 1))])
+def test_tides_match_weighted_least_squares(chance: np.random.Generator, slot: int) -> None:
+    cycles = np.array([1, 2, 7, 14, 35])
     z = chance.normal(size=(3, BINS)) + 10
     weight = chance.uniform(0.1, 1, size=(3, BINS)) * (chance.uniform(size=(3, BINS)) > 0.2)
-    found = fit_terms(terms, weight, z, slot, np.zeros((3, TERMS)))
-    design = terms[(slot + np.arange(BINS)) % WEEK]
+    found = fit_tides(cycles, WEEK, weight, z, slot, np.zeros((3, 1 + 2 * cycles.size)))
+    terms = design(cycles, WEEK, slot + np.arange(BINS))
     for row in range(3):
-        expected = sm.WLS(z[row], design, weights=weight[row]).fit().params
-        np.testing.assert_allclose(found[row], expected, rtol=1e-6)
+        expected = sm.WLS(z[row], terms, weights=weight[row]).fit().params
+        np.testing.assert_allclose(found[row], expected, rtol=1e-5)
+        fitted = tides(found, cycles, WEEK, slot + np.arange(BINS))[row]
+        np.testing.assert_allclose(fitted, terms @ expected, rtol=1e-6)
 
 
 def test_autoregression_and_its_path_match_autoreg(chance: np.random.Generator) -> None:

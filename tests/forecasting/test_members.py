@@ -3,20 +3,19 @@
 import numpy as np
 import pytest
 
-from forecasting.grid import Floats
+from forecasting.grid import Floats, make_grid
 from forecasting.members import MEMBERS
-from forecasting.panel import Panel
+from forecasting.panel import Panel, panel_of
 
 DAY, HOUR = 96, 4
 STEPS = np.array([1, 2, 24, DAY])
+GRID = make_grid(900.0, (900.0, 86400.0), (900.0,), (0.5, 0.9))
 
 
 def panel(values: Floats) -> Panel:
     """One series of roots; NaN is unknown."""
     known = np.isfinite(values)[None]
-    newest = np.maximum.accumulate(np.where(known, np.arange(values.size), -1), axis=1)
-    z = np.where(known, values, 0.0)
-    return Panel(z, known, newest, known, 0, DAY, HOUR)
+    return panel_of(np.where(known, values, 0.0), known, known, 0, GRID)
 
 
 def tide(days: float) -> Floats:
@@ -26,7 +25,7 @@ def tide(days: float) -> Floats:
 def said(name: str, values: Floats, origin: int | None = None) -> Floats:
     member, seen = MEMBERS[name], panel(values)
     at = values.size - 1 if origin is None else origin
-    fit = member.fit(seen, at + 1, STEPS)
+    fit = member.fit(seen, at + 1, GRID)
     path: Floats = member.path(seen, fit, np.array([at]), STEPS)[0, 0]
     return path
 
