@@ -11,13 +11,15 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from forecasting import SeriesForecast
 from scheduler.cli import words
 from scheduler.cli.fan import fan
 from scheduler.cli.server import add_server, named, show
 from scheduler.cli.terminal import Cell, CommandError, Subparsers, table
 from scheduler.daemon.documents.shapes import Outlook, SeriesOutlook
 
-MINUTE = 60.0
+LEAST_SHOWN = 0.005
+"""A weight below would read as 0 %."""
 
 
 def add(subparsers: Subparsers) -> None:
@@ -71,8 +73,15 @@ def _series(outlook: Outlook, one: SeriesOutlook) -> Iterator[Table | Text]:
     quantiles = tuple(f"P{quantile * 100:g}" for quantile in outlook.quantiles)
     yield table(("IN", *quantiles), _rows(outlook.horizons_seconds, forecast.at))
     yield table(("PEAK WITHIN", *quantiles), _rows(outlook.leads_seconds, forecast.peak))
-    yield table(("RECORD", "VALUE", "MEANING"), _record(outlook, one))
-    yield Text(f"{_judged(outlook)} is made of: {_weights(forecast.weights)}")
+    judged = f"P{outlook.judged_quantile * 100:g}"
+    yield table((f"{judged} IN", "HELD", "VS YESTERDAY", "VS LAST VALUE"), _record(forecast))
+    ahead = words.span(outlook.judged_horizon_seconds)
+    yield Text(
+        f"HELD: share of recent targets at or below {judged}. VS: gain in pinball loss over\n"
+        f"that guess with a band of the same kind. {judged} in {ahead} is made of\n"
+        f"{_weights(forecast.weights)}."
+    )
+    yield table(("SERIES", "VALUE", "MEANING"), _nature(one))
 
 
 def _rows(
@@ -82,12 +91,21 @@ def _rows(
     return [(words.span(seconds), *map(words.figure, row)) for seconds, row in pairs]
 
 
-def _record(outlook: Outlook, one: SeriesOutlook) -> Iterator[tuple[Cell, ...]]:
-    """Yield what was measured of the forecast and of the series, each with what it means."""
-    forecast, found = one.forecast, one.diagnosis
-    judged = _judged(outlook)
-    yield ("covered", words.share(forecast.coverage), f"times {judged} held, lately")
-    yield ("skill", words.percent(forecast.skill), f"less loss of {judged} than yesterday's value")
+def _record(forecast: SeriesForecast) -> list[tuple[Cell, ...]]:
+    return [
+        (
+            words.span(each.horizon_seconds),
+            words.share(each.coverage),
+            words.percent(each.skill_yesterday),
+            words.percent(each.skill_last),
+        )
+        for each in forecast.record
+    ]
+
+
+def _nature(one: SeriesOutlook) -> Iterator[tuple[Cell, ...]]:
+    """Yield what the series is like, each figure with what it means."""
+    found = one.diagnosis
     yield ("known", words.span(found.known_seconds), "of the last two weeks")
     yield ("zero", words.share(found.zero_share), "of it nothing came")
     yield ("tide of 24 h", _strength(found.season_day), "0 none, 1 nothing else (STL)")
@@ -97,13 +115,9 @@ def _record(outlook: Outlook, one: SeriesOutlook) -> Iterator[tuple[Cell, ...]]:
     yield ("errors", *_errors(one))
 
 
-def _judged(outlook: Outlook) -> str:
-    return f"P{outlook.judged_quantile * 100:g} in {words.span(outlook.judged_horizon_seconds)}"
-
-
 def _weights(weights: dict[str, float]) -> str:
     heaviest = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
-    shown = ", ".join(f"{name} {weight:.0%}" for name, weight in heaviest if weight > 0)
+    shown = ", ".join(f"{name} {weight:.0%}" for name, weight in heaviest if weight >= LEAST_SHOWN)
     return shown or words.UNKNOWN
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from forecasting import SeriesForecast
+from forecasting import Record, SeriesForecast
 from forecasting.diagnostics import Diagnosis, Errors
 from scheduler.cli.fan import INTERVALS, LABEL, PAST, between, fan, scale_of
 from scheduler.cli.fanpicture import draw
@@ -33,6 +33,10 @@ def outlook(**changes: object) -> Outlook:
         weights={"last": 0.25, "profile": 0.75, "harmonic": 0.0},
         coverage=0.912,
         skill=0.31,
+        record=(
+            Record(horizon_seconds=1800.0, coverage=0.912, skill_yesterday=0.31, skill_last=0.07),
+            Record(horizon_seconds=86400.0, coverage=0.88, skill_yesterday=-0.02, skill_last=None),
+        ),
     )
     one = SeriesOutlook(
         unit="requests/s",
@@ -80,13 +84,15 @@ def test_the_table_reads_as_it_should(capsys: pytest.CaptureFixture[str]) -> Non
         "IN   P50    P90   P95   P99",
         "1d   60.0   120   180   240",
         "PEAK WITHIN   P50   P90   P95   P99",
-        "covered        91.2%    times P90 in 30m held, lately",
-        "skill          +31%     less loss of P90 in 30m than yesterday's value",
+        "P90 IN   HELD    VS YESTERDAY   VS LAST VALUE",
+        "30m      91.2%   +31%           +7%",
+        "1d       88.0%   -2%            -",
         "known          12d12h   of the last two weeks",
         "tide of 24 h   0.77     0 none, 1 nothing else (STL)",
         "tide of 7 d    -        the same, beside that of 24 h",
         "errors         +0.41    correlation with errors 1d before (Ljung-Box p 1e-09)",
-        "P90 in 30m is made of: profile 75%, last 25%",
+        "that guess with a band of the same kind. P90 in 30m is made of",
+        "profile 75%, last 25%.",
     ):
         assert wanted in lines, wanted
     assert max(map(len, lines)) <= 80
@@ -97,7 +103,7 @@ def test_a_series_that_was_never_seen_has_no_last_value(
 ) -> None:
     lines = shown(capsys, outlook(status="absent", weights={}, skill=None, coverage=None))
     assert "chat/requests: absent; all rates in requests/s" in lines
-    assert "P90 in 30m is made of: -" in lines
+    assert "-." in lines
 
 
 # ---- the chart

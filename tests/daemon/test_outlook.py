@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from forecasting import Sample, SeriesForecast, State, forecast, initial_state
+from forecasting import Record, Sample, SeriesForecast, State, forecast, initial_state
 from forecasting.diagnostics import Diagnosis, Errors
 from scheduler.daemon.documents.outlook import PAST_DAYS, outlook, unit
 from scheduler.daemon.documents.remarks import Judged, remarks
@@ -123,8 +123,16 @@ GOOD = Diagnosis(known_seconds=9 * 86400.0, newest_age_seconds=0.0, zero_share=0
 def series(**changes: object) -> SeriesForecast:
     known = busy_tick().snapshot.forecasts
     assert known is not None
-    one = msgspec.structs.replace(known.series["chat/generated_tokens"], coverage=0.9, skill=0.3)
-    return msgspec.structs.replace(one, **changes)
+    good = {"coverage": 0.9, "skill": 0.3, "record": record()}
+    return msgspec.structs.replace(known.series["chat/generated_tokens"], **good | changes)
+
+
+def record(yesterday: float | None = 0.3, last: float | None = 0.3) -> tuple[Record, ...]:
+    """Half an hour with skill, then six hours with this one."""
+    return tuple(
+        Record(horizon_seconds=ahead, coverage=0.9, skill_yesterday=first, skill_last=second)
+        for ahead, first, second in ((1800.0, 0.5, 0.5), (21600.0, yesterday, last))
+    )
 
 
 def test_a_good_record_needs_no_remark() -> None:
@@ -141,10 +149,11 @@ def test_a_good_record_needs_no_remark() -> None:
         ),
         ({"status": "partial"}, {}, ["Partial: "]),
         ({"status": "idle"}, {}, ["Idle: "]),
-        ({"skill": None}, {"known_seconds": 5 * 3600.0}, ["Young: 5.0 h", "Not judged yet: "]),
+        ({"record": ()}, {"known_seconds": 5 * 3600.0}, ["Young: 5.0 h", "Not judged yet: "]),
         ({}, {"zero_share": 0.82}, ["Intermittent: nothing came in 82%"]),
-        ({"skill": 0.0}, {}, ["No skill: P90 30 min ahead is no better than yesterday's value"]),
-        ({"skill": -3.0}, {}, ["No skill: "]),
+        ({"record": record(yesterday=0.0)}, {}, ["No better than yesterday's value 6 h ahead: "]),
+        ({"record": record(last=0.01)}, {}, ["No better than the last value 6 h ahead: "]),
+        ({"record": record(-3.0, -3.0)}, {}, ["No better than the l", "No better than y"]),
         (
             {"coverage": 0.8},
             {},

@@ -4,11 +4,11 @@ What is wrong with the feed comes first, then what is too young or too irregular
 the record: skill against two yardsticks, and whether the quantile held what it promises.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from forecasting import SeriesForecast
+from forecasting import Record, SeriesForecast
 from forecasting.diagnostics import Diagnosis
 from forecasting.values import DAY, HOUR, MINUTE
 
@@ -25,15 +25,15 @@ STRONG = 0.3
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """The target that coverage and skill are about."""
+    """The quantile that records are about, and the horizon of the plain coverage and weights."""
 
     horizon_seconds: float
     quantile: float
 
     @property
     def name(self) -> str:
-        """Such as `P90 30 min ahead`."""
-        return f"P{self.quantile * 100:g} {self.horizon_seconds / MINUTE:g} min ahead"
+        """Such as `P90`."""
+        return f"P{self.quantile * 100:g}"
 
 
 def remarks(one: SeriesForecast, found: Diagnosis, judged: Judged) -> tuple[str, ...]:
@@ -91,18 +91,39 @@ def _past(found: Diagnosis) -> Iterator[str]:
 
 
 def _skill(one: SeriesForecast, judged: Judged) -> Iterator[str]:
-    if one.skill is None:
+    """Say at which distance which plain guess is as good, and what that means."""
+    judged_at = [each for each in one.record if each.skill_yesterday is not None]
+    if not judged_at:
         yield (
-            f"Not judged yet: too few forecasts of {judged.name} have met their targets to say "
-            f"whether they are better than yesterday's value."
+            f"Not judged yet: too few {judged.name} forecasts have met their targets to say "
+            f"whether they beat yesterday's value or the last one."
         )
-    elif one.skill < LEAST_SKILL:
+    as_last = [each for each in one.record if _none(each.skill_last)]
+    as_yesterday = [each for each in one.record if _none(each.skill_yesterday)]
+    if as_last:
         yield (
-            f"No skill: {judged.name} is no better than yesterday's value with a band of the "
-            f"same making. Believe the bands, not the shape: capacity follows the present level "
-            f"and the room above it. Where a shortage is dear, hold a higher quantile (policy: "
-            f"quantile 0.95 or 0.99)."
+            f"No better than the last value {_ahead(as_last)}: what comes cannot be told from "
+            f"what is. Believe the bands, not the shape: capacity follows the present level and "
+            f"the room above it. Where a shortage is dear, hold a higher quantile in the policy."
         )
+    if as_yesterday:
+        yield (
+            f"No better than yesterday's value {_ahead(as_yesterday)}: at that distance the "
+            f"forecast is worth what a look at yesterday is, so loans that run so long are a "
+            f"guess."
+        )
+
+
+def _none(skill: float | None) -> bool:
+    return skill is not None and skill < LEAST_SKILL
+
+
+def _ahead(records: Sequence[Record]) -> str:
+    return ", ".join(_span(each.horizon_seconds) for each in records) + " ahead"
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / HOUR:g} h" if seconds >= HOUR else f"{seconds / MINUTE:g} min"
 
 
 def _coverage(one: SeriesForecast, judged: Judged) -> Iterator[str]:
@@ -110,8 +131,9 @@ def _coverage(one: SeriesForecast, judged: Judged) -> Iterator[str]:
         return
     side = "too low" if one.coverage < judged.quantile else "higher than needed"
     yield (
-        f"Off lately: {judged.name} held in {one.coverage:.1%} of cases, not in "
-        f"{judged.quantile:.0%}: it was {side}. It corrects itself as targets come in."
+        f"Off lately: {judged.name} {_span(judged.horizon_seconds)} ahead held in "
+        f"{one.coverage:.1%} of cases, not in {judged.quantile:.0%}: it was {side}. It corrects "
+        f"itself as targets come in."
     )
 
 
@@ -119,10 +141,8 @@ def _errors(found: Diagnosis) -> Iterator[str]:
     errors = found.errors
     if errors is None or errors.random or abs(errors.correlation) < STRONG:
         return
-    lag = errors.lag_seconds
-    when = f"{lag / HOUR:g} h" if lag >= HOUR else f"{lag / MINUTE:.0f} min"
     yield (
-        f"Not all is learnt: errors {when} apart go "
+        f"Not all is learnt: errors {_span(errors.lag_seconds)} apart go "
         f"{'together' if errors.correlation > 0 else 'against each other'} (correlation "
         f"{errors.correlation:.2f}), so a part of them could be foretold."
     )
