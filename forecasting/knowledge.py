@@ -23,7 +23,7 @@ _RELEARN_HOURS = 6
 # A young series has more to gain from a second look: after each eighth of its known past.
 _RELEARN_SHARE_OF_PAST = 0.125
 # Replays of many series are cut into pieces of this many, to bound memory.
-_SERIES_AT_ONCE = 32
+_SERIES_AT_ONCE = 16
 
 
 class Knowledge(msgspec.Struct, frozen=True):
