@@ -14,6 +14,7 @@ import numpy as np
 from forecasting.backtest.protocol import Protocol, Series, origins
 from forecasting.forecast import State, forecast, initial_state
 from forecasting.grid import Floats, Grid, Ints
+from forecasting.history import Stretch
 from forecasting.values import Forecasts, Sample
 
 TIDAL = "tidal"
@@ -70,8 +71,8 @@ def tidal_curves(
     before = min(series.first_bin for series in fleet.series)
     for number, tick in enumerate(ticks.tolist(), start=1):
         end = tick + 1
-        new = _samples(fleet, before, end)
-        issued, state = forecast(state, new, end * fleet.bin_seconds)
+        told = _told(fleet, before, end)
+        issued, state = forecast(state, told, end * fleet.bin_seconds)
         _keep(issued, fleet, at, tick, curves)
         before = end
         on_tick(state, number, ticks.size)
@@ -91,27 +92,25 @@ def _ticks(fleet: Fleet, at: list[Ints]) -> Ints:
     return np.unique(np.concatenate(spans))
 
 
-def _samples(fleet: Fleet, first: int, end: int) -> list[Sample]:
+def _told(fleet: Fleet, first: int, end: int) -> list[Sample | Stretch]:
     """What was observed in bins first <= b < end of the time line; gaps come as not valid."""
     width = fleet.bin_seconds
-    return [
-        Sample(
-            series.key,
-            number * width,
-            width,
-            float(series.rate[number - series.first_bin]),
-            bool(series.valid[number - series.first_bin]),
-        )
-        for series in fleet.series
-        for number in range(
-            max(first, series.first_bin), min(end, series.first_bin + series.rate.size)
-        )
-    ]
+    out: list[Sample | Stretch] = []
+    for series in fleet.series:
+        low = max(first - series.first_bin, 0)
+        rates = np.where(series.valid, series.rate, np.nan)[low : max(end - series.first_bin, low)]
+        start = (series.first_bin + low) * width
+        if rates.size == 1:
+            out.append(Sample(series.key, start, width, float(rates[0])))
+        elif rates.size:
+            out.append(Stretch(series.key, start, width, rates))
+    return out
 
 
 def _keep(issued: Forecasts, fleet: Fleet, at: list[Ints], tick: int, curves: list[Floats]) -> None:
     for series, columns, curve in zip(fleet.series, at, curves, strict=True):
         origin = int(np.searchsorted(columns, tick - series.first_bin))
         if origin < columns.size and columns[origin] == tick - series.first_bin:
-            said = issued.series[series.key]
-            curve[:, origin] = (*said.at, *said.peak)
+            said = issued.series.get(series.key)  # it may not have been heard of yet
+            if said is not None:
+                curve[:, origin] = (*said.at, *said.peak)

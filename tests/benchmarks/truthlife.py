@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -15,70 +15,85 @@ from tests.benchmarks.truthcommon import HORIZONS, HOUR, P90, Record, near, quie
 from tests.benchmarks.truthfamilies import BIN_SECONDS, DAY, Truth
 
 OUTAGE_BINS = HOUR
+OUTAGE_EVERY_BINS = 50 * HOUR  # another hour of the day each time
 OUTAGE_AFTER_BINS = 6 * HOUR
 OUTAGE_FAMILIES = ("smooth", "office")
 FIRST_DAY_HISTORY_SECONDS = 1800.0
+_NEARLY_ZERO = 1e-6
 
 
 def outage(options: argparse.Namespace, truths: Sequence[Truth]) -> list[Record]:
     """P90 loss in the 6 hours after an outage, over the loss where it is read as zero.
 
-    The series form two halves whose outages lie 12 hours apart, so that zeros of one half are no
-    silence of the fleet. `masked`: not valid. `silent`: zeros, each half a fleet of its own.
+    Every series loses the same hours. `masked`: they are not valid. `silent`: they come as zeros,
+    which a forecaster may know for an outage of the fleet; `source`: only every other series
+    falls to zero, and only these are scored. Read as zero: too little to be called zero.
     """
     chosen = [truth for truth in truths if truth.family in OUTAGE_FAMILIES]
-    first = round(options.first_origin / 3600) * HOUR
-    starts = [
-        range(first + (2 + 12 * (row % 2)) * HOUR, truth.rate.size - DAY, 2 * DAY)
-        for row, truth in enumerate(chosen)
-    ]
-    halves = [f"half-{row % 2}" for row in range(len(chosen))]
-    series = {
-        "zero": [broken(*pair, valid=True) for pair in zip(chosen, starts, strict=True)],
-        "masked": [broken(*pair, valid=False) for pair in zip(chosen, starts, strict=True)],
+    if not chosen:
+        return []
+    first = round(options.first_origin / 3600) * HOUR + 2 * HOUR
+    starts = range(first, chosen[0].rate.size - DAY, OUTAGE_EVERY_BINS)
+    cases = {
+        "zero": [broken(truth, starts, _NEARLY_ZERO) for truth in chosen],
+        "masked": [broken(truth, starts, np.nan) for truth in chosen],
+        "silent": [broken(truth, starts, 0.0) for truth in chosen],
+        "source": [
+            broken(truth, starts if row % 2 else (), 0.0) for row, truth in enumerate(chosen)
+        ],
     }
-    series["silent"] = [
-        msgspec.structs.replace(one, group=f"{one.group}-{half}")
-        for one, half in zip(series["zero"], halves, strict=True)
+    losses = {
+        name: losses_after(chosen, several, starts, options) for name, several in cases.items()
+    }
+    return [
+        record
+        for name in ("masked", "silent", "source")
+        for method in options.methods
+        for record in compared(name, method, losses[name][method], losses["zero"][method])
     ]
-    found: list[Record] = []
-    losses: dict[tuple[str, str], list[float]] = {}
-    for name, several in series.items():
-        done, _ = perform(
-            several, near(options.first_origin), options.methods, options.processes, quiet
-        )
-        for method in options.methods:
-            losses[name, method] = [
-                lost(truth, one, at, method)
-                for truth, one, at in zip(chosen, done, starts, strict=True)
-            ]
-    for name in ("masked", "silent"):
-        for method in options.methods:
-            pairs = zip(losses[name, method], losses["zero", method], strict=True)
-            ratios = [ours / zero for ours, zero in pairs if ours > 0 and zero > 0]
-            if ratios:
-                found.append(
-                    {
-                        "measure": "outage",
-                        "method": method,
-                        "outage": name,
-                        "horizon_seconds": HORIZONS[0],
-                        "quantile": 0.9,
-                        "series": len(ratios),
-                        "loss_over_read_as_zero": float(np.exp(np.mean(np.log(ratios)))),
-                    }
-                )
-    return found
 
 
-def broken(truth: Truth, starts: Sequence[int], *, valid: bool) -> Series:
-    """The series with zeros for an hour from each start, which are `valid` or not."""
+def losses_after(
+    chosen: Sequence[Truth],
+    several: Sequence[Series],
+    starts: Sequence[int],
+    options: argparse.Namespace,
+) -> dict[str, list[float]]:
+    """Relative loss of each series after the outages, by method."""
+    protocol = near(options.first_origin)
+    done, _ = perform(several, protocol, options.methods, options.processes, quiet)
+    return {
+        method: [lost(truth, one, starts, method) for truth, one in zip(chosen, done, strict=True)]
+        for method in options.methods
+    }
+
+
+def compared(
+    name: str, method: str, ours: Sequence[float], zero: Sequence[float]
+) -> Iterator[Record]:
+    """Yield the geometric mean over series, where there are any."""
+    scored = range(1, len(ours), 2) if name == "source" else range(len(ours))
+    ratios = [ours[row] / zero[row] for row in scored if ours[row] > 0 and zero[row] > 0]
+    if ratios:
+        yield {
+            "measure": "outage",
+            "method": method,
+            "outage": name,
+            "horizon_seconds": HORIZONS[0],
+            "quantile": 0.9,
+            "series": len(ratios),
+            "loss_over_read_as_zero": float(np.exp(np.mean(np.log(ratios)))),
+        }
+
+
+def broken(truth: Truth, starts: Sequence[int], rate: float) -> Series:
+    """The series with this rate for an hour from each start; NaN makes it not valid."""
     series = truth.series
-    rate, known = series.rate.copy(), series.valid.copy()
+    rates, valid = series.rate.copy(), series.valid.copy()
     for start in starts:
-        rate[start : start + OUTAGE_BINS] = 0.0
-        known[start : start + OUTAGE_BINS] = valid
-    return msgspec.structs.replace(series, rate=rate, valid=known)
+        rates[start : start + OUTAGE_BINS] = np.nan_to_num(rate)
+        valid[start : start + OUTAGE_BINS] = not np.isnan(rate)
+    return msgspec.structs.replace(series, rate=rates, valid=valid)
 
 
 def lost(truth: Truth, one: Scored, starts: Sequence[int], method: str) -> float:
