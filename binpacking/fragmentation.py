@@ -92,18 +92,18 @@ class Fragments:
         self._allowed: Bools = np.array(allowed, dtype=np.bool_).T.reshape(len(fleet.names), -1)
         self._shorts: Ints = self._short[fleet.cards + 1].sum(axis=1)
         self._enoughs: Ints = self._enough[fleet.cards + 1].sum(axis=1)
-        self._idle = fleet.free_milli()
-        self.now: Ints = self._weighed(self._idle, self._shorts, self._enoughs, _every(fleet))
+        self.idle = fleet.free_milli()
+        self.now: Ints = self._weighed(self.idle, self._shorts, self._enoughs, _every(fleet))
 
     def refresh(self, row: int) -> None:
         """Take in that the host of this row has changed."""
         cards = self._fleet.cards[row]
         self._shorts[row] = self._short[cards + 1].sum(axis=0)
         self._enoughs[row] = self._enough[cards + 1].sum(axis=0)
-        self._idle[row] = np.maximum(cards, 0).sum()
+        self.idle[row] = np.maximum(cards, 0).sum()
         only = np.array([row])
         self.now[row] = self._weighed(
-            self._idle[only], self._shorts[only], self._enoughs[only], only
+            self.idle[only], self._shorts[only], self._enoughs[only], only
         )[0]
 
     def after(self, shape: PodShape, rows: Ints, cards: Ints) -> Ints:
@@ -112,7 +112,7 @@ class Fragments:
         `rows` has one entry a candidate, `cards` one row a candidate: card indices, or no columns
         for a shape without GPU.
         """
-        shorts, enoughs, idle = self._shorts[rows], self._enoughs[rows], self._idle[rows]
+        shorts, enoughs, idle = self._shorts[rows], self._enoughs[rows], self.idle[rows]
         for column in range(cards.shape[1]):
             before = self._fleet.cards[rows, cards[:, column]] + 1
             left = before - shape.card_milli

@@ -18,6 +18,7 @@ import hashlib
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,7 +28,9 @@ import numpy as np
 
 from binpacking.admission import Admission
 from binpacking.cards import Fleet, Host
-from binpacking.fragmentation import Mixture, typical
+from binpacking.foresight import Weights
+from binpacking.fragmentation import typical
+from binpacking.rehearsal import Knowledge, admission, rehearse
 from scheduler.simulation import reference
 from tests.benchmarks import packing_rivals as rivals
 from tests.benchmarks.packing_lists import ListError, Pod, read_hosts, read_pods
@@ -36,6 +39,8 @@ from tests.benchmarks.packing_protocol import Count, Taken, arrivals, one_by_one
 SCHEMA = "tidal.packing/1"
 COLUMNS = ("policy", "seed", "window", "order", "pod", "node", "gpus")
 INVALID = 2
+REHEARSAL_SEEDS = ((1, 0),)
+"""Not whole numbers, as `--seeds` are: no stream is both rehearsed and measured."""
 
 
 class World(msgspec.Struct, frozen=True):
@@ -43,7 +48,9 @@ class World(msgspec.Struct, frozen=True):
 
     hosts: tuple[Host, ...]
     pods: tuple[Pod, ...]
-    mixture: Mixture
+    known: Knowledge
+    weights: Weights | None
+    """Of `tidal`, as rehearsed for these lists; None: plain FGD."""
     seed: int
     window: int
 
@@ -66,7 +73,12 @@ def _random(world: World, order: Sequence[Pod]) -> Iterator[Taken]:
 
 
 def _fgd(world: World, order: Sequence[Pod]) -> Iterator[Taken]:
-    return one_by_one(Admission(Fleet(world.hosts), world.mixture), order)
+    return one_by_one(Admission(Fleet(world.hosts), world.known.mixture), order)
+
+
+def _tidal(world: World, order: Sequence[Pod]) -> Iterator[Taken]:
+    whole = Fleet(world.hosts)
+    return one_by_one(admission(whole.copy(), whole, world.known, world.weights), order)
 
 
 POLICIES: dict[str, Run] = {
@@ -76,6 +88,7 @@ POLICIES: dict[str, Run] = {
     "gpupacking": _rival(rivals.gpu_packing),
     "gpuclustering": _rival(rivals.gpu_clustering),
     "fgd": _fgd,
+    "tidal": _tidal,
 }
 
 
@@ -85,7 +98,7 @@ def run(policy: str, world: World, placements: TextIO | None) -> tuple[list[dict
     began = time.process_time()
     taken = tuple(POLICIES[policy](world, order))
     seconds = time.process_time() - began
-    count = Count(world.hosts, world.mixture)
+    count = Count(world.hosts, world.known.mixture)
     for one in taken:
         count.add(one)
     if placements is not None:
@@ -114,14 +127,18 @@ def document(options: argparse.Namespace, placements: TextIO | None) -> dict[str
     """The whole output."""
     since = reference.start()
     hosts, pods = read_hosts(options.nodes), read_pods(options.pods)
-    mixture = typical(pod.shape for pod in pods)
+    shapes = Counter(pod.shape for pod in pods)
+    known = Knowledge(typical(shapes.elements()), tuple(sorted(shapes.items())))
+    began = time.process_time()
+    weights = _rehearsed(hosts, pods, known) if "tidal" in options.policies else None
+    rehearsal_seconds = time.process_time() - began
     if placements is not None:
         placements.write(",".join(COLUMNS) + "\n")
     results: list[dict[str, Any]] = []
     timings: list[dict[str, Any]] = []
     for policy in options.policies:
         for seed in options.seeds:
-            world = World(hosts, pods, mixture, seed, options.window)
+            world = World(hosts, pods, known, weights, seed, options.window)
             records, seconds = run(policy, world, placements)
             results.extend(records)
             timings.append({"policy": policy, "seed": seed, "cpu_seconds": seconds})
@@ -130,8 +147,20 @@ def document(options: argparse.Namespace, placements: TextIO | None) -> dict[str
         "schema": SCHEMA,
         "inputs": _inputs(options),
         "results": results,
-        "timing": {**msgspec.structs.asdict(reference.machine(since)), "records": timings},
+        "timing": {
+            **msgspec.structs.asdict(reference.machine(since)),
+            "rehearsal_cpu_seconds": rehearsal_seconds,
+            "records": timings,
+        },
     }
+
+
+def _rehearsed(hosts: tuple[Host, ...], pods: tuple[Pod, ...], known: Knowledge) -> Weights | None:
+    """Weights for these lists; the rehearsal's order is another than any seed's."""
+    whole = Fleet(hosts)
+    capacity = int(whole.free_milli().sum())
+    streams = [[pod.shape for pod in arrivals(pods, capacity, seed)] for seed in REHEARSAL_SEEDS]
+    return rehearse(whole, known, streams)
 
 
 def _last(records: list[dict[str, Any]]) -> str:

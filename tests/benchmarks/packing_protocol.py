@@ -15,10 +15,9 @@ import numpy as np
 from binpacking.admission import Seat
 from binpacking.cards import Fleet, Host, PodShape
 from binpacking.fragmentation import Fragments, Mixture
+from binpacking.rehearsal import LEVELS_PERCENT, OneByOne
 from tests.benchmarks.packing_lists import Pod
-from tests.benchmarks.packing_rivals import OneByOne
 
-LEVELS_PERCENT = tuple(range(50, 131, 10))
 _LAST = LEVELS_PERCENT[-1]
 _SIZES = (4, 8)
 
@@ -30,7 +29,9 @@ class Taken(msgspec.Struct, frozen=True):
     seat: Seat | None
 
 
-def arrivals(pods: Sequence[Pod], capacity_milli: int, seed: int) -> tuple[Pod, ...]:
+def arrivals(
+    pods: Sequence[Pod], capacity_milli: int, seed: int | tuple[int, ...]
+) -> tuple[Pod, ...]:
     """The order in which pods come. As published, a draw is tested by its milli per card."""
     chance = np.random.default_rng(seed)
     order = [pods[index] for index in chance.permutation(len(pods)).tolist()]

@@ -5,7 +5,6 @@ a pod that shares a card takes the tightest one that has room. `random` draws ho
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
@@ -15,16 +14,6 @@ from binpacking.inventory import WHOLE_GPU_MILLI
 
 Score = Callable[["Rival", PodShape, Ints], Ints]
 """Scores of the rows given, on each of which the pod fits."""
-
-
-class OneByOne(Protocol):
-    """Places each pod when it comes; `choose` returns None only if no host fits."""
-
-    fleet: Fleet
-
-    def choose(self, shape: PodShape) -> Seat | None: ...
-
-    def take(self, shape: PodShape, seat: Seat) -> None: ...
 
 
 class Rival:
@@ -99,7 +88,8 @@ def best_fit(rival: Rival, shape: PodShape, rows: Ints) -> Ints:
     gpu = idle / (WHOLE_GPU_MILLI * rival.sizes.max())
     raw: Ints = (100 * (1 - (0.5 * cpu + 0.5 * gpu))).astype(np.int64)
     spread = max(int(raw.max() - raw.min()), 1)
-    return (raw - raw.min()) * 100 // spread
+    score: Ints = (raw - raw.min()) * 100 // spread
+    return score
 
 
 def dot_product(rival: Rival, shape: PodShape, rows: Ints) -> Ints:

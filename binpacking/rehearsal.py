@@ -1,0 +1,95 @@
+"""Which weights of foresight suit a cluster: each is tried on streams drawn from the mix.
+
+Foresight serves more pods, but on some clusters (CPU far scarcer than GPUs, say) that costs
+GPUs. So weights are not believed but rehearsed: every candidate admits the same streams, drawn by
+the caller from the shapes to be expected, beside plain FGD; the one with the most GPUs allocated
+over all levels of arrival wins, if at no level it falls behind FGD by more than `_TOLERATED`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from binpacking.admission import Admission, Seat
+from binpacking.cards import Fleet, PodShape
+from binpacking.foresight import Foresight, Weights
+from binpacking.fragmentation import Mixture
+from binpacking.scarcity import Population
+
+LEVELS_PERCENT = tuple(range(50, 131, 10))
+"""Arrived GPUs in percent of the cluster's, at which allocation is compared."""
+CANDIDATES = (Weights(),)
+_TOLERATED = 0.001
+"""Of the cluster's GPUs; behind FGD by more, at any level, and a candidate is out."""
+
+
+class OneByOne(Protocol):
+    """Admits pods in the order in which they come."""
+
+    def choose(self, shape: PodShape) -> Seat | None:
+        """A host with room, or None where there is none."""
+        ...
+
+    def take(self, shape: PodShape, seat: Seat) -> None:
+        """Let the pod sit there."""
+        ...
+
+
+class Knowledge(msgspec.Struct, frozen=True):
+    """What an admission may know beforehand: the mix of shapes, never their order."""
+
+    mixture: Mixture
+    population: Population
+
+
+def admission(
+    fleet: Fleet, whole: Fleet, known: Knowledge, weights: Weights | None
+) -> Admission | Foresight:
+    """Plain FGD where no weights are given, else foresight with them."""
+    if weights is None:
+        return Admission(fleet, known.mixture)
+    return Foresight(fleet, whole, known.mixture, known.population, weights)
+
+
+def rehearse(
+    whole: Fleet,
+    known: Knowledge,
+    streams: Sequence[Sequence[PodShape]],
+    candidates: Iterable[Weights] = CANDIDATES,
+) -> Weights | None:
+    """The best candidate on these streams, the earlier on ties; None: plain FGD is better."""
+    capacity = int(whole.free_milli().sum())
+
+    def allocated(weights: Weights | None) -> tuple[float, ...]:
+        """Mean allocated part of the cluster's GPUs at each level."""
+        runs = [
+            _levels(admission(whole.copy(), whole, known, weights), stream, capacity)
+            for stream in streams
+        ]
+        return tuple(sum(level) / len(runs) for level in zip(*runs, strict=True))
+
+    plain = allocated(None)
+    best, most = None, sum(plain)
+    for weights in candidates:
+        levels = allocated(weights)
+        behind = max(ours - theirs for ours, theirs in zip(plain, levels, strict=True))
+        if behind <= _TOLERATED and sum(levels) > most:
+            best, most = weights, sum(levels)
+    return best
+
+
+def _levels(policy: OneByOne, stream: Sequence[PodShape], capacity: int) -> list[float]:
+    arrived = placed = 0
+    found: list[float] = []
+    for shape in stream:
+        seat = policy.choose(shape)
+        arrived += shape.gpu_milli
+        if seat is not None:
+            policy.take(shape, seat)
+            placed += shape.gpu_milli
+        while len(found) < len(LEVELS_PERCENT) and (
+            100 * arrived >= LEVELS_PERCENT[len(found)] * capacity
+        ):
+            found.append(placed / capacity)
+    return found + [placed / capacity] * (len(LEVELS_PERCENT) - len(found))
