@@ -7,6 +7,7 @@ series such as chat/requests. `-o json` prints the same document, complete; `--p
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import fill
 
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,7 @@ from scheduler.cli.server import add_server, named, show
 from scheduler.cli.terminal import Cell, CommandError, Subparsers, table
 from scheduler.daemon.documents.shapes import Outlook, SeriesOutlook
 
+COLUMNS = 80
 LEAST_SHOWN = 0.005
 """A weight below would read as 0 %."""
 
@@ -60,7 +62,9 @@ def _series(outlook: Outlook, one: SeriesOutlook) -> Iterator[Table | Text]:
     if forecast.status != "absent":
         head.append(f", last {words.figure(forecast.last)}")
     head.append(f"; all rates in {one.unit}")
-    yield Text("\n").join([head, *(Text(f"- {remark}") for remark in one.remarks)])
+    yield Text("\n").join([head, *map(_remark, one.remarks)])
+    if forecast.status == "absent" and not any(map(any, forecast.peak)):
+        return
     yield Text(
         fan(
             one.past,
@@ -84,6 +88,10 @@ def _series(outlook: Outlook, one: SeriesOutlook) -> Iterator[Table | Text]:
     yield table(("SERIES", "VALUE", "MEANING"), _nature(one))
 
 
+def _remark(remark: str) -> Text:
+    return Text(fill(remark, COLUMNS, initial_indent="- ", subsequent_indent="  "))
+
+
 def _rows(
     spans_seconds: Sequence[float], rates: Sequence[Sequence[float]]
 ) -> list[tuple[Cell, ...]]:
@@ -100,6 +108,7 @@ def _record(forecast: SeriesForecast) -> list[tuple[Cell, ...]]:
             words.percent(each.skill_last),
         )
         for each in forecast.record
+        if each.coverage is not None
     ]
 
 

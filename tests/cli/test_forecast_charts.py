@@ -98,12 +98,33 @@ def test_the_table_reads_as_it_should(capsys: pytest.CaptureFixture[str]) -> Non
     assert max(map(len, lines)) <= 80
 
 
-def test_a_series_that_was_never_seen_has_no_last_value(
+NOTHING = ((0.0,) * 4,) * 2
+
+
+def test_of_a_series_that_was_never_seen_only_that_is_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lines = shown(capsys, outlook(status="absent", weights={}, skill=None, coverage=None))
-    assert "chat/requests: absent; all rates in requests/s" in lines
+    lines = shown(capsys, outlook(status="absent", peak=NOTHING))
+    assert lines[2:] == ["chat/requests: absent; all rates in requests/s", "- Partial: something."]
+
+
+def test_a_guess_for_a_series_that_was_never_seen_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = shown(capsys, outlook(status="absent", weights={}, record=()))
+    assert "PEAK WITHIN   P50   P90   P95   P99" in lines
     assert "-." in lines
+    assert not any("%" in line for line in lines if "zero" not in line)
+
+
+def test_long_remarks_are_broken_between_words(capsys: pytest.CaptureFixture[str]) -> None:
+    document = outlook()
+    (one,) = document.series
+    long = msgspec.structs.replace(one, remarks=("twelve chars " * 12,))
+    lines = shown(capsys, msgspec.structs.replace(document, series=(long,)))
+    assert lines[3].startswith("- twelve chars")
+    assert lines[4].startswith("  twelve")
+    assert max(map(len, lines)) <= 80
 
 
 # ---- the chart
