@@ -26,7 +26,7 @@ def least_unserved(problem: Problem, layout: Layout) -> int:
     total = 0
     for request in problem.online:
         best = _best_capacity(request, layout, cleared)
-        total += max(0, request.shortage_milli - request.limit * best) * request.shape.size
+        total += max(0, request.shortage_milli - request.limit * best) * request.size
     return total
 
 
@@ -59,7 +59,7 @@ def _least_gpus(request: OnlineRequest, layout: Layout) -> int:
     best = _best_capacity(request, layout, layout.free)
     if not best:
         return 0
-    return min(request.limit, -(-max(0, request.shortage_milli) // best)) * request.shape.size
+    return min(request.limit, -(-max(0, request.shortage_milli) // best)) * request.size
 
 
 def _best_capacity(
@@ -71,12 +71,20 @@ def _best_capacity(
             capacity
             for model, capacity in request.capacity_milli.items()
             if any(
-                _fits_alone(layout, free, leaf, request.shape)
+                _could_stand(layout, free, leaf, request)
                 for leaf in layout.leaves_of.get(model, ())
             )
         ),
         default=0,
     )
+
+
+def _could_stand(
+    layout: Layout, free: list[int] | tuple[int, ...], leaf: int, request: OnlineRequest
+) -> bool:
+    """False when no replica has a pod in the leaf; a spread one may have only one there."""
+    fits = (_fits_alone(layout, free, leaf, member.shape) for member in request.pods)
+    return any(fits) if request.reach == "spine" else all(fits)
 
 
 def _fits_alone(layout: Layout, free: list[int] | tuple[int, ...], leaf: int, shape: Shape) -> bool:

@@ -10,9 +10,10 @@ emptied nodes' own holes are at most all k-slots there are.
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
+from binpacking.linear import FREE, Draft
 from binpacking.problem import Effort
-from binpacking.rows import Column, Linear, Row
 from binpacking.slots import power_of_two
 from binpacking.solver import minimise
 
@@ -82,15 +83,16 @@ def _best(
     wanted: int,
     effort: Effort,
 ) -> list[Cleared]:
-    columns = tuple(Column(f"clear {cell.node}", 1) for cell in worth)
-    rows = [Row("wanted", tuple((n, 1) for n in range(len(worth))), None, wanted)]
+    statement = Draft()
+    columns = [statement.column(1) for _ in worth]
+    statement.row(((column, 1) for column in columns), -FREE, wanted)
     for size in SIZES:
-        terms = tuple((n, _uses(cell, size)) for n, cell in enumerate(worth))
+        terms = [(column, _uses(cell, size)) for column, cell in zip(columns, worth, strict=True)]
         have = sum(cell.free // size for cell in cells)
-        rows.append(Row(f"holes of {size}", tuple(t for t in terms if t[1]), None, have))
-    program = Linear(columns, tuple(row for row in rows if row.terms))
-    answer = minimise(program, {n: -gains[cell.node] for n, cell in enumerate(worth)}, effort)
-    chosen = answer.values if answer else ()
+        statement.row((term for term in terms if term[1]), -FREE, have)
+    costs = np.array([-gains[cell.node] for cell in worth], float)
+    answer = minimise(statement.finished(), costs, effort)
+    chosen = answer.values.tolist() if answer else ()
     return [
         Cleared(cell.node, tuple(mover.key for mover in cell.movers), gains[cell.node])
         for cell, clear in zip(worth, chosen, strict=bool(chosen))

@@ -1,14 +1,11 @@
 """A packing in the making, by number, and its translation into the answer's words."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from binpacking.board import Board
 from binpacking.fragmentation import unusable_milli_gpus
 from binpacking.layout import Layout
 from binpacking.problem import (
-    BatchRequest,
-    OnlineRequest,
     Packing,
     Placed,
     Problem,
@@ -23,6 +20,7 @@ class Seat(NamedTuple):
     request: int
     """Index into the problem's `online` or `batch`."""
     nodes: tuple[int, ...]
+    """Of each piece, pod by pod."""
 
 
 class Draft(NamedTuple):
@@ -43,18 +41,23 @@ def packing(problem: Problem, draft: Draft, rung: Rung) -> Packing:
     unserved = unserved_milli(problem, draft)
     killed = draft.board.stopped()
     return Packing(
-        online=_placed(problem.online, draft.online, draft.board),
-        batch=_placed(problem.batch, draft.batch, draft.board),
+        online=_placed_online(problem, draft),
+        batch=_placed_batch(problem, draft),
         killed=tuple(sorted(problem.gangs[gang].key for gang in killed)),
         unserved=unserved,
         tiers=Tiers(
             unserved_milli_gpus=sum(
-                unserved.get(request.key, 0) * request.shape.size for request in problem.online
+                unserved.get(request.key, 0) * request.size for request in problem.online
             ),
             loss=sum(problem.gangs[gang].cost for gang in killed),
             batch_value=sum(problem.batch[seat.request].value for seat in draft.batch),
             fragmentation_milli_gpus=unusable_milli_gpus(draft.board.free, problem.mix),
             apart=_apart(problem, draft),
+            split=sum(
+                len({draft.board.layout.leaf_of[node] for node in seat.nodes}) > 1
+                for seat in draft.online
+                if problem.online[seat.request].members
+            ),
         ),
         rung=rung,
     )
@@ -86,19 +89,33 @@ def unserved_milli(problem: Problem, draft: Draft) -> dict[str, int]:
 
 
 def capacity(problem: Problem, board: Board, seat: Seat) -> int:
-    """Milli-replicas that an online seat yields on its GPU model."""
+    """Milli-replicas that an online seat yields on the least capable of its GPU models."""
     layout = board.layout
-    model = layout.models[layout.leaf_of[seat.nodes[0]]]
-    return problem.online[seat.request].capacity_milli[model]
+    capacities = problem.online[seat.request].capacity_milli
+    return min(capacities[layout.models[layout.leaf_of[node]]] for node in {*seat.nodes})
 
 
-def _placed(
-    requests: Sequence[OnlineRequest | BatchRequest], seats: tuple[Seat, ...], board: Board
-) -> tuple[Placed, ...]:
-    """Seats with names, in order of request and of nodes."""
-    placed = []
-    for request, nodes in sorted((seat.request, tuple(sorted(seat.nodes))) for seat in seats):
-        gpus = requests[request].shape.gpus
-        names = board.layout.names
-        placed.append(Placed(requests[request].key, tuple((names[node], gpus) for node in nodes)))
+def lift(board: Board, seat: Seat) -> None:
+    """Take the pieces of an online seat off the board."""
+    for node, gpus in zip(seat.nodes, board.layout.sizes[seat.request], strict=True):
+        board.take(node, -gpus)
+
+
+def _placed_online(problem: Problem, draft: Draft) -> tuple[Placed, ...]:
+    """Seats with names, in order of request and of nodes; the nodes of a pod in order."""
+    layout, placed = draft.board.layout, []
+    for seat in draft.online:
+        parts: list[tuple[str, int]] = []
+        for shape in layout.pods[seat.request]:
+            pod = sorted(seat.nodes[len(parts) : len(parts) + shape.pieces])
+            parts += ((layout.names[node], shape.gpus) for node in pod)
+        placed.append((seat.request, tuple(parts)))
+    return tuple(Placed(problem.online[request].key, parts) for request, parts in sorted(placed))
+
+
+def _placed_batch(problem: Problem, draft: Draft) -> tuple[Placed, ...]:
+    names, placed = draft.board.layout.names, []
+    for request, nodes in sorted((seat.request, tuple(sorted(seat.nodes))) for seat in draft.batch):
+        job = problem.batch[request]
+        placed.append(Placed(job.key, tuple((names[node], job.shape.gpus) for node in nodes)))
     return tuple(placed)

@@ -1,11 +1,12 @@
 """The heuristic rung: cost-aware best fit, online first, then batch.
 
-It answers every question, in milliseconds, and proves nothing. Online requests go in the
-problem's order and replica by replica: a seat without a kill (preferred model first) before a
-seat with one, and among those the least cost per served milli-replica. At the same price a seat
-near the request's group comes first, or, for a group that stands nowhere, one under a leaf with
-room for all of it. Then superfluous replicas
-and needless kills are dropped, and batch jobs fill what is free.
+It answers every question, in milliseconds, and proves nothing. Online requests go from the
+largest replica to the smallest, in the problem's order among equals, and replica by replica: a
+seat without a kill (preferred model first) before a seat with one, and among those the least cost
+per served milli-replica. At the same price a seat near the request's group comes first, or, for a
+group that stands nowhere, one under a leaf with room for all of it. A replica of several pods that
+no leaf takes whole is spread over a spine pod, where it may be. Then superfluous replicas and
+needless kills are dropped, and batch jobs fill what is free.
 """
 
 from typing import NamedTuple
@@ -24,7 +25,9 @@ class _Trial(NamedTuple):
     leftover: int
     """Free GPUs left on the nodes used: small is a good fit."""
     leaf: int
+    """The only one, or the first of a spread replica."""
     nodes: tuple[int, ...]
+    """Of each piece, pod by pod."""
     gangs: tuple[int, ...]
 
 
@@ -33,8 +36,9 @@ def greedy(problem: Problem, layout: Layout) -> Draft:
     board = Board(layout, problem)
     seats: list[Seat] = []
     near = _near(problem, layout)
-    for index, request in enumerate(problem.online):
-        seats += _serve(board, index, request, near.get(request.group))
+    online = problem.online
+    for index in sorted(range(len(online)), key=lambda index: (-online[index].size, index)):
+        seats += _serve(board, index, online[index], near.get(online[index].group))
     seats = drop_superfluous(problem, board, seats)
     seats = drop_needless_kills(problem, board, seats)
     return Draft(board, tuple(seats), fill_batch(problem, board))
@@ -61,7 +65,7 @@ def _near(problem: Problem, layout: Layout) -> dict[str, _Near]:
         if request.group:
             one = found.setdefault(request.group, _Near())
             one.leaves.update(number[path] for path in request.near if path in number)
-            one.gpus += request.limit * request.shape.size
+            one.gpus += request.limit * request.size
     return found
 
 
@@ -77,13 +81,13 @@ def fill_batch(problem: Problem, board: Board, seated: tuple[Seat, ...] = ()) ->
         trials = [
             trial
             for leaf in board.layout.allowed(request.gpu_models)
-            if (trial := _try(board, leaf, request.shape, may_kill=False))
+            if (trial := _try(board, leaf, (request.shape,), may_kill=False))
         ]
         if not trials:
             hopeless.add((request.shape, request.gpu_models))
             continue
         best = min(trials, key=lambda trial: (trial.leftover, board.leaf_free[trial.leaf], trial))
-        _commit(board, best, request.shape)
+        _commit(board, best, (request.shape.gpus,) * request.shape.pieces)
         seats.append(Seat(index, best.nodes))
     return tuple(seats)
 
@@ -106,21 +110,24 @@ def _serve(board: Board, index: int, request: OnlineRequest, near: _Near | None)
     leaves = board.layout.allowed(tuple(request.capacity_milli)) if request.capacity_milli else ()
     trials: dict[bool, dict[int, _Trial | None]] = {False: {}, True: {}}
     while missing > 0 and len(seats) < request.limit:
-        best = _best(board, request, leaves, trials, (missing, near))
+        best = _best(board, index, request, leaves, trials, (missing, near))
+        best = best or _spread(board, index, request, leaves)
         if best is None:
             break
-        _commit(board, best, request.shape)
+        _commit(board, best, board.layout.sizes[index])
         _forget(board, best, trials)
         seats.append(Seat(index, best.nodes))
         if near is not None:
             near.leaves.add(best.leaf)
-            near.gpus -= request.shape.size
-        missing -= request.capacity_milli[board.layout.models[best.leaf]]
+            near.gpus -= request.size
+        models = {board.layout.models[board.layout.leaf_of[node]] for node in best.nodes}
+        missing -= min(request.capacity_milli[model] for model in models)
     return seats
 
 
 def _best(
     board: Board,
+    index: int,
     request: OnlineRequest,
     leaves: tuple[int, ...],
     trials: dict[bool, dict[int, _Trial | None]],
@@ -142,25 +149,67 @@ def _best(
         known = trials[may_kill]
         for leaf in leaves:
             if leaf not in known:
-                known[leaf] = _try(board, leaf, request.shape, may_kill=may_kill)
+                known[leaf] = _try(board, leaf, board.layout.pods[index], may_kill=may_kill)
         found = [trial for trial in known.values() if trial]
         if found:
             return min(found, key=order)
     return None
 
 
-def _try(board: Board, leaf: int, shape: Shape, *, may_kill: bool) -> _Trial | None:
-    """Seat one replica or job in the leaf, note what it took, and undo it."""
-    if not may_kill and board.leaf_free[leaf] < shape.size:
+def _spread(
+    board: Board, index: int, request: OnlineRequest, leaves: tuple[int, ...]
+) -> _Trial | None:
+    """A replica with its pods in several leaves of one spine pod, each where it costs least."""
+    if request.reach == "leaf" or len(board.layout.pods[index]) == 1:
         return None
+    spines = dict.fromkeys(board.layout.spine_of[leaf] for leaf in leaves)
+    found = [
+        trial
+        for spine in spines
+        if (
+            trial := _try_spread(
+                board, index, [s for s in leaves if board.layout.spine_of[s] == spine]
+            )
+        )
+    ]
+    return min(found, default=None)
+
+
+def _try_spread(board: Board, index: int, leaves: list[int]) -> _Trial | None:
+    """Seat the largest pods first, note what it took, and undo it."""
+    pods = board.layout.pods[index]
+    mark, cost, gangs = board.mark(), 0, list[int]()
+    nodes: dict[int, tuple[int, ...]] = {}
+    for place in sorted(range(len(pods)), key=lambda place: (-pods[place].size, place)):
+        shape = pods[place : place + 1]
+        trials = [t for s in leaves if (t := _try(board, s, shape, may_kill=False))]
+        trials = trials or [t for s in leaves if (t := _try(board, s, shape, may_kill=True))]
+        if not trials:
+            break
+        best = min(trials)
+        _commit(board, best, (shape[0].gpus,) * shape[0].pieces)
+        nodes[place] = best.nodes
+        cost, gangs = cost + best.cost, [*gangs, *best.gangs]
+    board.undo(mark)
+    if len(nodes) < len(pods):
+        return None
+    flat = tuple(node for place in range(len(pods)) for node in nodes[place])
+    return _Trial(cost, 0, board.layout.leaf_of[flat[0]], flat, tuple(gangs))
+
+
+def _try(board: Board, leaf: int, pods: tuple[Shape, ...], *, may_kill: bool) -> _Trial | None:
+    """Seat one replica or job in the leaf, note what it took, and undo it."""
+    if not may_kill and board.leaf_free[leaf] < sum(shape.size for shape in pods):
+        return None
+    sizes = [shape.gpus for shape in pods for _ in range(shape.pieces)]
     mark = board.mark()
     cost = 0
-    nodes: list[int] = []
+    nodes = [-1] * len(sizes)
     gangs: list[int] = []
-    for _ in range(shape.pieces):
-        node = board.best_fit(leaf, shape.gpus)
+    for piece in sorted(range(len(sizes)), key=lambda piece: -sizes[piece]):
+        node = board.best_fit(leaf, sizes[piece])
         if node < 0:
-            option = board.cheapest_kill(leaf, shape.gpus) if may_kill else None
+            option = board.cheapest_kill(leaf, sizes[piece]) if may_kill else None
             if option is None:
                 board.undo(mark)
                 return None
@@ -168,18 +217,18 @@ def _try(board: Board, leaf: int, shape: Shape, *, may_kill: bool) -> _Trial | N
             gangs += option.gangs
             for gang in option.gangs:
                 board.stop(gang)
-        board.take(node, shape.gpus)
-        nodes.append(node)
+        board.take(node, sizes[piece])
+        nodes[piece] = node
     leftover = sum(board.free[node] for node in set(nodes))
     board.undo(mark)
     return _Trial(cost, leftover, leaf, tuple(nodes), tuple(gangs))
 
 
-def _commit(board: Board, trial: _Trial, shape: Shape) -> None:
+def _commit(board: Board, trial: _Trial, sizes: tuple[int, ...]) -> None:
     for gang in trial.gangs:
         board.stop(gang)
-    for node in trial.nodes:
-        board.take(node, shape.gpus)
+    for node, gpus in zip(trial.nodes, sizes, strict=True):
+        board.take(node, gpus)
 
 
 def _forget(board: Board, trial: _Trial, trials: dict[bool, dict[int, _Trial | None]]) -> None:
@@ -190,7 +239,7 @@ def _forget(board: Board, trial: _Trial, trials: dict[bool, dict[int, _Trial | N
     layout = board.layout
     if any(layout.limits_of[gang] for gang in trial.gangs):
         trials[True].clear()
-    changed = {trial.leaf}
+    changed = {layout.leaf_of[node] for node in trial.nodes}
     for gang in trial.gangs:
         changed.update(layout.leaf_of[node] for node, _ in layout.parts[gang])
     for known in trials.values():

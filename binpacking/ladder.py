@@ -1,11 +1,14 @@
-"""From a problem to the best verified packing within an effort.
+"""From a problem to the best verified packing within an effort, step by step.
 
 The heuristic answers first. Where cheap bounds prove that nothing can be gained the solver is
-not asked; else the integer program gives a second candidate. Every candidate passes the
-independent checker or is dropped with its reason; the lexicographically better one leaves, the
-heuristic's on a tie. Efforts count branch-and-bound nodes, never seconds, so that the same
-problem always has the same answer.
+not asked; else `program` gives bounds and better candidates one after the other. Every candidate
+passes the independent checker or is dropped with its reason; the lexicographically best one is
+held here, outside the solver, and leaves with what is proven of it and the rung that found it.
+Efforts count branch-and-bound nodes and rounds, never seconds, so that the same problem always
+has the same answer; a shell in a hurry gives a `stop`.
 """
+
+from collections.abc import Iterator
 
 import msgspec
 
@@ -15,6 +18,7 @@ from binpacking.greedy import greedy
 from binpacking.layout import compile_layout
 from binpacking.problem import Effort, Packing, Problem, Rung, Tiers
 from binpacking.program import Bounds, program
+from binpacking.solver import Stop
 from binpacking.verify import verify
 
 
@@ -24,21 +28,46 @@ def solve(problem: Problem, effort: Effort) -> Packing:
     Raises ValueError where the problem contradicts itself (see `layout`). `gap` is 0.0 where
     tiers 1 and 2 are proven, None where nothing is.
     """
+    *_, last = climb(problem, effort)
+    return last
+
+
+def climb(problem: Problem, effort: Effort, stop: Stop = lambda: False) -> Iterator[Packing]:
+    """The best packing so far, each time it or what is proven of it gets better.
+
+    `stop` is asked between steps and inside long solves; once it says true the climb ends.
+    Raises ValueError where the problem contradicts itself.
+    """
     layout = compile_layout(problem)
     best, rejected = _checked(problem, greedy(problem, layout), "greedy")
     if best is None:
         best = packing(problem, nothing(problem, layout), "empty")
     proven = settled(problem, layout, best.tiers)
     enough = proven and best.tiers.batch_value == most_batch_value(problem, layout)
+    bounds = Bounds(best.tiers.unserved_milli_gpus, 0) if proven else Bounds(None, None)
     if enough or not effort.program:
-        return msgspec.structs.replace(best, gap=0.0 if proven else None, rejected=rejected)
-    draft, bounds = program(problem, layout, effort, best.tiers)
-    if draft is not None:
-        other, reasons = _checked(problem, draft, "program")
-        rejected += reasons
-        if other is not None and better(other.tiers, best.tiers):
-            best = other
-    return msgspec.structs.replace(best, gap=_gap(best.tiers, bounds), rejected=rejected)
+        yield _with(best, bounds, rejected)
+        return
+    for step in program(problem, layout, effort, best.tiers, stop):
+        if step.draft is not None:
+            other, reasons = _checked(problem, step.draft, step.rung)
+            rejected += reasons
+            if other is not None and better(other.tiers, best.tiers):
+                best = other
+        bounds = step.bounds
+        yield _with(best, bounds, rejected)
+        if stop():
+            return
+
+
+def _with(best: Packing, bounds: Bounds, rejected: tuple[str, ...]) -> Packing:
+    return msgspec.structs.replace(
+        best,
+        gap=_gap(best.tiers, bounds),
+        bound_unserved_milli_gpus=bounds.unserved_milli_gpus,
+        bound_loss=bounds.loss,
+        rejected=rejected,
+    )
 
 
 def _gap(tiers: Tiers, bounds: Bounds) -> float | None:
@@ -59,13 +88,14 @@ def better(left: Tiers, right: Tiers) -> bool:
     return _order(left) < _order(right)
 
 
-def _order(tiers: Tiers) -> tuple[int, int, int, int, int]:
+def _order(tiers: Tiers) -> tuple[int, int, int, int, int, int]:
     return (
         tiers.unserved_milli_gpus,
         tiers.loss,
         -tiers.batch_value,
         tiers.apart,
         tiers.fragmentation_milli_gpus,
+        tiers.split,
     )
 
 

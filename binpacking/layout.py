@@ -4,6 +4,7 @@ Read once per question by every rung. Nodes are numbered leaf by leaf and inside
 so "smallest number" is "smallest name" and a leaf is a range.
 """
 
+from collections import Counter
 from itertools import pairwise
 
 import msgspec
@@ -29,6 +30,14 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Switch path by leaf number."""
     leaves_of: dict[str, tuple[int, ...]]
     """Leaf numbers by GPU model."""
+    spines: tuple[tuple[int, ...], ...]
+    """Leaf numbers by spine pod."""
+    spine_of: tuple[int, ...]
+    """Spine pod by leaf number."""
+    pods: tuple[tuple[Shape, ...], ...]
+    """The pods of one replica by online request, in the order of its members."""
+    sizes: tuple[tuple[int, ...], ...]
+    """GPUs of each piece of one replica by online request, pod by pod."""
     parts: tuple[tuple[tuple[int, int], ...], ...]
     """(node number, GPUs) by gang number; parts on nodes that are no supply are left out."""
     gangs_on: tuple[tuple[tuple[int, int], ...], ...]
@@ -57,6 +66,11 @@ def compile_layout(problem: Problem) -> Layout:
     for _, group in groups:
         starts.append(starts[-1] + len(group))
     models = tuple(group[0].gpu_model for _, group in groups)
+    spines, spine_of = _spines(tuple(path for path, _ in groups))
+    pods = tuple(
+        tuple(member.shape for member in request.pods for _ in range(member.count))
+        for request in problem.online
+    )
     return Layout(
         names=tuple(supply.node for supply in ordered),
         free=tuple(supply.free for supply in ordered),
@@ -65,6 +79,12 @@ def compile_layout(problem: Problem) -> Layout:
         models=models,
         paths=tuple(path for path, _ in groups),
         leaves_of=_leaves_of(models),
+        spines=spines,
+        spine_of=spine_of,
+        pods=pods,
+        sizes=tuple(
+            tuple(gpus for shape in some for gpus in (shape.gpus,) * shape.pieces) for some in pods
+        ),
         parts=parts,
         gangs_on=_gangs_on(problem.gangs, parts, len(ordered)),
         limits_of=_limits_of(problem),
@@ -85,6 +105,18 @@ def _leaves_of(models: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     for leaf, model in enumerate(models):
         found[model] = (*found.get(model, ()), leaf)
     return found
+
+
+def _spines(
+    paths: tuple[tuple[str, ...], ...],
+) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """Leaves by spine pod, and the other way round; a path ends with leaf switch and model."""
+    numbers: dict[tuple[str, ...], int] = {}
+    spine_of = tuple(numbers.setdefault(path[:-2], len(numbers)) for path in paths)
+    spines: list[list[int]] = [[] for _ in numbers]
+    for leaf, spine in enumerate(spine_of):
+        spines[spine].append(leaf)
+    return tuple(tuple(leaves) for leaves in spines), spine_of
 
 
 def _known_parts(gang: Gang, number: dict[str, int]) -> tuple[tuple[int, int], ...]:
@@ -146,5 +178,5 @@ def _at_least(least: int, what: str, value: int) -> None:
 
 def _distinct(field: str, name: str, keys: list[str]) -> None:
     if len(set(keys)) != len(keys):
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise ValueError(f"{field}: {name} {twice[0]} appears twice; state each one once")
+        twice = min(key for key, count in Counter(keys).items() if count > 1)
+        raise ValueError(f"{field}: {name} {twice} appears twice; state each one once")

@@ -1,31 +1,51 @@
-"""The exact rung: four tiers in sequence over the nested-capacity rows.
+"""The exact rung and what stands in for it above its size: five tiers in sequence.
 
 Tiers 1 (unserved) and 2 (loss) decide which gangs stop, with the online replicas alone; the
-optimum of the first becomes a row of the second. The stops are then given, so tiers 3 (batch
-value) and 4 (fragmentation) pack known free GPUs, online and batch together, under a row for
-tier 1 and one for tier 3. A fifth tier (groups of replicas spread over several leaves) would
-follow here. A tier without an answer within the node limit leaves the one before it standing.
-Stops that turn out needless, where a solve ended early or sizes were rounded up, are taken back
-last.
+optimum of the first becomes a row of the second. Their answers come in steps, each one better or
+better proven than the last: bounds from the linear relaxation; a point block by block (see
+`blocks`), repaired and improved two blocks at a time; then, where the program is small enough, the
+whole program with the columns left out that the relaxation's prices rule out, else the Lagrangian
+bound and more pairs of blocks. What the tiers below make of given stops stands in `filling`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
-from binpacking.board import Board
+from binpacking import blocks
 from binpacking.bounds import least_unserved
-from binpacking.draft import Draft, nothing
-from binpacking.greedy import fill_batch
+from binpacking.draft import Draft
+from binpacking.filling import (
+    after,
+    fill,
+    refilled,
+    seated,
+    spine_by_column,
+    trimmed,
+    unserved_costs,
+    unserved_of,
+)
 from binpacking.layout import Layout
-from binpacking.materialise import Counts, materialise
-from binpacking.problem import Effort, Problem, Tiers
-from binpacking.prune import drop_needless_kills, drop_superfluous
-from binpacking.rows import Capacity, Crew, Row, Rows, build, crews, leftovers
+from binpacking.linear import FREE, Floats, Linear, costs_of
+from binpacking.problem import Effort, Problem, Rung, Tiers
+from binpacking.rows import Capacity, Rows, build
 from binpacking.slots import power_of_two
-from binpacking.solver import Answer, minimise
+from binpacking.solver import Relaxation, Relaxed, Stop, minimise
+
+WHOLE_COLUMNS = 5000
+"""Up to this many columns the whole program is solved."""
+
+_PAIRS_AT_ONCE = 2
+"""Pairs of blocks that a quick answer improves."""
+
+_HALF = 0.5
+"""Between two whole numbers."""
+
+_BLOCK_NODES = 200
+"""Branch-and-bound nodes for a block or a pair of blocks."""
 
 
 class Bounds(NamedTuple):
@@ -33,160 +53,225 @@ class Bounds(NamedTuple):
 
     unserved_milli_gpus: int | None
     loss: int | None
+    """Of packings that leave no more unserved than the one in hand."""
 
 
-class _Stops(NamedTuple):
-    """What tiers 1 and 2 settled."""
+class Step(NamedTuple):
+    """A packing found on the way, or none, and what is proven so far."""
 
-    unserved_milli_gpus: int
     draft: Draft | None
-    """The replicas seated and the gangs stopped; None where a known packing stops none."""
+    rung: Rung
     bounds: Bounds
 
 
 def program(
-    problem: Problem, layout: Layout, effort: Effort, known: Tiers
-) -> tuple[Draft | None, Bounds]:
-    """The best packing the solver finds within the effort, and what it proved on the way.
+    problem: Problem, layout: Layout, effort: Effort, known: Tiers, stop: Stop
+) -> Iterator[Step]:
+    """Packings and bounds, each step's better than those of the step before.
 
     `known` are the tiers of a packing in hand: what cannot be improved there is taken as given.
-    The draft is None where no solve gives a packing that can be seated.
     """
-    stops = _decide_stops(problem, layout, effort, known)
-    if stops is None:
-        return None, Bounds(None, None)
-    return _fill(problem, layout, effort, stops), stops.bounds
-
-
-def _decide_stops(problem: Problem, layout: Layout, effort: Effort, known: Tiers) -> _Stops | None:
-    """Tiers 1 and 2; None where the solver has no answer."""
     least = least_unserved(problem, layout)
-    served = known.unserved_milli_gpus == least
-    if served and known.loss == 0:
-        return _Stops(least, None, Bounds(least, 0))
-    capacity = Capacity(layout, layout.free, layout.gangs_on)
-    rows = build(capacity, problem.online, (), problem.stop_limits)
-    weights = _unserved_weights(problem, rows)
-    first = None if served else minimise(rows, weights, effort)
-    if not served and first is None:
-        return None
-    unserved = _total(first, weights) if first else least
-    costs = {column: problem.gangs[gang].cost for gang, column in rows.stopped.items()}
-    second = minimise(_capped(rows, "unserved", weights, unserved), costs, effort)
-    answer = second or first
-    draft = _seated(problem, layout, rows, (), answer, ()) if answer else None
-    if draft is None:
-        return None
-    if not _divisible(problem):
-        return _Stops(unserved, draft, Bounds(least if served else None, None))
-    bound = _ceiling(first.bound) if first else least
-    return _Stops(unserved, draft, Bounds(bound, _ceiling(second.bound) if second else None))
+    if known.unserved_milli_gpus == least and known.loss == 0:
+        yield Step(fill(problem, layout, effort, None, least), "program", Bounds(least, 0))
+        return
+    best: Step | None = None
+    for step in _Search(problem, layout, effort, stop).steps(known, least):
+        best = step if step.draft is not None else best
+        yield step
+    if best is not None and best.draft is not None and effort.name == "full" and not stop():
+        unserved = unserved_of(problem, best.draft.online, best.draft.board)
+        draft = fill(problem, layout, effort, best.draft, unserved)
+        yield Step(draft, best.rung, step.bounds)
 
 
-def _fill(problem: Problem, layout: Layout, effort: Effort, stops: _Stops) -> Draft | None:
-    """Tiers 3 and 4; where they fail, the replicas of tier 2 and batch by the heuristic."""
-    gangs = tuple(stops.draft.board.stopped()) if stops.draft else ()
-    waiting = crews(problem.batch)
-    capacity = _after(layout, gangs)
-    rows = build(capacity, problem.online, waiting, ())
-    rows = _capped(rows, "unserved", _unserved_weights(problem, rows), stops.unserved_milli_gpus)
-    answer = _batch_then_fragmentation(problem, effort, rows, capacity, waiting)
-    whole = _seated(problem, layout, rows, waiting, answer, gangs) if answer else None
-    draft = whole or stops.draft
-    return _refilled(problem, _trimmed(problem, draft)) if draft else None
+class _Search:
+    """Tiers 1 and 2 while they are searched."""
+
+    def __init__(self, problem: Problem, layout: Layout, effort: Effort, stop: Stop) -> None:
+        self.problem, self.layout, self.effort, self.stop = problem, layout, effort, stop
+        self.honest = _divisible(problem)
+        """Whether bounds of the rows hold for the true sizes: no piece was rounded up."""
+        self.rows = build(Capacity(layout, layout.free, layout.gangs_on), problem)
+        self.unserved = unserved_costs(problem, self.rows)
+        self.loss = costs_of(
+            self.rows.linear,
+            {
+                column: sum(problem.gangs[gang].cost for gang in gangs)
+                for column, gangs in self.rows.stops.items()
+            },
+        )
+
+    def steps(self, known: Tiers, least: int) -> Iterator[Step]:
+        """Bounds, then packings."""
+        unserved, bound = known.unserved_milli_gpus, least
+        if unserved > least:
+            bound = max(bound, self._least_unserved())
+        proof = Bounds(bound, None) if self.honest else Bounds(least, None)
+        soft = _Soft(self, unserved)
+        proof = self._proof(proof, soft.relaxed)
+        yield Step(None, "greedy", proof)
+        if unserved > bound:
+            unserved, bound = self._first_tier(unserved, bound)
+            soft = _Soft(self, unserved)
+            proof = self._proof(Bounds(bound if self.honest else least, None), soft.relaxed)
+        if soft.relaxed is None:
+            return
+        yield from self._tier_two(soft, soft.relaxed, unserved, proof)
+
+    def _least_unserved(self) -> int:
+        """Tier 1's bound by the relaxation, all gangs stopped."""
+        rows, costs = self._cleared()
+        relaxed = Relaxation(rows.linear).minimise(costs)
+        return _ceiling(relaxed.objective) if relaxed else 0
+
+    def _cleared(self) -> tuple[Rows, Floats]:
+        """Tier 1's program: stops cost nothing, so that all are made where no limit binds."""
+        if self.problem.stop_limits:
+            return self.rows, self.unserved
+        rows = build(after(self.layout, range(len(self.problem.gangs))), self.problem)
+        return rows, unserved_costs(self.problem, rows)
+
+    def _first_tier(self, known: int, bound: int) -> tuple[int, int]:
+        """Tier 1's optimum, or what was known, and its bound."""
+        rows, costs = self._cleared()
+        answer = minimise(rows.linear, costs, self.effort, self.stop)
+        if answer is None:
+            return known, bound
+        value = round(float(costs @ answer.values))
+        return min(known, value), max(bound, _ceiling(answer.bound))
+
+    def _proof(self, proof: Bounds, relaxed: Relaxed | None) -> Bounds:
+        if relaxed is None or not self.honest:
+            return proof
+        return self._better(proof, relaxed.objective)
+
+    def _better(self, proof: Bounds, objective: float) -> Bounds:
+        loss = _ceiling(objective)
+        return proof._replace(loss=loss if proof.loss is None else max(loss, proof.loss))
+
+    def _tier_two(
+        self, soft: "_Soft", relaxed: Relaxed, unserved: int, proof: Bounds
+    ) -> Iterator[Step]:
+        whole = soft.linear.columns <= WHOLE_COLUMNS
+        alone = soft.parts.count == 1
+        values: Floats | None = None
+        if not alone:
+            values = soft.descend(relaxed)
+            if values is not None:
+                prices = _priced(soft.parts, soft.costs, relaxed)
+                values = soft.paired(values, prices, _PAIRS_AT_ONCE)
+                yield Step(self._draft(values[:-1]), "blocks", proof)
+        if alone or (whole and self.effort.name == "full"):
+            yield from self._exact(soft, relaxed, values, unserved, proof)
+        elif self.effort.name == "full" and values is not None:
+            yield from self._large(soft, relaxed, values, proof)
+
+    def _exact(
+        self, soft: "_Soft", relaxed: Relaxed, values: Floats | None, unserved: int, proof: Bounds
+    ) -> Iterator[Step]:
+        """The whole program, without columns that cost more than a point in hand can gain."""
+        linear = self.rows.linear.with_row(self.unserved, -FREE, unserved)
+        if values is not None and values[-1] < _HALF:  # nothing in excess
+            spare = float(soft.costs @ values) - relaxed.objective
+            out = relaxed.reduced[:-1] > spare + 1.0
+            linear = msgspec.structs.replace(linear, upper=np.where(out, 0.0, linear.upper))
+        answer = minimise(linear, self.loss, self.effort, self.stop)
+        if answer is None:
+            return
+        if self.honest:
+            spare_bound = answer.bound
+            if values is not None and values[-1] < _HALF:
+                spare_bound = min(spare_bound, float(soft.costs @ values))
+            proof = self._better(proof, spare_bound)
+        draft = self._draft(answer.values)
+        yield Step(draft, "program", proof)
+
+    def _large(
+        self, soft: "_Soft", relaxed: Relaxed, values: Floats, proof: Bounds
+    ) -> Iterator[Step]:
+        known = blocks.bound(soft.parts, soft.costs, relaxed, _limited(self.effort))
+        if self.honest:
+            proof = self._better(proof, known.total)
+        rounds = 2 * soft.parts.count
+        values = soft.paired(values, known, rounds)
+        yield Step(self._draft(values[:-1]), "blocks", proof)
+
+    def _draft(self, values: Floats) -> Draft | None:
+        """The point on nodes, without needless stops."""
+        draft = seated(self.problem, self.layout, self.rows, (), values, ())
+        return refilled(self.problem, trimmed(self.problem, draft)) if draft else None
 
 
-def _batch_then_fragmentation(
-    problem: Problem, effort: Effort, rows: Rows, capacity: Capacity, waiting: Sequence[Crew]
-) -> Answer | None:
-    worth = {column: -waiting[crew].value for (crew, _), column in rows.batch.items()}
-    third = minimise(rows, worth, effort)
-    if third is None:
-        return None
-    rows, waste = leftovers(
-        _capped(rows, "value", worth, _total(third, worth)), capacity, problem.mix
-    )
-    return minimise(rows, waste, effort) or third
+class _Soft:
+    """Tier 2 with tier 1's row as a price: one more column counts what is unserved in excess.
 
-
-def _after(layout: Layout, gangs: Sequence[int]) -> Capacity:
-    """The capacity once these gangs are stopped, with no further stop allowed."""
-    free = list(layout.free)
-    for gang in gangs:
-        for node, gpus in layout.parts[gang]:
-            free[node] += gpus
-    return Capacity(layout, tuple(free), tuple(() for _ in free))
-
-
-def _seated(
-    problem: Problem,
-    layout: Layout,
-    rows: Rows,
-    waiting: Sequence[Crew],
-    answer: Answer,
-    gangs: Sequence[int],
-) -> Draft | None:
-    """The answer on nodes, these gangs and those that it stops being stopped."""
-    board: Board = nothing(problem, layout).board
-    chosen = [gang for gang, column in rows.stopped.items() if answer.values[column]]
-    for gang in (*gangs, *chosen):
-        board.stop(gang)
-    return materialise(problem, board, _counts(rows, waiting, answer))
-
-
-def _counts(rows: Rows, waiting: Sequence[Crew], answer: Answer) -> Counts:
-    """Counts per leaf; the jobs of a crew are named in their order."""
-    online = tuple(
-        (request, leaf)
-        for (request, leaf), column in rows.online.items()
-        for _ in range(answer.values[column])
-    )
-    members = [iter(crew.members) for crew in waiting]
-    batch = tuple(
-        (next(members[crew]), leaf)
-        for (crew, leaf), column in rows.batch.items()
-        for _ in range(answer.values[column])
-    )
-    return Counts(online, batch)
-
-
-def _trimmed(problem: Problem, draft: Draft) -> Draft:
-    """Without superfluous replicas and needless stops, judged with no batch job seated.
-
-    Batch jobs keep their seats where no stop is taken back, and lose them all otherwise.
+    The price is above that of stopping every gang, so that it is paid only where it must be.
     """
-    board = draft.board
-    stopped = board.stopped()
-    for seat in draft.batch:
-        for node in seat.nodes:
-            board.take(node, -problem.batch[seat.request].shape.gpus)
-    online = drop_superfluous(problem, board, list(draft.online))
-    online = drop_needless_kills(problem, board, online)
-    kept = draft.batch if board.stopped() == stopped else ()
-    for seat in kept:
-        for node in seat.nodes:
-            board.take(node, problem.batch[seat.request].shape.gpus)
-    return Draft(board, tuple(online), kept)
+
+    def __init__(self, search: _Search, unserved: int) -> None:
+        linear, layout, rows = search.rows.linear, search.layout, search.rows
+        unit = max(1, math.gcd(*(int(cost) for cost in search.unserved if cost), unserved))
+        scaled = search.unserved / unit
+        grown = msgspec.structs.replace(
+            linear, upper=np.append(linear.upper, float(scaled @ linear.upper))
+        )
+        self.linear: Linear = grown.with_row(np.append(scaled, -1.0), -FREE, unserved // unit)
+        gpus = sum(gpus for parts in layout.parts for _, gpus in parts)
+        price = 50.0 * float(sum(gang.cost for gang in search.problem.gangs)) / max(1, gpus)
+        self.costs = np.append(search.loss, max(1.0, math.ceil(price * unit / 1000)))
+        self.parts = blocks.Parts(
+            self.linear, np.append(spine_by_column(rows, layout), -1), len(layout.spines)
+        )
+        self.effort, self.stop = _limited(search.effort), search.stop
+        self.relaxation = Relaxation(self.linear)
+        self.relaxed = self.relaxation.minimise(self.costs)
+
+    def descend(self, relaxed: Relaxed) -> Floats | None:
+        """A point block by block."""
+        return blocks.descend(self.parts, self.costs, self.effort, self.relaxation, relaxed)
+
+    def paired(self, values: Floats, known: blocks.Bound, rounds: int) -> Floats:
+        """The point improved pair by pair: first those blocks that are furthest from their bound.
+
+        A pair is not tried again before one of its blocks has changed.
+        """
+        tried: set[tuple[int, int]] = set()
+        for _ in range(rounds):
+            gaps = blocks.gaps(self.parts, self.costs, values, known)
+            pairs = [
+                (-(gaps[a] + gaps[b]), a, b)
+                for a in range(self.parts.count)
+                for b in range(a)
+                if (a, b) not in tried
+            ]
+            if not pairs or self.stop():
+                break
+            _, first, second = min(pairs)
+            better = self._pair(values, first, second)
+            tried.add((first, second))
+            if better is not None and self.costs @ better < self.costs @ values - _HALF:
+                values = better
+                tried = {pair for pair in tried if not {first, second} & {*pair}}
+                tried.add((first, second))
+        return values
+
+    def _pair(self, values: Floats, first: int, second: int) -> Floats | None:
+        block = self.parts.block_of
+        mine = (block == first) | (block == second) | (block < 0)
+        return blocks.within(self.linear, self.costs, values, mine, self.effort, self.stop)
 
 
-def _refilled(problem: Problem, draft: Draft) -> Draft:
-    """With every further batch job that still fits: sizes were rounded up, solves may stop."""
-    return draft._replace(batch=fill_batch(problem, draft.board, draft.batch))
+def _priced(parts: blocks.Parts, costs: Floats, relaxed: Relaxed) -> blocks.Bound:
+    """The relaxation as a bound block by block."""
+    prices = np.where(parts.coupling(), relaxed.duals, 0.0)
+    spent = (costs - parts.linear.activity_of_columns(prices)) * relaxed.values
+    each = tuple(float(spent[parts.block_of == b].sum()) for b in range(parts.count))
+    return blocks.Bound(relaxed.objective, each, prices)
 
 
-def _unserved_weights(problem: Problem, rows: Rows) -> dict[int, int]:
-    """Tier 1: GPUs of a reference replica per milli-replica of shortage."""
-    return {column: problem.online[request].shape.size for request, column in rows.unserved.items()}
-
-
-def _capped(rows: Rows, name: str, weights: Mapping[int, int], most: int) -> Rows:
-    """The rows and an earlier tier's optimum as one more."""
-    row = Row(name, tuple(weights.items()), None, most)
-    return msgspec.structs.replace(rows, rows=(*rows.rows, row))
-
-
-def _total(answer: Answer, weights: Mapping[int, int]) -> int:
-    return sum(weight * answer.values[column] for column, weight in weights.items())
+def _limited(effort: Effort) -> Effort:
+    return msgspec.structs.replace(effort, node_limit=min(effort.node_limit, _BLOCK_NODES))
 
 
 def _ceiling(bound: float) -> int:
@@ -196,4 +281,8 @@ def _ceiling(bound: float) -> int:
 
 def _divisible(problem: Problem) -> bool:
     """True when no online piece was rounded up, so that bounds hold for the true sizes."""
-    return all(request.shape.gpus == power_of_two(request.shape.gpus) for request in problem.online)
+    return all(
+        member.shape.gpus == power_of_two(member.shape.gpus)
+        for request in problem.online
+        for member in request.pods
+    )

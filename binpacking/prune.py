@@ -4,9 +4,11 @@ After `drop_needless_kills` no single stopped gang can be revived: neither do th
 they are, nor, for sizes that are powers of two, with the pieces of its leaves seated anew.
 """
 
+from collections.abc import Iterator
+
 from binpacking.board import Board
-from binpacking.draft import Seat, capacity
-from binpacking.problem import Problem
+from binpacking.draft import Seat, capacity, lift
+from binpacking.problem import Problem, Shape
 from binpacking.slots import fits, seat_largest_first
 
 
@@ -20,7 +22,7 @@ def drop_superfluous(problem: Problem, board: Board, seats: list[Seat]) -> list[
         yielded = capacity(problem, board, seat)
         if surplus[seat.request] >= yielded:
             surplus[seat.request] -= yielded
-            _lift(problem, board, seat)
+            lift(board, seat)
         else:
             kept.append(seat)
     return kept[::-1]
@@ -50,7 +52,7 @@ def _revived(problem: Problem, board: Board, seats: list[Seat], gang: int) -> li
         return None
     mark = board.mark()
     board.revive(gang)
-    moved = _seat_anew(problem, board, seats, leaves)
+    moved = _seat_anew(board, seats, leaves)
     if moved is None:
         board.undo(mark)
     return moved
@@ -61,28 +63,34 @@ def _held(board: Board, gang: int, leaf: int) -> int:
     return sum(gpus for node, gpus in layout.parts[gang] if layout.leaf_of[node] == leaf)
 
 
-def _seat_anew(
-    problem: Problem, board: Board, seats: list[Seat], leaves: list[int]
-) -> list[Seat] | None:
+def _seat_anew(board: Board, seats: list[Seat], leaves: list[int]) -> list[Seat] | None:
     """The same seats with new nodes inside these leaves; None where one leaf has no way."""
     moved = list(seats)
     for leaf in leaves:
-        inside = [
-            index for index, seat in enumerate(seats) if board.layout.leaf_of[seat.nodes[0]] == leaf
-        ]
-        shapes = [problem.online[seats[index].request].shape for index in inside]
-        for index in inside:
-            _lift(problem, board, seats[index])
-        if not fits(board, leaf, shapes):
-            return None
-        found = seat_largest_first(board, leaf, shapes)
+        inside = list(_pods_in(board, moved, leaf))
+        for _, _, shape, nodes in inside:
+            for node in nodes:
+                board.take(node, -shape.gpus)
+        shapes = [shape for _, _, shape, _ in inside]
+        found = seat_largest_first(board, leaf, shapes) if fits(board, leaf, shapes) else None
         if found is None:
             return None
-        for index, nodes in zip(inside, found, strict=True):
-            moved[index] = Seat(seats[index].request, nodes)
+        for (index, start, _, _), nodes in zip(inside, found, strict=True):
+            seat = moved[index]
+            rest = seat.nodes[start + len(nodes) :]
+            moved[index] = Seat(seat.request, (*seat.nodes[:start], *nodes, *rest))
     return moved
 
 
-def _lift(problem: Problem, board: Board, seat: Seat) -> None:
-    for node in seat.nodes:
-        board.take(node, -problem.online[seat.request].shape.gpus)
+def _pods_in(
+    board: Board, seats: list[Seat], leaf: int
+) -> Iterator[tuple[int, int, Shape, tuple[int, ...]]]:
+    """(seat, its first piece, shape, nodes) of each pod in the leaf."""
+    layout = board.layout
+    for index, seat in enumerate(seats):
+        start = 0
+        for shape in layout.pods[seat.request]:
+            nodes = seat.nodes[start : start + shape.pieces]
+            if layout.leaf_of[nodes[0]] == leaf:
+                yield index, start, shape, nodes
+            start += shape.pieces

@@ -37,7 +37,7 @@ def test_small_pieces_may_share_a_node() -> None:
     ("group", "near", "found", "apart"),
     [
         ("", (), [["a"], ["b", "c"]], 0),  # each where it fits best
-        ("m", (), [["b"], ["c", "d"]], 0),  # together, where all of the group has room
+        ("m", (), [["d"], ["b", "c"]], 0),  # together, where all of the group has room
         ("m", (("core", "l1", "h100"),), [["a"], ["b", "c"]], 1),  # beside what stands there
     ],
 )

@@ -14,9 +14,10 @@ from binpacking.draft import Draft, Seat, nothing
 from binpacking.fragmentation import unusable_milli_gpus
 from binpacking.ladder import better, solve
 from binpacking.layout import Layout, compile_layout
+from binpacking.linear import FREE, costs_of
 from binpacking.problem import Problem, StopLimit, Tiers
-from binpacking.program import Bounds
-from binpacking.rows import Capacity, Row, build, crews, leftovers
+from binpacking.program import Bounds, Step
+from binpacking.rows import Capacity, build, crews, leftovers
 from binpacking.solver import minimise
 from binpacking.verify import verify
 from tests.binpacking.problems import (
@@ -101,17 +102,16 @@ def test_more_effort_is_never_worse_and_always_verified(
 
 def test_the_program_finds_the_loss_that_the_heuristic_misses() -> None:
     problem = Problem(
-        supplies=(supply("a", 0), supply("b", 0)),
+        supplies=(supply("a", 0), supply("b", 0, leaf="l2")),
         online=(online("small", 4, 1000), online("large", 8, 1000)),
         gangs=(
             gang("a1", 3, ("a", 4)),
             gang("a2", 3, ("a", 4)),
-            gang("b1", 4, ("b", 4)),
-            gang("b2", 9, ("b", 4)),
+            gang("b", 7, ("b", 8)),
         ),
     )
     quick, full = solve(problem, QUICK), solve(problem, FULL)
-    assert (quick.tiers.loss, quick.gap) == (16, None)
+    assert (quick.tiers.loss, quick.gap) == (13, None)
     assert (full.tiers.loss, full.rung, full.gap) == (10, "program", 0.0)
 
 
@@ -135,11 +135,10 @@ def test_the_fragmentation_tier_is_exact_for_one_size(chance: Random) -> None:
     layout = compile_layout(problem)
     waiting = crews(problem.batch)
     capacity = Capacity(layout, layout.free, tuple(() for _ in free))
-    rows = build(capacity, (), waiting, ())
-    jobs = tuple((column, 1) for column in rows.batch.values())
-    rows = msgspec.structs.replace(rows, rows=(*rows.rows, Row("all", jobs, 3, None)))
-    rows, waste = leftovers(rows, capacity, problem.mix)
-    answer = minimise(rows, waste, FULL)
+    rows = build(capacity, problem, waiting, sizes=[size for size, _ in problem.mix])
+    jobs = costs_of(rows.linear, dict.fromkeys(rows.batch.values(), 1))
+    linear, waste, _ = leftovers(rows, rows.linear.with_row(jobs, 3, FREE), problem.mix)
+    answer = minimise(linear, costs_of(linear, waste), FULL)
     ways = [
         left
         for seats in product(range(len(free)), repeat=3)
@@ -245,23 +244,27 @@ SHORT = Problem(
 def test_the_gap_is_of_the_first_tier_that_has_one(
     unserved: int | None, loss: int | None, gap: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "program", lambda *_: (None, Bounds(unserved, loss)))
+    step = Step(None, "program", Bounds(unserved, loss))
+    monkeypatch.setattr(ladder, "program", lambda *_: iter([step]))
     answer = solve(SHORT, FULL)
     assert answer.tiers == Tiers(6000, 8, 0, 0)
     assert (answer.rung, answer.gap) == ("greedy", gap)
 
 
 def test_a_broken_candidate_is_dropped_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def overdrawn(problem: Problem, layout: Layout, *_: object) -> tuple[Draft, Bounds]:
+    def overdrawn(problem: Problem, layout: Layout) -> Draft:
         draft = nothing(problem, layout)
         draft.board.take(0, 2)
-        return draft._replace(online=(Seat(0, (0,)),)), Bounds(None, None)
+        return draft._replace(online=(Seat(0, (0,)),))
 
-    monkeypatch.setattr(ladder, "program", overdrawn)
+    def steps(problem: Problem, layout: Layout, *_: object) -> list[Step]:
+        return [Step(overdrawn(problem, layout), "program", Bounds(None, None))]
+
+    monkeypatch.setattr(ladder, "program", steps)
     answer = solve(SHORT, FULL)
     assert answer.rung == "greedy"
     assert answer.rejected == ("program: a: 2 GPUs too many",)
-    monkeypatch.setattr(ladder, "greedy", lambda *args: overdrawn(*args)[0])
+    monkeypatch.setattr(ladder, "greedy", overdrawn)
     answer = solve(SHORT, QUICK)
     assert (answer.rung, answer.online, answer.killed) == ("empty", (), ())
     assert answer.rejected == ("greedy: a: 2 GPUs too many",)

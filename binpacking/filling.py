@@ -1,0 +1,266 @@
+"""Tiers 3 to 5 once it is settled which gangs stop: batch value, fragmentation, split replicas.
+
+Known free GPUs are packed, online and batch together. A program of moderate size is solved whole,
+with tier 1's value as a row. A larger one keeps in each spine pod as many replicas of each request
+as stand there; then only the waiting jobs couple the pods, which are dealt out by `blocks.descend`,
+and each pod's fragmentation and split replicas are settled by itself.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import numpy as np
+
+from binpacking import blocks
+from binpacking.board import Board
+from binpacking.draft import Draft, Seat, capacity, nothing
+from binpacking.greedy import fill_batch
+from binpacking.layout import Layout
+from binpacking.linear import FREE, Floats, Integers, Linear, costs_of
+from binpacking.linear import Draft as Statement
+from binpacking.materialise import Counts, materialise
+from binpacking.problem import Effort, Problem
+from binpacking.prune import drop_needless_kills, drop_superfluous
+from binpacking.rows import Capacity, Crew, Rows, build, crews, leftovers
+from binpacking.solver import Answer, Relaxation, minimise
+
+_WHOLE_COLUMNS = 1800
+"""Up to this many columns the tiers are solved whole."""
+
+_CLOSE = 0.001
+"""Relative gap at which a pod's fragmentation is good enough, where pods are settled one by one."""
+
+
+def fill(
+    problem: Problem, layout: Layout, effort: Effort, draft: Draft | None, unserved: int
+) -> Draft | None:
+    """The best use of what is free beside the stops of `draft`; None where no solve gives one.
+
+    `unserved`: milli-GPUs that may stay unserved. None for a draft: nothing is stopped.
+    """
+    gangs = tuple(draft.board.stopped()) if draft else ()
+    waiting = crews(problem.batch)
+    rows = build(after(layout, gangs), problem, waiting, sizes=[size for size, _ in problem.mix])
+    lower = _Lower(problem, layout, effort, rows, waiting)
+    if rows.linear.columns <= _WHOLE_COLUMNS or draft is None:
+        values = lower.whole(unserved)
+    else:
+        values = lower.by_pods(draft)
+    found = seated(problem, layout, rows, waiting, values, gangs) if values is not None else None
+    return refilled(problem, trimmed(problem, found)) if found else None
+
+
+class _Lower:
+    """The program of the lower tiers."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        layout: Layout,
+        effort: Effort,
+        rows: Rows,
+        waiting: Sequence[Crew],
+    ) -> None:
+        self.problem, self.layout, self.effort = problem, layout, effort
+        self.rows, self.waiting = rows, waiting
+        self.value = costs_of(
+            rows.linear, {c: -waiting[crew].value for (crew, _), c in rows.batch.items()}
+        )
+        self.split = costs_of(rows.linear, dict.fromkeys(rows.split.values(), 1))
+
+    def whole(self, unserved: int) -> Floats | None:
+        """All pods in one program."""
+        linear = self.rows.linear
+        costs = unserved_costs(self.problem, self.rows)
+        linear = linear.with_row(costs, -FREE, unserved)
+        third = minimise(linear, self.value, self.effort)
+        if third is None:
+            return None
+        linear = linear.with_row(self.value, -FREE, float(self.value @ third.values))
+        linear, waste, leaves = leftovers(self.rows, linear, self.problem.mix)
+        found = self._last_two(linear, waste, len(leaves), self.effort)
+        return third.values if found is None else found[: self.rows.linear.columns]
+
+    def _last_two(
+        self, linear: Linear, waste: dict[int, int], more: int, effort: Effort
+    ) -> Floats | None:
+        """Fragmentation, then split replicas."""
+        costs = costs_of(linear, waste)
+        fourth = minimise(linear, costs, effort)
+        split = np.append(self.split, np.zeros(more))
+        return _fifth(linear, costs, fourth, split, effort)
+
+    def by_pods(self, draft: Draft) -> Floats | None:
+        """Pod by pod, each with the replicas that it has."""
+        count, block_of = len(self.layout.spines), spine_by_column(self.rows, self.layout)
+        linear = self._with_replicas(draft)
+        parts = blocks.Parts(linear, block_of, count)
+        values = self._deal(parts)
+        if values is None:
+            return None
+        linear = linear.joined(self._crews_held(values, block_of))
+        linear, waste, leaves = leftovers(self.rows, linear, self.problem.mix)
+        where = np.append(block_of, [self.layout.spine_of[leaf] for leaf in leaves])
+        parts = blocks.Parts(linear, where.astype(np.int32), count)
+        costs, split = costs_of(linear, waste), np.append(self.split, np.zeros(len(leaves)))
+        close = msgspec.structs.replace(self.effort, gap=_CLOSE)
+        for block in range(count):
+            mine = parts.block_of == block
+            part = parts.alone(block)
+            fourth = minimise(part, costs[mine], close)
+            found = _fifth(part, costs[mine], fourth, split[mine], close)
+            if found is not None:
+                values[np.flatnonzero(mine[: len(values)])] = found[: mine[: len(values)].sum()]
+        return values
+
+    def _deal(self, parts: blocks.Parts) -> Floats | None:
+        """Tier 3: the waiting jobs dealt to the pods."""
+        relaxation = Relaxation(parts.linear)
+        relaxed = relaxation.minimise(self.value)
+        if relaxed is None:
+            return None
+        close = msgspec.structs.replace(self.effort, gap=_CLOSE)
+        return blocks.descend(parts, self.value, close, relaxation, relaxed)
+
+    def _with_replicas(self, draft: Draft) -> Linear:
+        """The rows, with every pod's replicas held at those of the draft."""
+        layout, rows, linear = self.layout, self.rows, self.rows.linear
+        there: dict[tuple[int, int], int] = {}
+        for seat in draft.online:
+            spine = layout.spine_of[layout.leaf_of[seat.nodes[0]]]
+            key = (seat.request, spine)
+            there[key] = there.get(key, 0) + capacity(self.problem, draft.board, seat)
+        mine: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for (request, leaf), column in rows.online.items():
+            gain = self.problem.online[request].capacity_milli[layout.models[leaf]]
+            mine.setdefault((request, layout.spine_of[leaf]), []).append((column, gain))
+        for (request, spine), column in rows.split.items():
+            models = {layout.models[leaf] for leaf in layout.spines[spine]}
+            capacities = self.problem.online[request].capacity_milli
+            gain = min(capacities[model] for model in models & capacities.keys())
+            mine.setdefault((request, spine), []).append((column, gain))
+        statement = Statement()
+        for key, terms in mine.items():
+            statement.row(terms, there.get(key, 0), there.get(key, 0))
+        return linear.joined(statement.finished())
+
+    def _crews_held(self, values: Floats, block_of: Integers) -> Linear:
+        """Every pod starts as many jobs of each crew as it was dealt."""
+        dealt: dict[tuple[int, int], list[int]] = {}
+        for (crew, _), column in self.rows.batch.items():
+            dealt.setdefault((crew, int(block_of[column])), []).append(column)
+        statement = Statement()
+        for columns in dealt.values():
+            count = float(values[columns].sum())
+            statement.row(((column, 1) for column in columns), count, count)
+        return statement.finished()
+
+
+def _fifth(
+    linear: Linear, costs: Floats, fourth: Answer | None, split: Floats, effort: Effort
+) -> Floats | None:
+    """The fewest split replicas at the fragmentation reached."""
+    if fourth is None:
+        return None
+    if not float(split @ fourth.values):
+        return fourth.values
+    capped = linear.with_row(costs, -FREE, float(costs @ fourth.values))
+    fifth = minimise(capped, split, effort)
+    return fourth.values if fifth is None else fifth.values
+
+
+def after(layout: Layout, gangs: Iterable[int]) -> Capacity:
+    """The capacity once these gangs are stopped, with no further stop allowed."""
+    free = list(layout.free)
+    for gang in gangs:
+        for node, gpus in layout.parts[gang]:
+            free[node] += gpus
+    return Capacity(layout, tuple(free), tuple(() for _ in free))
+
+
+def spine_by_column(rows: Rows, layout: Layout) -> Integers:
+    """The spine pod of each column; -1 for those of none."""
+    return np.array(
+        [
+            layout.spine_of[leaf] if leaf >= 0 else rows.spine_of.get(column, -1)
+            for column, leaf in enumerate(rows.leaf_of)
+        ],
+        np.int32,
+    )
+
+
+def seated(
+    problem: Problem,
+    layout: Layout,
+    rows: Rows,
+    waiting: Sequence[Crew],
+    values: Floats,
+    gangs: Sequence[int],
+) -> Draft | None:
+    """The answer on nodes, these gangs and those that it stops being stopped."""
+    board: Board = nothing(problem, layout).board
+    chosen = {gang for column, some in rows.stops.items() if values[column] for gang in some}
+    for gang in (*gangs, *sorted(chosen)):
+        board.stop(gang)
+    return materialise(problem, board, _counts(rows, waiting, values))
+
+
+def _counts(rows: Rows, waiting: Sequence[Crew], values: Floats) -> Counts:
+    """Counts per leaf; the jobs of a crew are named in their order."""
+    many = values.astype(int).tolist()
+    members = [iter(crew.members) for crew in waiting]
+    return Counts(
+        online=tuple(key for key, column in rows.online.items() for _ in range(many[column])),
+        split=tuple(key for key, column in rows.split.items() for _ in range(many[column])),
+        pods=tuple(key for key, column in rows.pods.items() for _ in range(many[column])),
+        batch=tuple(
+            (next(members[crew]), leaf)
+            for (crew, leaf), column in rows.batch.items()
+            for _ in range(many[column])
+        ),
+    )
+
+
+def trimmed(problem: Problem, draft: Draft) -> Draft:
+    """Without superfluous replicas and needless stops, judged with no batch job seated.
+
+    Batch jobs keep their seats where no stop is taken back, and lose them all otherwise.
+    """
+    board = draft.board
+    stopped = board.stopped()
+    for seat in draft.batch:
+        for node in seat.nodes:
+            board.take(node, -problem.batch[seat.request].shape.gpus)
+    online = drop_superfluous(problem, board, list(draft.online))
+    online = drop_needless_kills(problem, board, online)
+    kept = draft.batch if board.stopped() == stopped else ()
+    for seat in kept:
+        for node in seat.nodes:
+            board.take(node, problem.batch[seat.request].shape.gpus)
+    return Draft(board, tuple(online), kept)
+
+
+def refilled(problem: Problem, draft: Draft) -> Draft:
+    """With every further batch job that still fits: sizes were rounded up, solves may stop."""
+    return draft._replace(batch=fill_batch(problem, draft.board, draft.batch))
+
+
+def unserved_costs(problem: Problem, rows: Rows) -> Floats:
+    """Tier 1: milli-GPUs per unit of shortage."""
+    return costs_of(
+        rows.linear,
+        {
+            column: problem.online[request].size * rows.units[request]
+            for request, column in rows.unserved.items()
+        },
+    )
+
+
+def unserved_of(problem: Problem, seats: Iterable[Seat], board: Board) -> int:
+    """Milli-GPUs of shortage that these seats leave."""
+    left = [request.shortage_milli for request in problem.online]
+    for seat in seats:
+        left[seat.request] -= capacity(problem, board, seat)
+    return sum(
+        max(0, milli) * request.size for milli, request in zip(left, problem.online, strict=True)
+    )

@@ -1,0 +1,97 @@
+"""Which gangs of one node may be stopped together, and the slots that each choice gains.
+
+Stopping the set A on a node with f free GPUs gains floor((f + g_A) / k) - floor(f / k) k-slots for
+every size k at once, so one 0-1 column per useful set states a node exactly, and its relaxation is
+the convex hull of what the node can do. A set is of no use where another costs no more, gains no
+less in every size and spares every stop limit: among gangs of equal size the cheaper goes first.
+Gangs that hold GPUs of several nodes are not compared: stopping one is one choice for all of them.
+"""
+
+from collections.abc import Sequence
+from itertools import chain, combinations, product
+from typing import NamedTuple
+
+MOST_SETS = 512
+"""Above this many sets to look at, a node is stated by `gain` columns instead (see `rows`)."""
+
+
+class Option(NamedTuple):
+    """One set of gangs to stop on a node."""
+
+    gangs: tuple[int, ...]
+    gains: tuple[int, ...]
+    """k-slots gained, by size in the order given."""
+
+
+class Stoppable(NamedTuple):
+    """A gang as its node sees it."""
+
+    gang: int
+    gpus: int
+    cost: int
+    limits: tuple[int, ...]
+    """Stop limits that count it."""
+    shared: bool
+    """Whether it holds GPUs of other nodes too."""
+
+
+def menu(free: int, gangs: Sequence[Stoppable], sizes: Sequence[int]) -> tuple[Option, ...] | None:
+    """The useful sets but the empty one; None where there are too many to look at.
+
+    `gangs` in order of cost.
+    """
+    alone = _classes([one for one in gangs if not one.shared])
+    shared = [one for one in gangs if one.shared]
+    count = 1 << len(shared)
+    for members in alone:
+        count *= len(members) + 1
+    if count > MOST_SETS:
+        return None
+    found: list[Option] = []
+    for some in chain.from_iterable(combinations(shared, n) for n in range(len(shared) + 1)):
+        found += _useful(free, some, alone, sizes)
+    return tuple(found)
+
+
+def _classes(gangs: Sequence[Stoppable]) -> list[list[Stoppable]]:
+    """Gangs that differ by cost only, the cheapest first."""
+    classes: dict[tuple[int, tuple[int, ...]], list[Stoppable]] = {}
+    for one in gangs:
+        classes.setdefault((one.gpus, one.limits), []).append(one)
+    return list(classes.values())
+
+
+def _useful(
+    free: int,
+    shared: tuple[Stoppable, ...],
+    classes: Sequence[Sequence[Stoppable]],
+    sizes: Sequence[int],
+) -> list[Option]:
+    """The undominated sets that stop just these shared gangs."""
+    tried = []
+    for counts in product(*(range(len(members) + 1) for members in classes)):
+        stops = [*shared]
+        for members, number in zip(classes, counts, strict=True):
+            stops += members[:number]
+        room = free + sum(one.gpus for one in stops)
+        gains = tuple(room // size - free // size for size in sizes)
+        limits = sorted(limit for one in stops for limit in one.limits)
+        tried.append((sum(one.cost for one in stops), len(stops), gains, limits, stops))
+    tried.sort(key=lambda one: one[:3])
+    kept: list[tuple[tuple[int, ...], list[int]]] = []
+    found: list[Option] = []
+    for _, _, gains, limits, stops in tried:
+        if not any(_covers(one, gains, limits) for one in kept):
+            kept.append((gains, limits))
+            if stops:
+                found.append(Option(tuple(one.gang for one in stops), gains))
+    return found
+
+
+def _covers(
+    other: tuple[tuple[int, ...], list[int]], gains: tuple[int, ...], limits: list[int]
+) -> bool:
+    """Return whether the other, which costs no more, gains no less and spares every limit."""
+    if any(have < gain for have, gain in zip(other[0], gains, strict=True)):
+        return False
+    return all(other[1].count(limit) <= limits.count(limit) for limit in set(other[1]))
