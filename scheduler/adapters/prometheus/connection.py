@@ -7,6 +7,7 @@ needed. Its session is given here: a CA file, a bearer token that is read again 
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from math import isfinite, nan
 from pathlib import Path
 from typing import TypeVar
@@ -97,6 +98,7 @@ class Connection:
         self._timeout = timeout_seconds
         session = requests.Session()
         session.verify = str(ca_file) if ca_file else True
+        session.hooks["response"].append(_read_faster)
         self._client = PrometheusConnect(
             self.url,
             retry=_RETRY,
@@ -143,11 +145,16 @@ class Connection:
         except PrometheusApiClientException as error:
             kind = PrometheusDownError if "Code 50" in str(error) else PrometheusError
             raise kind(f"{self.url} refuses a query: {str(error)[:_LONGEST_DETAIL]}") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
             text = f"{self.url} does not answer as Prometheus does: {type(error).__name__} {error}"
             raise PrometheusError(text[: 2 * _LONGEST_DETAIL]) from None
         except OSError as error:
             raise PrometheusDownError(f"{self.url} cannot be asked: {error}") from None
+
+
+def _read_faster(answer: requests.Response, *_: object, **__: object) -> None:
+    """Have the client read JSON by msgspec: two weeks of bins are a megabyte."""
+    answer.json = partial(msgspec.json.decode, answer.content)  # type: ignore[method-assign]
 
 
 def _cause(error: requests.RequestException) -> str:

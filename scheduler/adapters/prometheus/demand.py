@@ -25,8 +25,8 @@ from scheduler.adapters.prometheus.ranges import Progress, missed, told
 from scheduler.planning.policy import Policy
 
 HISTORY_BINS = 14 * 86400 // BIN_SECONDS
-CHUNK_BINS = 2 * 86400 // BIN_SECONDS
-"""A query for two days stays well below the 11,000 points that Prometheus answers at once."""
+CHUNK_BINS = 7 * 86400 // BIN_SECONDS
+"""A query for a week stays well below the 11,000 points that Prometheus answers at once."""
 
 Doubted = Callable[[str], Collection[int]]
 """Which bins of a role are known to miss engines."""
