@@ -8,7 +8,14 @@ conformal bands that Tidal's members get. At an origin nobody sees a bin that en
 """
 
 from forecasting.backtest.protocol import Protocol, ProtocolError, Series
-from forecasting.backtest.ratios import exceeded, mean_losses, ratios
+from forecasting.backtest.ratios import (
+    exceeded,
+    judged,
+    mean_losses,
+    quantile_name,
+    ratios,
+    with_better_bands,
+)
 from forecasting.backtest.records import Record, Scored, records, scored
 from forecasting.backtest.rivals import RIVAL_METHODS, rival_curves
 from forecasting.backtest.tidal import TIDAL, Fleet, fleets, tidal_curves
@@ -24,10 +31,13 @@ __all__ = [
     "Series",
     "exceeded",
     "fleets",
+    "judged",
     "mean_losses",
+    "quantile_name",
     "ratios",
     "records",
     "rival_curves",
     "scored",
     "tidal_curves",
+    "with_better_bands",
 ]

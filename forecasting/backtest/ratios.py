@@ -6,7 +6,7 @@ series of a group. Series that are mostly zero are a group of their own. Below 1
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from forecasting.backtest.records import (
     named_targets,
     shared,
 )
+from forecasting.backtest.rivals import SCALED
 from forecasting.backtest.tidal import TIDAL
 from forecasting.grid import Floats
 
@@ -70,6 +71,18 @@ def mean_losses(
     return {kind: [_geometric(row) for row in rows] for kind, rows in found.items()}
 
 
+def with_better_bands(
+    losses: Mapping[str, Sequence[float | None]],
+) -> dict[str, list[float | None]]:
+    """Method -> loss per target, NAME-scaled merged into NAME: the lower of the two."""
+    merged: dict[str, list[float | None]] = {}
+    for method, row in losses.items():
+        name = method.removesuffix(SCALED)
+        pairs = zip(merged.get(name, row), row, strict=True)
+        merged[name] = [min((x for x in pair if x is not None), default=None) for pair in pairs]
+    return merged
+
+
 def exceeded(several: Sequence[Scored], target: int) -> Floats:
     """Share of targets above each quantile of Tidal, mean of the series [quantile]."""
     shares = []
@@ -86,6 +99,11 @@ def exceeded(several: Sequence[Scored], target: int) -> Floats:
 def judged(protocol: Protocol) -> float:
     """The asked quantile nearest to P90."""
     return min(protocol.quantiles, key=lambda tau: (abs(tau - JUDGED_QUANTILE), tau))
+
+
+def quantile_name(tau: float) -> str:
+    """`p90`, `p99_9`: how a field names a quantile."""
+    return f"p{tau * 100:g}".replace(".", "_")
 
 
 def _of(several: list[Scored], target: int, protocol: Protocol) -> Record:
@@ -162,7 +180,7 @@ def _calibration(several: list[Scored], target: int, index: int, tau: float) -> 
             if scores.both(seen, curve).sum() >= LEAST_TARGETS:
                 enough.append(abs(share - tau) * 100 <= WITHIN_POINTS)
     mean = float(np.mean(covered)) if covered else None
-    name = f"p{tau * 100:g}".replace(".", "_")
+    name = quantile_name(tau)
     return {
         f"coverage_{name}": mean,
         f"coverage_error_{name}_points": None if mean is None else 100 * (mean - tau),

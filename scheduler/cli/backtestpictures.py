@@ -12,7 +12,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from forecasting.backtest import TIDAL, Protocol, Scored, exceeded, mean_losses
+from forecasting.backtest import (
+    TIDAL,
+    Protocol,
+    Scored,
+    exceeded,
+    judged,
+    mean_losses,
+    with_better_bands,
+)
 from forecasting.grid import Floats
 from scheduler.cli import words
 
@@ -170,44 +178,35 @@ def _logarithmic(axes: Axes, asked: Floats) -> None:
 
 def _losses(done: Sequence[Scored], protocol: Protocol) -> Figure:
     """Draw the mean loss of each method over the horizons; a rival with its better bands."""
-    groups = _groups(done)
-    figure, panels = _panels(len(groups), "P90 loss by horizon; each rival with its better bands")
+    groups, title = _groups(done), f"P{100 * judged(protocol):g}"
+    figure, panels = _panels(
+        len(groups), f"{title} loss by horizon; each rival with its better bands"
+    )
     for axes, (group, several) in zip(panels, groups.items(), strict=True):
-        lines = _better({m: row for (*_, m), row in mean_losses(several, protocol).items()})
-        _draw_losses(axes, lines, protocol)
+        losses = {method: row for (*_, method), row in mean_losses(several, protocol).items()}
+        _draw_losses(axes, with_better_bands(losses), protocol)
         axes.set_title(f"{group} ({len(several)} series)", fontsize="medium")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)
     return figure
 
 
-def _better(losses: dict[str, list[float | None]]) -> dict[str, list[float]]:
-    """Merge NAME-scaled into NAME, the lower loss of each target."""
-    merged: dict[str, list[float]] = {}
-    for method, row in losses.items():
-        name = method.removesuffix("-scaled")
-        known = [np.nan if loss is None else loss for loss in row]
-        before = merged.get(name, known)
-        merged[name] = [float(np.fmin(a, b)) for a, b in zip(before, known, strict=True)]
-    return merged
-
-
-def _draw_losses(axes: Axes, lines: dict[str, list[float]], protocol: Protocol) -> None:
+def _draw_losses(axes: Axes, lines: dict[str, list[float | None]], protocol: Protocol) -> None:
     count = len(protocol.horizons_seconds)
     at = np.arange(count)
     rivals = [name for name in lines if name != TIDAL]
     for number, name in enumerate(rivals):
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
-        row = 100 * np.array(lines[name][:count])
+        row = 100 * np.array(lines[name][:count], np.float64)
         axes.plot(at, row, color=colour, marker=marker, markersize=4, linewidth=1.1, label=name)
     if TIDAL in lines:
-        row = 100 * np.array(lines[TIDAL][:count])
+        row = 100 * np.array(lines[TIDAL][:count], np.float64)
         axes.plot(at, row, color="#0b2f57", marker="o", linewidth=2.6, label=TIDAL)
     axes.set_xticks(at, [words.span(seconds) for seconds in protocol.horizons_seconds])
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_ylabel("mean P90 loss, % of mean demand")
+    axes.set_ylabel("mean loss, % of mean demand")
     axes.set_xlabel("ahead")
     axes.grid(visible=True, which="both", alpha=0.2)

@@ -5,7 +5,15 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from forecasting.backtest import Protocol, Record, Scored, mean_losses
+from forecasting.backtest import (
+    Protocol,
+    Record,
+    Scored,
+    judged,
+    mean_losses,
+    quantile_name,
+    with_better_bands,
+)
 from scheduler.cli import words
 from scheduler.cli.terminal import Cell, table
 
@@ -18,12 +26,12 @@ LEAST_TARGETS = 48
 HOUR_SECONDS = 3600.0
 HEADERS = (
     *("GROUP", "AHEAD", "SERIES", "TARGETS", "BEST RIVAL", "VS BEST", "VS CONSTANT"),
-    *("VS NAIVE 24H", "BEATS CONSTANT", "P90 COVERS", "P95 COVERS", "WITHIN 3 PT", "CAPACITY"),
+    *("VS NAIVE 24H", "BEATS CONSTANT", "COVERS", "P95 COVERS", "WITHIN 3 PT", "CAPACITY"),
 )
 EXPLAINED = (
-    "VS: Tidal's P90 loss against a rival's with bands of its own errors; -10% is a tenth less. "
+    "VS: Tidal's loss against a rival's, which has bands of its own errors; -10% is a tenth less. "
     "COVERS: share of targets at or below the quantile, mean of the series. WITHIN 3 PT: of the "
-    "series with 500 targets, those whose P90 covers 87 to 93 %. CAPACITY: spare capacity "
+    "series with 500 targets, those that are no more than 3 points off. CAPACITY: spare capacity "
     "against constant's, at equal shortage (1 % of demand)."
 )
 
@@ -32,10 +40,11 @@ def told(
     done: Sequence[Scored], protocol: Protocol, ratios: Sequence[Record]
 ) -> Iterator[Table | Text]:
     """Yield the loss of every method, then Tidal against its rivals and the verdicts."""
-    yield Text("P90 LOSS, % OF MEAN DEMAND", "bold")
+    name = _quantile(judged(protocol))
+    yield Text(f"{name} LOSS, % OF MEAN DEMAND; EACH RIVAL WITH ITS BETTER BANDS", "bold")
     yield _losses(done, protocol)
     if any(record["best_rival"] for record in ratios):
-        yield Text("TIDAL AGAINST ITS RIVALS", "bold")
+        yield Text(f"TIDAL AGAINST ITS RIVALS AT {name}", "bold")
         yield table(HEADERS, [_row(record) for record in ratios])
         yield Text(EXPLAINED, "dim")
         yield from (Text(sentence) for sentence in verdicts(ratios))
@@ -44,14 +53,19 @@ def told(
 def _losses(done: Sequence[Scored], protocol: Protocol) -> Table:
     ahead = [words.span(seconds) for seconds in protocol.horizons_seconds]
     peaks = [f"PEAK {words.span(seconds)}" for seconds in protocol.leads_seconds]
+    groups: dict[str, dict[str, list[float | None]]] = {}
+    for (group, apart, method), losses in mean_losses(done, protocol).items():
+        groups.setdefault(_group(group, apart), {})[method] = losses
     rows = [
-        (_group(group, apart), method, *(_percent(loss, 2) for loss in losses))
-        for (group, apart, method), losses in mean_losses(done, protocol).items()
+        (group, method, *(_percent(loss, 2) for loss in losses))
+        for group, methods in groups.items()
+        for method, losses in with_better_bands(methods).items()
     ]
     return table(("GROUP", "METHOD", *(each.upper() for each in (*ahead, *peaks))), rows)
 
 
 def _row(record: Record) -> tuple[Cell, ...]:
+    quantile = quantile_name(record["quantile"])
     best = record["pinball_ratio_best_rival"]
     return (
         _group(record["group"], record["intermittent"]),
@@ -63,9 +77,9 @@ def _row(record: Record) -> tuple[Cell, ...]:
         _change(record.get("pinball_ratio_constant")),
         _change(record.get("pinball_ratio_seasonal_naive_24h")),
         _percent(record.get("share_better_than_constant"), 0),
-        _percent(record.get("coverage_p90"), 1),
+        _percent(record[f"coverage_{quantile}"], 1),
         _percent(record.get("coverage_p95"), 1),
-        _percent(record.get("share_within_3_points_p90"), 0),
+        _percent(record[f"share_within_3_points_{quantile}"], 0),
         _change(record.get("over_provision_ratio_constant")),
     )
 
@@ -80,44 +94,45 @@ def verdicts(ratios: Sequence[Record]) -> Iterator[str]:
 
 
 def _sentences(records: list[Record]) -> Iterator[str]:
-    judged = [r for r in records if r["targets"] >= LEAST_TARGETS * r["series"] and r["best_rival"]]
-    if not judged:
+    enough = [r for r in records if r["targets"] >= LEAST_TARGETS * r["series"] and r["best_rival"]]
+    if not enough:
         most = max(record["targets"] / record["series"] for record in records)
         yield (
             f"too short for a verdict: {most:.0f} targets a series, {LEAST_TARGETS} are needed. "
             "Give more days, or a shorter --step."
         )
         return
-    skill = {_ahead(record): _skill(record) for record in judged}
-    wrong = [record for record in judged if _wrong(record)]
-    yield _advice(judged, skill, wrong)
+    skill = {_ahead(record): _skill(record) for record in enough}
+    wrong = [record for record in enough if _wrong(record)]
+    name = _quantile(enough[0]["quantile"])
+    yield _advice(enough, skill, wrong)
     for kind, said in (
-        ("better", "Its P90 loses less than every rival's"),
+        ("better", f"Its {name} loses less than every rival's"),
         ("equal", "It is no better than the best rival"),
         ("worse", "A rival does better"),
     ):
-        found = [_against(record) for record in judged if skill[_ahead(record)] == kind]
+        found = [_against(record) for record in enough if skill[_ahead(record)] == kind]
         if found:
             yield f"{said}: {', '.join(found)}."
     if wrong:
-        yield f"Its P90 does not hold: {', '.join(_covers(record) for record in wrong)}."
+        yield f"Its {name} does not hold: {', '.join(_covers(record) for record in wrong)}."
     else:
-        yield "Its P90 holds: it covered within 3 points of 90 % on average at each of these."
+        yield f"Its {name} holds: on average it covered what it should within 3 points."
 
 
-def _advice(judged: list[Record], skill: dict[str, str], wrong: list[Record]) -> str:
+def _advice(enough: list[Record], skill: dict[str, str], wrong: list[Record]) -> str:
     """Judge what is up to an hour ahead; say so where it is not so further ahead."""
-    near = [record for record in judged if _seconds(record) <= HOUR_SECONDS] or judged
+    near = [record for record in enough if _seconds(record) <= HOUR_SECONDS] or enough
     kinds = {skill[_ahead(record)] for record in near}
     if any(record in wrong for record in near):
-        return "Do not rely on its P90 here yet."
+        return f"Do not rely on its {_quantile(near[0]['quantile'])} here yet."
     if kinds == {"worse"}:
         return "No skill: a rival would have served this history better."
     if "better" not in kinds:
         return "No skill up to an hour: rely on its quantiles, but expect no gain over a rival."
     if "worse" in kinds:
         return "Trust it where it is better."
-    holds = all(skill[_ahead(record)] != "worse" and record not in wrong for record in judged)
+    holds = all(skill[_ahead(record)] != "worse" and record not in wrong for record in enough)
     return "Trust it." if holds else "Trust it up to an hour."
 
 
@@ -129,7 +144,7 @@ def _skill(record: Record) -> str:
 
 
 def _wrong(record: Record) -> bool:
-    error = record.get("coverage_error_p90_points")
+    error = record[f"coverage_error_{quantile_name(record['quantile'])}_points"]
     return error is not None and abs(error) > WRONG_POINTS
 
 
@@ -139,7 +154,12 @@ def _against(record: Record) -> str:
 
 
 def _covers(record: Record) -> str:
-    return f"{_ahead(record)} ({_percent(record['coverage_p90'], 1)})"
+    share = record[f"coverage_{quantile_name(record['quantile'])}"]
+    return f"{_ahead(record)} ({_percent(share, 1)})"
+
+
+def _quantile(tau: float) -> str:
+    return f"P{100 * tau:g}"
 
 
 def _seconds(record: Record) -> float:

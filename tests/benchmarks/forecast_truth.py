@@ -63,7 +63,12 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--step", type=arguments.duration, default="60m")
     parser.add_argument("--samples", type=arguments.count, default=400, help="of the oracle")
     parser.add_argument("--timing-series", type=arguments.count, default=2000)
-    parser.add_argument("--timing-hours", type=arguments.count, default=9)
+    parser.add_argument(
+        "--timing-hours",
+        type=arguments.count,
+        default=8,
+        help="whole rounds of learning anew, or the refits' share is wrong; default 8, one round",
+    )
     parser.add_argument("--processes", type=arguments.count, default=len(os.sched_getaffinity(0)))
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     return parser.parse_args()

@@ -93,6 +93,7 @@ def test_a_table_ends_with_a_verdict_and_the_report_can_be_looked_at(
     out, err = capsys.readouterr()
     assert err == ""
     assert "P90 LOSS, % OF MEAN DEMAND" in out
+    assert "-scaled" not in out.partition("TIDAL AGAINST")[0]
     assert "TIDAL AGAINST ITS RIVALS" in out
     assert [line for line in out.splitlines() if line.startswith(("models: ", "all: "))]
     names = {path.name for path in folder.iterdir()}
@@ -108,11 +109,12 @@ def test_a_table_ends_with_a_verdict_and_the_report_can_be_looked_at(
 def test_rivals_can_be_looked_at_without_tidal(
     capsys: Capture, write: Writer, tmp_path: Path
 ) -> None:
-    argv = ("--demand", f"a={write('a.csv')}", *ONE, "--methods", "constant")
+    argv = ("--demand", f"a={write('a.csv')}", *ONE, "--methods", "constant", "--quantiles", ".95")
     assert main(("backtest", *argv, "--report", str(tmp_path / "r"))) == 0
     out, _ = capsys.readouterr()
     assert "constant" in out
     assert "AGAINST" not in out
+    assert "P95 LOSS" in out
     assert {path.name for path in (tmp_path / "r").iterdir()} == {"backtest.json", "loss.png"}
 
 
@@ -164,12 +166,22 @@ def test_wrong_use_is_one_line_with_the_fix(capsys: Capture, write: Writer, tmp_
         assert named in refused(capsys, *argv)
 
 
+def test_without_a_p90_the_nearest_quantile_is_judged(capsys: Capture, write: Writer) -> None:
+    argv = ("--demand", f"a={write('a.csv', 8)}", *ONE, "--methods", "tidal,constant")
+    assert main(("backtest", *argv, "--quantiles", ".5,.8")) == 0
+    out, _ = capsys.readouterr()
+    assert "P80 LOSS" in out
+    assert "AT P80" in out
+    assert "P90" not in out
+
+
 def record(**changes: object) -> dict[str, object]:
     return {
         "group": "g",
         "intermittent": False,
         "horizon_seconds": 1800.0,
         "series": 2,
+        "quantile": 0.9,
         "targets": 600,
         "best_rival": "constant",
         "pinball_ratio_best_rival": 0.8,

@@ -14,9 +14,11 @@ from forecasting.backtest import (
     Series,
     exceeded,
     mean_losses,
+    quantile_name,
     ratios,
     records,
     scored,
+    with_better_bands,
 )
 from forecasting.backtest.footprint import bytes_of
 from forecasting.backtest.scores import coverage, over_provision, relative_pinball
@@ -180,3 +182,13 @@ def test_what_is_held_twice_counts_once() -> None:
     assert 8000 <= alone <= 8200
     assert twice - alone < 100
     assert bytes_of({"a": np.zeros(10), "b": [np.zeros(10)]}) > 160
+
+
+def test_the_better_of_two_bands_counts() -> None:
+    rows = {"a": [0.2, 0.1, None], "a-scaled": [0.1, 0.3, None], "b": [0.5, None, 0.4]}
+    assert with_better_bands(rows) == {"a": [0.1, 0.1, None], "b": [0.5, None, 0.4]}
+
+
+@pytest.mark.parametrize(("tau", "name"), [(0.9, "p90"), (0.55, "p55"), (0.999, "p99_9")])
+def test_a_quantile_has_a_name_for_fields(tau: float, name: str) -> None:
+    assert quantile_name(tau) == name
