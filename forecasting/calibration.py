@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.grid import Bools, Floats, Grid, Ints
+from forecasting.grid import Bools, Floats, Grid, Ints, Singles
 from forecasting.replay import Replay
 from forecasting.scales import Scales, assumed_band, near
 
@@ -35,25 +35,60 @@ class Calibration(msgspec.Struct, frozen=True):
     quantile], sums to 1 over voices.
     """
 
-    offset: Floats
-    trust: Floats
-    weight: Floats
+    offset: Singles
+    trust: Singles
+    weight: Singles
 
 
 def calibrate(past: Replay, grid: Grid) -> Calibration:
-    """Learn bands and weights from replayed forecasts."""
-    error = (past.seen[:, None] - past.said) / past.scales.unit[:, None]
-    recency = _recency(past, grid, _ERROR_HALF_LIFE_DAYS)
-    offset = weighted_quantiles(error, recency, grid.quantiles)
-    independent = _independent(np.isfinite(error), past.steps, grid)
-    trust = independent / (independent + _PRIOR_ERRORS)
-    offset = np.where(trust[..., None] > 0, offset, 0.0)
-    bands = voice_bands(past.said, past.scales, offset, trust, past.steps, grid)
-    return Calibration(offset, trust, _weights(bands, past, trust, grid))
+    """Learn bands and weights from replayed forecasts, target by target."""
+    parts = [_learnt(past, grid, target) for target in range(past.steps.size)]
+    offset, trust, weight = (np.stack(part, axis=2) for part in zip(*parts, strict=True))
+    return Calibration(offset, trust, weight)
+
+
+def _learnt(past: Replay, grid: Grid, target: int) -> tuple[Singles, Singles, Singles]:
+    """Offset, trust and weight of one target, in single precision: half the memory to go through.
+
+    Origins of which nothing can be learnt are left out.
+    """
+    recent = past.age <= _WINDOW_DAYS * grid.day + past.steps[target]
+    over = past.age >= past.steps[target]
+    used = recent & (over if over.any() else ~over)
+    said = past.said[:, :, target, used].astype(np.float32)
+    seen = past.seen[:, None, target, used].astype(np.float32)
+    unit = past.scales.unit[:, None, target, used].astype(np.float32)
+    steps, age = past.steps[target], past.age[used]
+    is_near = bool(near(past.steps[target : target + 1], grid)[0])
+    error = (seen - said) / unit
+    known = np.isfinite(error)
+    offset = weighted_quantiles(
+        error, _recency(age, _ERROR_HALF_LIFE_DAYS[not is_near], grid), grid.quantiles
+    )
+    independent = known.sum(axis=-1) * grid.origin_step / max(steps, grid.origin_step)
+    trust = (independent / (independent + _PRIOR_ERRORS)).astype(np.float32)
+    offset = np.where(trust[..., None] > 0, offset, 0.0).astype(np.float32)
+    level = past.scales.level[:, None, used].astype(np.float32)
+    assumed = assumed_band(past.steps[target : target + 1], grid)[0].astype(np.float32)
+    recency = _recency(age, _LOSS_HALF_LIFE_DAYS[not is_near], grid)
+    prior = _PRIOR_LOSS_DAYS * grid.day / grid.origin_step
+    weight = np.zeros_like(offset)
+    for index, tau in enumerate(grid.quantiles):
+        band = said + (trust * offset[..., index])[..., None] * unit
+        band += ((1 - trust) * assumed[index])[..., None] * level
+        loss = pinball(seen**2, np.maximum(band, 0.0) ** 2, tau)
+        ratio = np.where(trust > 0, _excess(loss, recency, prior), np.inf)
+        weight[..., index] = _softmin(ratio, _LOSS_SHARPNESS[not is_near])
+    return offset, trust, weight
 
 
 def voice_bands(
-    said: Floats, scales: Scales, offset: Floats, trust: Floats, steps: Ints, grid: Grid
+    said: Floats,
+    scales: Scales,
+    offset: Floats | Singles,
+    trust: Floats | Singles,
+    steps: Ints,
+    grid: Grid,
 ) -> Floats:
     """Quantiles of each voice in roots [series, voice, target, origin, quantile].
 
@@ -66,7 +101,7 @@ def voice_bands(
     return said[..., None] + share * learnt + (1 - share) * assumed
 
 
-def mix(band: Floats, weight: Floats) -> Floats:
+def mix(band: Floats, weight: Floats | Singles) -> Floats:
     """Weighted mean over voices (axis 1) that have a forecast; NaN if none has."""
     there = np.isfinite(band)
     share = np.where(there, weight, 0.0)
@@ -100,45 +135,31 @@ def pinball(seen: Floats, quantile: Floats, tau: float) -> Floats:
     return np.maximum(tau * miss, (tau - 1) * miss)
 
 
-def _recency(past: Replay, grid: Grid, half_life_days: tuple[float, float]) -> Floats:
-    """Weight of each origin per target [target, origin]."""
-    half_life = np.where(near(past.steps, grid), *half_life_days) * grid.day
-    recency: Floats = 0.5 ** (past.age / half_life[:, None])
-    return np.where(past.age <= _WINDOW_DAYS * grid.day + past.steps[:, None], recency, 0.0)
+def _recency(age: Ints, half_life_days: float, grid: Grid) -> Singles:
+    """Weight of each origin."""
+    weight: Singles = (0.5 ** (age / (half_life_days * grid.day))).astype(np.float32)
+    return weight
 
 
-def _independent(known: Bools, steps: Ints, grid: Grid) -> Floats:
-    """How many errors `known` [..., target, origin] is worth: overlapping spans count once."""
-    apart = grid.origin_step
-    count: Floats = known.sum(axis=-1) * apart / np.maximum(steps, apart)
-    return count
+def _excess(loss: Singles, recency: Singles, prior: float) -> Floats:
+    """Loss of each voice against the first one's on the same targets [series, voice].
 
-
-def _weights(bands: Floats, past: Replay, trust: Floats, grid: Grid) -> Floats:
-    """exp(-sharpness x excess loss) per (series, target, quantile), summing to 1 over voices.
-
-    A voice's loss is compared with the first one's on the same targets. Voices without any error
-    of their own get no weight, unless none has one: then the first takes all.
+    `loss` [series, voice, origin], NaN where unknown. As many targets as `prior` count as equal.
     """
-    recency = _recency(past, grid, _LOSS_HALF_LIFE_DAYS)
-    sharpness = np.where(near(past.steps, grid), *_LOSS_SHARPNESS)
-    seen = past.seen[:, None] ** 2
-    prior = _PRIOR_LOSS_DAYS * grid.day / grid.origin_step
-    out = np.zeros((*bands.shape[:3], len(grid.quantiles)))
-    for index, tau in enumerate(grid.quantiles):
-        loss = pinball(seen, np.maximum(bands[..., index], 0.0) ** 2, tau)
-        both = np.isfinite(loss) & np.isfinite(loss[:, :1])
-        share = np.where(both, recency, 0.0)
-        own = (share * np.where(both, loss, 0.0)).sum(-1)
-        first = (share * np.where(both, loss[:, :1], 0.0)).sum(-1)
-        typical = first / np.maximum(share.sum(-1), 1e-12) * prior
-        ratio = (own + typical) / np.maximum(first + typical, 1e-12)
-        ratio = np.where(trust > 0, ratio, np.inf)
-        out[..., index] = _softmin(ratio, sharpness)
-    return out
+    both = np.isfinite(loss) & np.isfinite(loss[:, :1])
+    own = np.where(both, loss, 0.0) @ recency
+    first = np.where(both, loss[:, :1], 0.0) @ recency
+    typical = first / np.maximum(both @ recency, 1e-12) * prior
+    ratio: Floats = (own + typical) / np.maximum(first + typical, 1e-12)
+    return ratio
 
 
-def _softmin(ratio: Floats, sharpness: Floats) -> Floats:
+def _softmin(ratio: Floats, sharpness: float) -> Floats:
+    """exp(-sharpness x excess ratio), summing to 1 over voices (axis 1).
+
+    Voices without any error of their own (infinite) get no weight, unless none has one: then the
+    first takes all.
+    """
     best = ratio.min(axis=1, keepdims=True)
     usable = np.isfinite(ratio)
     usable[:, 0] |= ~usable.any(axis=1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.grid import Floats, Grid, Ints
+from forecasting.grid import Floats, Grid, Ints, Singles
 from forecasting.panel import Panel
 from forecasting.scales import near
 
@@ -29,8 +29,8 @@ class Feedback(msgspec.Struct, frozen=True):
     the roots issued at the newest bins, newest last, NaN where none were.
     """
 
-    drift: Floats
-    said: Floats
+    drift: Singles
+    said: Singles
 
 
 def near_targets(grid: Grid) -> Ints:
@@ -48,8 +48,8 @@ def spans(spread: Floats, grid: Grid) -> Floats:
 def aligned(old: Feedback | None, source: Ints, grid: Grid) -> Feedback:
     """Feedback for the series whose old rows are `source`; -1 marks a series never seen."""
     shape = (near_targets(grid).size, len(grid.quantiles))
-    drift = np.zeros((source.size, *shape))
-    said = np.full((source.size, grid.hour + 1, *shape), np.nan)
+    drift = np.zeros((source.size, *shape), np.float32)
+    said = np.full((source.size, grid.hour + 1, *shape), np.nan, np.float32)
     if old is not None:
         drift[source >= 0] = old.drift[source[source >= 0]]
         said[source >= 0] = old.said[source[source >= 0]]
@@ -69,7 +69,7 @@ def heard(feedback: Feedback, panel: Panel, grid: Grid, closed: int) -> Feedback
             then = said[:, -1 - back - steps, index]
             known = np.isfinite(seen) & np.isfinite(then).all(axis=1)
             missed = (seen[:, None] > then) - (1 - tau)
-            drift[:, index] += np.where(known[:, None], _STEP * missed, 0.0)
+            drift[:, index] += np.where(known[:, None], _STEP * missed, 0.0).astype(np.float32)
     return Feedback(np.clip(drift, -_GREATEST_DRIFT, _GREATEST_DRIFT), said)
 
 
@@ -84,7 +84,7 @@ def recorded(feedback: Feedback, panel: Panel, roots: Floats, grid: Grid) -> Fee
     return Feedback(feedback.drift, said)
 
 
-def _moved(said: Floats, by: int) -> Floats:
+def _moved(said: Singles, by: int) -> Singles:
     out = np.full_like(said, np.nan)
     if by < said.shape[1]:
         out[:, : said.shape[1] - by] = said[:, by:]

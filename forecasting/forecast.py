@@ -18,11 +18,14 @@ from forecasting.grid import Grid, Ints, make_grid
 from forecasting.history import Observed
 from forecasting.judge import judged_target, recorded_targets
 from forecasting.knowledge import Knowledge, refreshed
+from forecasting.life import Life, edged
 from forecasting.members import MEMBERS, voices
 from forecasting.panel import Panel, make_panel
 from forecasting.quantiles import Issued, issue
+from forecasting.rows import joined
 from forecasting.status import statuses
 from forecasting.store import Store, absorb, empty_store
+from forecasting.sums import Sum, check_sums
 from forecasting.values import (
     DEFAULT_HORIZONS,
     DEFAULT_LEADS,
@@ -33,6 +36,7 @@ from forecasting.values import (
 
 DEFAULT_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 DEFAULT_MEMBERS = tuple(MEMBERS)
+_SERIES_AT_ONCE = 32
 
 
 class State(msgspec.Struct, frozen=True):
@@ -43,6 +47,8 @@ class State(msgspec.Struct, frozen=True):
     store: Store
     knowledge: Knowledge | None
     feedback: Feedback | None
+    sums: tuple[Sum, ...] = ()
+    life: Life = Life()
 
 
 def initial_state(
@@ -52,43 +58,67 @@ def initial_state(
     leads_seconds: Sequence[float] = DEFAULT_LEADS,
     quantiles: Sequence[float] = DEFAULT_QUANTILES,
     members: Sequence[str] = DEFAULT_MEMBERS,
+    sums: Sequence[Sum] = (),
 ) -> State:
     """A forecaster that has seen nothing. ValueError names the field that cannot be used.
 
     Horizons and leads are multiples of the bin, at most a day. `members` starts with "last",
-    which is the fallback of every target and the yardstick of the others.
+    which is the fallback of every target and the yardstick of the others. `sums` are forecast as
+    series of their own, as soon as one of their members is known.
     """
     grid = make_grid(bin_seconds, horizons_seconds, leads_seconds, quantiles)
     unknown = [name for name in members if name not in MEMBERS]
     if unknown or len(set(members)) != len(members) or tuple(members[:1]) != ("last",):
         raise ValueError(f"members: {members} must start with 'last'; known: {sorted(MEMBERS)}")
-    return State(grid, tuple(members), empty_store(grid), None, None)
+    return State(grid, tuple(members), empty_store(grid), None, None, check_sums(sums))
 
 
 def forecast(state: State, new: Sequence[Observed], now_seconds: float) -> tuple[Forecasts, State]:
     """Take in what was observed since the last call and forecast every known series.
 
     The first call may bring days of history, best as stretches; later ones a bin or two. Bins
-    nobody reported are unknown. Samples that start after `now_seconds` are dropped, and a
-    `now_seconds` before the one of the last call counts as that one.
+    nobody reported are unknown. What odd samples and clocks do is said in `store`.
     """
     grid = state.grid
-    store = absorb(state.store, grid, new, now_seconds)
+    store = absorb(state.store, grid, new, now_seconds, state.sums)
+    if store.end < state.store.end or not store.keys:
+        # Time went back: what was learnt speaks of bins that are yet to come.
+        state = msgspec.structs.replace(state, knowledge=None, feedback=None, life=Life())
     if not store.keys:
-        return _forecasts(grid, store, {}), State(grid, state.members, store, None, None)
-    panel = make_panel(store, grid)
-    members = tuple(MEMBERS[name] for name in state.members)
+        return _forecasts(grid, store, {}), msgspec.structs.replace(state, store=store)
     source = _old_rows(state.store, store)
-    closed = store.end - state.store.end if state.store.keys else 0
-    knowledge = refreshed(state.knowledge, source, panel, grid, members)
+    closed = max(0, store.end - state.store.end) if state.store.keys else 0
+    parts = [
+        _part(state, store, slice(start, start + _SERIES_AT_ONCE), source, closed)
+        for start in range(0, len(store.keys), _SERIES_AT_ONCE)
+    ]
+    series, knowledge, feedback = zip(*parts, strict=True)
+    found = {one.key: one for part in series for one in part}
+    found, life = edged(state.life, store, grid, dict(sorted(found.items())))
+    return _forecasts(grid, store, found), msgspec.structs.replace(
+        state,
+        store=store,
+        knowledge=joined(list(knowledge)),
+        feedback=joined(list(feedback)),
+        life=life,
+    )
+
+
+def _part(
+    state: State, store: Store, rows: slice, source: Ints, closed: int
+) -> tuple[list[SeriesForecast], Knowledge, Feedback]:
+    """Some rows of the new store: few enough to stay in the processor's cache."""
+    grid, source = state.grid, source[rows]
+    some = Store(store.keys[rows], store.end, store.rate[rows], store.marks[rows], ())
+    panel = make_panel(some, grid)
+    members = tuple(MEMBERS[name] for name in state.members)
+    turn = rows.start // _SERIES_AT_ONCE
+    knowledge = refreshed(state.knowledge, source, panel, grid, members, turn)
     feedback = heard(aligned(state.feedback, source, grid), panel, grid, closed)
     issued = issue(panel, grid, members, knowledge, feedback)
     feedback = recorded(feedback, panel, issued.roots, grid)
-    series = _series(voices(state.members), store, panel, grid, issued, knowledge)
-    return (
-        _forecasts(grid, store, series),
-        State(grid, state.members, store, knowledge, feedback),
-    )
+    series = _series(voices(state.members), some, panel, grid, issued, knowledge)
+    return series, knowledge, feedback
 
 
 def _old_rows(old: Store, new: Store) -> Ints:
@@ -115,15 +145,15 @@ def _series(
     grid: Grid,
     issued: Issued,
     knowledge: Knowledge,
-) -> dict[str, SeriesForecast]:
+) -> list[SeriesForecast]:
     rows = np.arange(len(store.keys))
     last = np.where(panel.newest[:, -1] >= 0, store.rate[rows, panel.newest[:, -1]], 0.0)
     status = statuses(panel, grid)
     at, peak, share = issued.at.tolist(), issued.peak.tolist(), issued.share.tolist()
     records = _records(knowledge, grid)
     judged = int(np.flatnonzero(recorded_targets(grid) == judged_target(grid))[0])
-    return {
-        key: SeriesForecast(
+    return [
+        SeriesForecast(
             key=key,
             status=status[row],
             at=tuple(map(tuple, at[row])),
@@ -134,8 +164,8 @@ def _series(
             skill=records[row][judged].skill_yesterday,
             record=records[row],
         )
-        for row, key in sorted(enumerate(store.keys), key=lambda item: item[1])
-    }
+        for row, key in enumerate(store.keys)
+    ]
 
 
 def _records(knowledge: Knowledge, grid: Grid) -> list[tuple[Record, ...]]:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from forecasting.calibration import calibrate, mix, pinball, voice_bands, weighted_quantiles
-from forecasting.grid import Bools, Floats, Grid, Ints
+from forecasting.grid import Bools, Floats, Grid, Ints, Singles
 from forecasting.replay import Replay
 from forecasting.scales import Scales
 
@@ -29,9 +29,9 @@ class Verdict(msgspec.Struct, frozen=True):
     value: 1 - pinball loss / pinball loss of the yardstick.
     """
 
-    coverage: Floats
-    skill: Floats
-    skill_last: Floats
+    coverage: Singles
+    skill: Singles
+    skill_last: Singles
 
 
 def judged_target(grid: Grid) -> int:
@@ -59,7 +59,8 @@ def judge(past: Replay, grid: Grid) -> Verdict:
     tau = grid.quantiles[judged_quantile(grid)]
     lone = msgspec.structs.replace(grid, quantiles=(tau,))
     columns = [_judged(past, lone, target) for target in recorded_targets(grid).tolist()]
-    return Verdict(*(np.stack(column, axis=1) for column in zip(*columns, strict=True)))
+    scores = [np.stack(column, axis=1) for column in zip(*columns, strict=True)]
+    return Verdict(*(score.astype(np.float32) for score in scores))
 
 
 def _judged(past: Replay, grid: Grid, target: int) -> tuple[Floats, Floats, Floats]:

@@ -52,9 +52,10 @@ class Panel(msgspec.Struct, frozen=True):
 
 def make_panel(store: Store, grid: Grid) -> Panel:
     """The store as members see it: outages masked, square roots taken."""
-    z = np.where(store.known, store.rate, 0)
+    known = store.known
+    z = np.where(known, store.rate, 0)
     np.sqrt(z, out=z)
-    return panel_of(z.astype(np.float64), store.known, store.closes, store.end - grid.kept, grid)
+    return panel_of(z.astype(np.float64), known, store.closes, store.end - grid.kept, grid)
 
 
 def panel_of(z: Floats, known: Bools, closes: Bools, first: int, grid: Grid) -> Panel:

@@ -60,7 +60,7 @@ def issue(
     bands = voice_bands(said[..., None], scale, offset, trust, steps, grid)[:, :, :, 0]
     roots = mix(bands, weight)
     roots[:, near_targets(grid)] += feedback.drift * spans(scale.spread, grid)[..., None]
-    at, peak = _ordered(_bounded(roots, panel), grid)
+    at, peak = ordered(_bounded(roots, panel), grid)
     return Issued(at, peak, _share(said, weight, grid))
 
 
@@ -105,7 +105,7 @@ def _bounded(roots: Floats, panel: Panel) -> Floats:
     return rates
 
 
-def _ordered(rates: Floats, grid: Grid) -> tuple[Floats, Floats]:
+def ordered(rates: Floats, grid: Grid) -> tuple[Floats, Floats]:
     """Split into horizons and leads; a peak holds all bins inside its lead."""
     count = len(grid.horizon_steps)
     at, peak = rates[:, :count], np.maximum.accumulate(rates[:, count:], axis=1)

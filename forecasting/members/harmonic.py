@@ -10,6 +10,8 @@ residuals, so a tick is one small product.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 import numpy as np
 
@@ -96,9 +98,17 @@ def _lags(panel: Panel) -> int:
 
 def tides(beta: Floats, cycles: Ints, week: int, slots: Ints) -> Floats:
     """Sum of the terms [series, slot]: constant, cosines, sines, each of `cycles` a week."""
-    angles = 2 * np.pi / week * (cycles[:, None] * (slots % week) % week)
-    terms = np.concatenate([np.ones((1, slots.size)), np.cos(angles), np.sin(angles)])
-    return np.asarray(beta @ terms)
+    terms = _terms(tuple(cycles.tolist()), week)
+    return np.asarray(beta @ terms[:, slots % week])
+
+
+@lru_cache(maxsize=8)
+def _terms(cycles: tuple[int, ...], week: int) -> Floats:
+    """Each term at each slot of a week [term, slot]."""
+    angles = 2 * np.pi / week * (np.array(cycles)[:, None] * np.arange(week) % week)
+    out = np.concatenate([np.ones((1, week)), np.cos(angles), np.sin(angles)])
+    out.flags.writeable = False
+    return out
 
 
 def fit_tides(
