@@ -10,24 +10,33 @@ import pytest
 from forecasting import Forecasts, Sample, State, forecast, initial_state
 from forecasting.saved import SavedStateError, end_seconds, packed, unpacked
 
-KEYS = ("a/requests", "b/requests")
+KEYS = ("a/requests", "b/requests", "young/requests", "off/requests")
 BEGUN = initial_state()
 BINS = 3 * 288
+BORN = BINS - 30
+
+
+def rates(first: int, stop: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Two tides with noise, one with holes; a series that was just born; one mostly off."""
+    rng = np.random.default_rng(5)
+    bins = np.arange(4 * 288)
+    noise = rng.normal(0, 20, (3, bins.size))
+    bursts = np.where(rng.random(bins.size // 6) < 0.15, 80.0, 0.0).repeat(6)
+    whole = [
+        500 + 300 * np.sin(2 * np.pi * bins / 288) + noise[0],
+        np.where(bins % 50 == 7, np.nan, 500 + 300 * np.cos(2 * np.pi * bins / 288) + noise[1]),
+        np.where(bins < BORN, np.nan, 300 + noise[2]),
+        bursts,
+    ]
+    return np.array(whole)[:, first:stop]
 
 
 def samples(first: int, stop: int) -> list[Sample]:
-    """Bins of two tides with noise, the second with holes and a quarter of a day out of step."""
-    noise = np.random.default_rng(5).normal(0, 20, (2, 4 * 288))
     return [
-        Sample(
-            key,
-            number * 300.0,
-            300.0,
-            float(500 + 300 * np.sin(2 * np.pi * (number / 288 + row / 4)) + noise[row, number]),
-            valid=row == 0 or number % 50 != 7,
-        )
-        for number in range(first, stop)
-        for row, key in enumerate(KEYS)
+        Sample(key, number * 300.0, 300.0, float(rate))
+        for key, row in zip(KEYS, rates(first, stop), strict=True)
+        for number, rate in enumerate(row, first)
+        if not (key == "young/requests" and number < BORN)
     ]
 
 

@@ -99,6 +99,13 @@ def test_it_goes_on_to_the_end(played: Played, killer: Killer) -> None:
     assert sum("started again" in line for line in killer.said) >= len(killer.killed)
 
 
+def test_the_forecaster_goes_on_from_what_it_had_learnt(played: Played, demo: Demo) -> None:
+    events = [msgspec.json.decode(line)["event"] for line in demo.log.read_bytes().splitlines()]
+    assert events.count("forecast_state_restored") >= len(KILL_AT)
+    assert "forecast_state_refused" not in events
+    assert "forecast_state_not_saved" not in events
+
+
 def test_no_process_is_left(played: Played, killer: Killer, demo: Demo) -> None:
     for pid in killer.killed:
         with pytest.raises(ProcessLookupError):
