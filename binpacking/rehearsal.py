@@ -7,33 +7,21 @@ over all levels of arrival wins, if at no level it falls behind FGD by more than
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import msgspec
 
-from binpacking.admission import Admission, Seat
+from binpacking.admission import Admission
 from binpacking.cards import Fleet, PodShape
 from binpacking.foresight import Foresight, Weights
 from binpacking.fragmentation import Mixture
 from binpacking.scarcity import Population
+from binpacking.windows import Windows
 
 LEVELS_PERCENT = tuple(range(50, 131, 10))
 """Arrived GPUs in percent of the cluster's, at which allocation is compared."""
-CANDIDATES = (Weights(),)
+CANDIDATES = (Weights(), Weights(balance=2.0), Weights(balance=0.0, slots=0.0))
 _TOLERATED = 0.001
 """Of the cluster's GPUs; behind FGD by more, at any level, and a candidate is out."""
-
-
-class OneByOne(Protocol):
-    """Admits pods in the order in which they come."""
-
-    def choose(self, shape: PodShape) -> Seat | None:
-        """A host with room, or None where there is none."""
-        ...
-
-    def take(self, shape: PodShape, seat: Seat) -> None:
-        """Let the pod sit there."""
-        ...
 
 
 class Knowledge(msgspec.Struct, frozen=True):
@@ -43,19 +31,21 @@ class Knowledge(msgspec.Struct, frozen=True):
     population: Population
 
 
-def admission(
-    fleet: Fleet, whole: Fleet, known: Knowledge, weights: Weights | None
-) -> Admission | Foresight:
-    """Plain FGD where no weights are given, else foresight with them."""
+def windows(fleet: Fleet, whole: Fleet, known: Knowledge, weights: Weights | None) -> Windows:
+    """Admission by plain FGD where no weights are given, else by foresight with them."""
+    single: Admission | Foresight
     if weights is None:
-        return Admission(fleet, known.mixture)
-    return Foresight(fleet, whole, known.mixture, known.population, weights)
+        single = Admission(fleet, known.mixture)
+    else:
+        single = Foresight(fleet, whole, known.mixture, known.population, weights)
+    return Windows(single, whole, known.population)
 
 
 def rehearse(
     whole: Fleet,
     known: Knowledge,
     streams: Sequence[Sequence[PodShape]],
+    window: int = 1,
     candidates: Iterable[Weights] = CANDIDATES,
 ) -> Weights | None:
     """The best candidate on these streams, the earlier on ties; None: plain FGD is better."""
@@ -64,7 +54,7 @@ def rehearse(
     def allocated(weights: Weights | None) -> tuple[float, ...]:
         """Mean allocated part of the cluster's GPUs at each level."""
         runs = [
-            _levels(admission(whole.copy(), whole, known, weights), stream, capacity)
+            _levels(windows(whole.copy(), whole, known, weights), stream, window, capacity)
             for stream in streams
         ]
         return tuple(sum(level) / len(runs) for level in zip(*runs, strict=True))
@@ -79,17 +69,17 @@ def rehearse(
     return best
 
 
-def _levels(policy: OneByOne, stream: Sequence[PodShape], capacity: int) -> list[float]:
+def _levels(policy: Windows, stream: Sequence[PodShape], window: int, capacity: int) -> list[float]:
+    """Allocated part of the cluster's GPUs at each level, pods counted in order of arrival."""
     arrived = placed = 0
     found: list[float] = []
-    for shape in stream:
-        seat = policy.choose(shape)
-        arrived += shape.gpu_milli
-        if seat is not None:
-            policy.take(shape, seat)
-            placed += shape.gpu_milli
-        while len(found) < len(LEVELS_PERCENT) and (
-            100 * arrived >= LEVELS_PERCENT[len(found)] * capacity
-        ):
-            found.append(placed / capacity)
+    for start in range(0, len(stream), window):
+        pods = stream[start : start + window]
+        for shape, seat in zip(pods, policy.admit(pods), strict=True):
+            arrived += shape.gpu_milli
+            placed += shape.gpu_milli if seat else 0
+            while len(found) < len(LEVELS_PERCENT) and (
+                100 * arrived >= LEVELS_PERCENT[len(found)] * capacity
+            ):
+                found.append(placed / capacity)
     return found + [placed / capacity] * (len(LEVELS_PERCENT) - len(found))

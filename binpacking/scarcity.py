@@ -10,8 +10,8 @@ revenue management (Talluri and van Ryzin 1998), and the newsvendor's fractile. 
 - slots of k whole cards on one host, against pods of k cards and, q/k each, of q > k cards: the
   nested capacity of `binpacking.slots`.
 
-How many are to come follows from what is idle: pods keep their proportions until the cluster is
-full and a little beyond. So the prices rise and fall with the fleet, and need no clock.
+How many are to come follows from what is idle: pods keep their proportions until GPUs or CPU are
+used up, and a little beyond. So the prices rise and fall with the fleet, and need no clock.
 """
 
 from collections.abc import Iterable, Iterator
@@ -50,6 +50,7 @@ class Scarcity:
         self._kind, count = _kinds_of(whole)
         fits = _fit_sets(whole, self._kind, population)
         gpus = sum(shape.gpu_milli * count for shape, count in population) / WHOLE_GPU_MILLI
+        self._cpu_per_gpu = sum(shape.cpu_milli * count for shape, count in population) / gpus
         self._cards = tuple(_card_rows(fits, frozenset(range(count)), gpus))
         self._members = np.array(
             [[kind in row.kinds for kind in range(count)] for row in self._cards], dtype=np.float64
@@ -89,7 +90,7 @@ class Scarcity:
 
     def reprice(self) -> None:
         """Set `card_price` (per host) and `slot_price` (per row) for the fleet as it is now."""
-        to_come = float(self._idle.sum()) * self._horizon
+        to_come = self._gpus_to_come()
         means = np.array([row.mean for row in self._cards]) * to_come
         widths = np.sqrt(np.array([row.variance for row in self._cards]) * to_come + _CONTINUITY)
         chance = exceeds((self._members @ self._idle * _USABLE - means) / widths)
@@ -98,6 +99,13 @@ class Scarcity:
         widths = np.sqrt(self._slot_variances * to_come + _CONTINUITY)
         lacking = exceeds((self._supply - 0.5 - self._slot_means * to_come) / widths)
         self.slot_price: Floats = self._sizes * lacking
+
+    def _gpus_to_come(self) -> float:
+        """GPUs that pods will ask until GPUs or CPU are used up, times the horizon."""
+        idle = float(self._idle.sum())
+        if self._cpu_per_gpu:
+            idle = min(idle, float(self._fleet.cpu.sum()) / self._cpu_per_gpu)
+        return idle * self._horizon
 
     def refresh(self, row: int, taken_milli: int) -> None:
         """Take in that the host of this row gave this much; prices stay until `reprice`."""

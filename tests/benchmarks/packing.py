@@ -30,17 +30,19 @@ from binpacking.admission import Admission
 from binpacking.cards import Fleet, Host
 from binpacking.foresight import Weights
 from binpacking.fragmentation import typical
-from binpacking.rehearsal import Knowledge, admission, rehearse
+from binpacking.rehearsal import Knowledge, rehearse, windows
 from scheduler.simulation import reference
 from tests.benchmarks import packing_rivals as rivals
 from tests.benchmarks.packing_lists import ListError, Pod, read_hosts, read_pods
-from tests.benchmarks.packing_protocol import Count, Taken, arrivals, one_by_one
+from tests.benchmarks.packing_protocol import Count, Taken, arrivals, in_windows, one_by_one
 
 SCHEMA = "tidal.packing/1"
 COLUMNS = ("policy", "seed", "window", "order", "pod", "node", "gpus")
 INVALID = 2
-REHEARSAL_SEEDS = ((1, 0),)
-"""Not whole numbers, as `--seeds` are: no stream is both rehearsed and measured."""
+REHEARSED_PODS = 20_000
+MOST_REHEARSALS = 8
+"""Small lists are rehearsed more often, as chance weighs more. Their seeds are pairs, those of
+`--seeds` whole numbers: no order is both rehearsed and measured."""
 
 
 class World(msgspec.Struct, frozen=True):
@@ -78,7 +80,8 @@ def _fgd(world: World, order: Sequence[Pod]) -> Iterator[Taken]:
 
 def _tidal(world: World, order: Sequence[Pod]) -> Iterator[Taken]:
     whole = Fleet(world.hosts)
-    return one_by_one(admission(whole.copy(), whole, world.known, world.weights), order)
+    policy = windows(whole.copy(), whole, world.known, world.weights)
+    return in_windows(policy, order, world.window)
 
 
 POLICIES: dict[str, Run] = {
@@ -130,7 +133,9 @@ def document(options: argparse.Namespace, placements: TextIO | None) -> dict[str
     shapes = Counter(pod.shape for pod in pods)
     known = Knowledge(typical(shapes.elements()), tuple(sorted(shapes.items())))
     began = time.process_time()
-    weights = _rehearsed(hosts, pods, known) if "tidal" in options.policies else None
+    weights = (
+        _rehearsed(hosts, pods, known, options.window) if "tidal" in options.policies else None
+    )
     rehearsal_seconds = time.process_time() - began
     if placements is not None:
         placements.write(",".join(COLUMNS) + "\n")
@@ -147,6 +152,7 @@ def document(options: argparse.Namespace, placements: TextIO | None) -> dict[str
         "schema": SCHEMA,
         "inputs": _inputs(options),
         "results": results,
+        "rehearsed": {"weights": None if weights is None else msgspec.structs.asdict(weights)},
         "timing": {
             **msgspec.structs.asdict(reference.machine(since)),
             "rehearsal_cpu_seconds": rehearsal_seconds,
@@ -155,12 +161,18 @@ def document(options: argparse.Namespace, placements: TextIO | None) -> dict[str
     }
 
 
-def _rehearsed(hosts: tuple[Host, ...], pods: tuple[Pod, ...], known: Knowledge) -> Weights | None:
-    """Weights for these lists; the rehearsal's order is another than any seed's."""
+def _rehearsed(
+    hosts: tuple[Host, ...], pods: tuple[Pod, ...], known: Knowledge, window: int
+) -> Weights | None:
+    """Weights for these lists; the rehearsals' orders are others than any seed's."""
     whole = Fleet(hosts)
     capacity = int(whole.free_milli().sum())
-    streams = [[pod.shape for pod in arrivals(pods, capacity, seed)] for seed in REHEARSAL_SEEDS]
-    return rehearse(whole, known, streams)
+    few = len(arrivals(pods, capacity, (1, 0)))
+    rehearsals = min(max(REHEARSED_PODS // few, 2), MOST_REHEARSALS)
+    streams = [
+        [pod.shape for pod in arrivals(pods, capacity, (1, number))] for number in range(rehearsals)
+    ]
+    return rehearse(whole, known, streams, window)
 
 
 def _last(records: list[dict[str, Any]]) -> str:

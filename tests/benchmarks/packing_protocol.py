@@ -7,7 +7,7 @@ the paper's Go program cannot be had, only their distribution.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -15,7 +15,8 @@ import numpy as np
 from binpacking.admission import Seat
 from binpacking.cards import Fleet, Host, PodShape
 from binpacking.fragmentation import Fragments, Mixture
-from binpacking.rehearsal import LEVELS_PERCENT, OneByOne
+from binpacking.rehearsal import LEVELS_PERCENT
+from binpacking.windows import Windows
 from tests.benchmarks.packing_lists import Pod
 
 _LAST = LEVELS_PERCENT[-1]
@@ -42,6 +43,22 @@ def arrivals(
             return tuple(order)
         order.append(pod)
         arrived += pod.shape.gpu_milli
+
+
+class OneByOne(Protocol):
+    """A rival: places each pod when it comes, and refuses one only if no host fits."""
+
+    def choose(self, shape: PodShape) -> Seat | None: ...
+
+    def take(self, shape: PodShape, seat: Seat) -> None: ...
+
+
+def in_windows(policy: Windows, order: Sequence[Pod], window: int) -> Iterator[Taken]:
+    """Pods are placed together, `window` at a time; 1 is one by one."""
+    for start in range(0, len(order), window):
+        pods = order[start : start + window]
+        seats = policy.admit([pod.shape for pod in pods])
+        yield from (Taken(pod, seat) for pod, seat in zip(pods, seats, strict=True))
 
 
 def one_by_one(policy: OneByOne, order: Sequence[Pod]) -> Iterator[Taken]:
