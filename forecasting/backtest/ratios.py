@@ -88,7 +88,7 @@ def exceeded(several: Sequence[Scored], target: int) -> Floats:
     shares = []
     for one in several:
         curves, seen = one.curves[TIDAL][target], one.seen[target]
-        known = shared(one, target, (TIDAL,))
+        known = np.isfinite(seen) & np.isfinite(curves).all(axis=1)
         if known.any():
             shares.append((seen[known, None] > curves[known]).mean(axis=0))
     quantiles = several[0].curves[TIDAL].shape[2]
@@ -109,12 +109,13 @@ def quantile_name(tau: float) -> str:
 def _of(several: list[Scored], target: int, protocol: Protocol) -> Record:
     rivals = [name for name in several[0].curves if name != TIDAL]
     tau = judged(protocol)
+    judging = protocol.quantiles.index(tau)
     losses = {
         name: _compared(several, target, name, protocol, tau, _pinball(tau)) for name in rivals
     }
     record: Record = {
         "series": len(several),
-        "targets": int(sum(shared(one, target, (TIDAL,)).sum() for one in several)),
+        "targets": int(sum(shared(one, target, judging, (TIDAL,)).sum() for one in several)),
         "quantile": tau,
     }
     for name in rivals:
@@ -151,7 +152,7 @@ def _compared(
     index = protocol.quantiles.index(tau)
     found = []
     for one in several:
-        same = shared(one, target, (TIDAL, rival))
+        same = shared(one, target, index, (TIDAL, rival))
         seen = np.where(same, one.seen[target], np.nan)
         ours, theirs = (figure(seen, one.curves[name][target, :, index]) for name in (TIDAL, rival))
         if ours is not None and theirs is not None and ours > 0 and theirs > 0:

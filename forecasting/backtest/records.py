@@ -74,11 +74,11 @@ def named_targets(protocol: Protocol) -> list[Record]:
     return horizons + leads
 
 
-def shared(one: Scored, target: int, methods: tuple[str, ...]) -> Bools:
-    """The origins at which the target came and every one of the methods had a forecast."""
+def shared(one: Scored, target: int, index: int, methods: tuple[str, ...]) -> Bools:
+    """The origins at which the target came and all of the methods had said the quantile."""
     known: Bools = np.isfinite(one.seen[target])
     for method in methods:
-        known = known & np.isfinite(one.curves[method][target]).all(axis=1)
+        known = known & np.isfinite(one.curves[method][target, :, index])
     return known
 
 

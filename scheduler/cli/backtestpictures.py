@@ -194,14 +194,14 @@ def _losses(done: Sequence[Scored], protocol: Protocol) -> Figure:
 def _draw_losses(axes: Axes, lines: dict[str, list[float | None]], protocol: Protocol) -> None:
     count = len(protocol.horizons_seconds)
     at = np.arange(count)
+    if TIDAL in lines:
+        row = 100 * np.array(lines[TIDAL][:count], np.float64)
+        axes.plot(at, row, color="#0b2f57", marker="o", linewidth=2.6, label=TIDAL, zorder=3)
     rivals = [name for name in lines if name != TIDAL]
     for number, name in enumerate(rivals):
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
         row = 100 * np.array(lines[name][:count], np.float64)
         axes.plot(at, row, color=colour, marker=marker, markersize=4, linewidth=1.1, label=name)
-    if TIDAL in lines:
-        row = 100 * np.array(lines[TIDAL][:count], np.float64)
-        axes.plot(at, row, color="#0b2f57", marker="o", linewidth=2.6, label=TIDAL)
     axes.set_xticks(at, [words.span(seconds) for seconds in protocol.horizons_seconds])
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -43,7 +43,7 @@ def told(
     name = _quantile(judged(protocol))
     yield Text(f"{name} LOSS, % OF MEAN DEMAND; EACH RIVAL WITH ITS BETTER BANDS", "bold")
     yield _losses(done, protocol)
-    if any(record["best_rival"] for record in ratios):
+    if ratios and len(done[0].curves) > 1:
         yield Text(f"TIDAL AGAINST ITS RIVALS AT {name}", "bold")
         yield table(HEADERS, [_row(record) for record in ratios])
         yield Text(EXPLAINED, "dim")
@@ -97,10 +97,9 @@ def _sentences(records: list[Record]) -> Iterator[str]:
     enough = [r for r in records if r["targets"] >= LEAST_TARGETS * r["series"] and r["best_rival"]]
     if not enough:
         most = max(record["targets"] / record["series"] for record in records)
-        yield (
-            f"too short for a verdict: {most:.0f} targets a series, {LEAST_TARGETS} are needed. "
-            "Give more days, or a shorter --step."
-        )
+        short = f"{most:.0f} targets a series, {LEAST_TARGETS} are needed"
+        reason = short if most < LEAST_TARGETS else "no rival has known errors enough for a band"
+        yield f"too short for a verdict: {reason}. Give more days, or a shorter --step."
         return
     skill = {_ahead(record): _skill(record) for record in enough}
     wrong = [record for record in enough if _wrong(record)]

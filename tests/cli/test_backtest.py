@@ -199,6 +199,7 @@ def record(**changes: object) -> dict[str, object]:
         ({"pinball_ratio_best_rival": 1.2}, "g: No skill: a rival would have served this history"),
         ({"coverage_error_p90_points": -5.0}, "g: Do not rely on its P90 here yet."),
         ({"targets": 20}, "g: too short for a verdict: 10 targets a series, 48 are needed."),
+        ({"best_rival": None}, "g: too short for a verdict: no rival has known errors enough"),
         ({"intermittent": True}, "g, mostly zero: Trust it."),
     ],
 )
