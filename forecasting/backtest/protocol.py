@@ -6,8 +6,6 @@ known, a horizon of h bins is scored on bin c + h, a lead of l bins on the large
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 import numpy as np
 
@@ -131,12 +129,3 @@ def imputed(series: Series, day: int) -> Floats:
         last = filled[column - 1] if column else np.nan
         filled[column] = last if np.isnan(before) else before
     return filled
-
-
-def keys_once(several: Sequence[Series]) -> None:
-    """Refuse two series of one group with one name."""
-    seen: set[tuple[str, str]] = set()
-    for series in several:
-        if (series.group, series.key) in seen:
-            raise ProtocolError(f"{series.group}/{series.key}: given twice; give each name once")
-        seen.add((series.group, series.key))
