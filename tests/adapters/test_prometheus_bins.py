@@ -81,6 +81,8 @@ def told_of(told: list[Observed]) -> list[tuple[str, float, bool]]:
         (read(newest=(0.0, 240.0, 540.0, 840.0), scrapes=(20.0,) * 4), [None] * 3),
         # However few scrapes there were, an edge is never older than 90 s.
         (read(newest=(0.0, 205.0, 600.0, 900.0), scrapes=(2.0,) * 4), [None, None, 100.0]),
+        # Counters fell: of most engines in one bin, of one in twenty in another.
+        (read(reset=(None, 0.9, 0.05, None)), [None, 100.0, 100.0]),
         # No sample at all: no engine.
         (read(scrapes=(10.0, None, 10.0, 10.0)), [None, 100.0, 100.0]),
         # 30 wait at the end of the second bin, 500 tokens each; then they are served.

@@ -1,9 +1,14 @@
 """A range's answer becomes demand bins; pure.
 
 Bins are 300 s wide and start at multiples of 300 s of Unix time; bin `n` is [300 n, 300 (n + 1)).
-Counters' growth over the bin comes from `increase`, which handles resets; what arrived is
-estimated from it as `reading` says, with the mean lengths of the bin itself (else of the last bin
-that had one). Requests count when they end, so they are corrected by all that is open.
+Counters' growth over the bin comes from `increase`; what arrived is estimated from it as
+`reading` says, with the mean lengths of the bin itself (else of the last bin that had one).
+Requests count when they end, so they are corrected by all that is open.
+
+`increase` takes a counter that fell for one that began again at zero: it misses what was counted
+after the last scrape before that, and if the counter only stepped back, it counts all of it once
+more. So a bin is unknown where engines whose counters fell bring more than a tenth of its growth;
+below that, one engine of many that crashes over and over does not blind the forecaster.
 
 A bin is valid where engines were scraped at both its ends: `increase` sees across a hole in the
 middle, but at an edge it sees less than there was. An edge counts as scraped when the newest
@@ -25,6 +30,7 @@ BIN_SECONDS = 300
 FIELDS = ("requests", "prompt_tokens", "generated_tokens")
 _LEAST_EDGE, _MOST_EDGE = 15.0, 90.0
 _SCRAPES = 2.1
+_MOST_RESET = 0.1
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -67,7 +73,7 @@ def bins(read: Sums, ends: Floats) -> Bins:
     width = ends.size - 1
     scrapes = read.get("scrapes", np.full(ends.size, np.nan))[1:]
     there = scrapes > 0
-    counted = there & _scraped(read, ends, scrapes)
+    counted = there & _scraped(read, ends, scrapes) & ~_reset(read, width)
     at = {meaning: np.where(counted, values[1:], np.nan) for meaning, values in read.items()}
     waiting = _grown(read, QUEUES, width)
     running = _grown(read, ("running",), width)
@@ -107,6 +113,12 @@ def _scraped(read: Sums, ends: Floats, scrapes: Floats) -> Bools:
     age = ends - newest
     scraped: Bools = (age[:-1] <= slack) & (age[1:] <= slack)
     return scraped
+
+
+def _reset(read: Sums, width: int) -> Bools:
+    """Where too much of the growth comes from counters that were reset."""
+    share = read.get("reset", np.full(width + 1, np.nan))[1:]
+    return np.nan_to_num(share) > _MOST_RESET
 
 
 def _grown(read: Sums, meanings: Sequence[str], width: int) -> Floats:

@@ -61,6 +61,7 @@ def bins(found: Found, width: int) -> str:
         *_sums(found, COUNTED, "", lambda series: f"increase({series}[{width}s])"),
         *_sums(found, PRESENT, "", str),
         *_beats(found, beats),
+        *_reset(found, width),
     ]
     return " or ".join(terms)
 
@@ -90,6 +91,21 @@ def _beats(found: Found, wraps: dict[str, Wrap]) -> Iterator[str]:
     if meaning is not None:
         for name, wrap in wraps.items():
             yield _term(name, " or ".join(wrap(series) for series in _series(found, meaning)))
+
+
+def _reset(found: Found, width: int) -> Iterator[str]:
+    """Yield the share of a counter's growth that engines report whose counter was reset.
+
+    One counter tells for all: an engine that begins again begins all of them again.
+    """
+    series = next(filter(None, (_series(found, meaning) for meaning in COUNTED)), [])
+    shares = [
+        f"sum(increase({one}[{width}s]) and resets({one}[{width}s]) > 0)"
+        f" / sum(increase({one}[{width}s]))"
+        for one in series
+    ]
+    if shares:
+        yield _term("reset", "(" + " or ".join(shares) + ")")
 
 
 def _fresh(found: Found, series: str, stale: float) -> str:
