@@ -49,7 +49,8 @@ class Scarcity:
         self._horizon = horizon
         self._kind, count = _kinds_of(whole)
         fits = _fit_sets(whole, self._kind, population)
-        gpus = sum(shape.gpu_milli * count for shape, count in population) / WHOLE_GPU_MILLI
+        asked = sum(shape.gpu_milli * count for shape, count in population)
+        gpus = max(asked, 1) / WHOLE_GPU_MILLI  # nothing is divided where nobody asks
         self._cpu_per_gpu = sum(shape.cpu_milli * count for shape, count in population) / gpus
         self._cards = tuple(_card_rows(fits, frozenset(range(count)), gpus))
         self._members = np.array(
