@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.grid import Bools, Floats, Grid, Ints, Singles
+from forecasting.grid import Floats, Grid, Ints, Reals, Singles
 from forecasting.replay import Replay
 from forecasting.scales import Scales, assumed_band, near
 
@@ -66,27 +66,27 @@ def _learnt(past: Replay, grid: Grid, target: int) -> tuple[Singles, Singles, Si
         error, _recency(age, _ERROR_HALF_LIFE_DAYS[not is_near], grid), grid.quantiles
     )
     independent = known.sum(axis=-1) * grid.origin_step / max(steps, grid.origin_step)
-    trust = (independent / (independent + _PRIOR_ERRORS)).astype(np.float32)
-    offset = np.where(trust[..., None] > 0, offset, 0.0).astype(np.float32)
+    trust: Singles = (independent / (independent + _PRIOR_ERRORS)).astype(np.float32)
+    offset = np.where(trust[..., None] > 0, offset, 0.0)
     level = past.scales.level[:, None, used].astype(np.float32)
     assumed = assumed_band(past.steps[target : target + 1], grid)[0].astype(np.float32)
     recency = _recency(age, _LOSS_HALF_LIFE_DAYS[not is_near], grid)
     prior = _PRIOR_LOSS_DAYS * grid.day / grid.origin_step
-    weight = np.zeros_like(offset)
+    weight = np.zeros(offset.shape, np.float32)
     for index, tau in enumerate(grid.quantiles):
         band = said + (trust * offset[..., index])[..., None] * unit
         band += ((1 - trust) * assumed[index])[..., None] * level
         loss = pinball(seen**2, np.maximum(band, 0.0) ** 2, tau)
         ratio = np.where(trust > 0, _excess(loss, recency, prior), np.inf)
         weight[..., index] = _softmin(ratio, _LOSS_SHARPNESS[not is_near])
-    return offset, trust, weight
+    return offset.astype(np.float32), trust, weight
 
 
 def voice_bands(
     said: Floats,
     scales: Scales,
-    offset: Floats | Singles,
-    trust: Floats | Singles,
+    offset: Reals,
+    trust: Reals,
     steps: Ints,
     grid: Grid,
 ) -> Floats:
@@ -101,7 +101,7 @@ def voice_bands(
     return said[..., None] + share * learnt + (1 - share) * assumed
 
 
-def mix(band: Floats, weight: Floats | Singles) -> Floats:
+def mix(band: Floats, weight: Reals) -> Floats:
     """Weighted mean over voices (axis 1) that have a forecast; NaN if none has."""
     there = np.isfinite(band)
     share = np.where(there, weight, 0.0)
@@ -113,7 +113,7 @@ def mix(band: Floats, weight: Floats | Singles) -> Floats:
 
 
 def weighted_quantiles(
-    values: Floats, weight: Floats, quantiles: tuple[float, ...] | Floats
+    values: Reals, weight: Reals, quantiles: tuple[float, ...] | Floats
 ) -> Floats:
     """Smallest value with at least the quantile's share of weight at or below it.
 
@@ -126,13 +126,15 @@ def weighted_quantiles(
     mass = np.cumsum(np.take_along_axis(weight, order, -1), axis=-1)
     goal = mass[..., -1:] * np.array(quantiles)
     index = (mass[..., None, :] < goal[..., None]).sum(axis=-1)
-    return np.take_along_axis(ordered, np.minimum(index, values.shape[-1] - 1), -1)
+    found = np.take_along_axis(ordered, np.minimum(index, values.shape[-1] - 1), -1)
+    return found.astype(np.float64)
 
 
-def pinball(seen: Floats, quantile: Floats, tau: float) -> Floats:
+def pinball(seen: Reals, quantile: Reals, tau: float) -> Reals:
     """Quantile loss in the units of its arguments (Koenker & Bassett 1978)."""
     miss = seen - quantile
-    return np.maximum(tau * miss, (tau - 1) * miss)
+    loss: Reals = np.maximum(tau * miss, (tau - 1) * miss)
+    return loss
 
 
 def _recency(age: Ints, half_life_days: float, grid: Grid) -> Singles:
@@ -141,7 +143,7 @@ def _recency(age: Ints, half_life_days: float, grid: Grid) -> Singles:
     return weight
 
 
-def _excess(loss: Singles, recency: Singles, prior: float) -> Floats:
+def _excess(loss: Reals, recency: Singles, prior: float) -> Floats:
     """Loss of each voice against the first one's on the same targets [series, voice].
 
     `loss` [series, voice, origin], NaN where unknown. As many targets as `prior` count as equal.

@@ -7,6 +7,7 @@ leads after them; "steps" are bins ahead of the newest closed bin, so step 1 end
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,6 +17,7 @@ from forecasting.values import DAY, HOUR
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
+Reals = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 

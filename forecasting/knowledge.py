@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from forecasting.calibration import Calibration, calibrate
-from forecasting.grid import Floats, Grid, Ints, Singles
+from forecasting.grid import Grid, Ints, Reals, Singles
 from forecasting.judge import Verdict, judge
 from forecasting.members import Member
 from forecasting.panel import Panel
@@ -84,5 +84,5 @@ def _due(panel: Panel, turn: int) -> Ints:
     return due
 
 
-def _single(values: Floats) -> Singles:
+def _single(values: Reals) -> Singles:
     return values.astype(np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 
 from forecasting.calibration import mix, voice_bands
 from forecasting.feedback import Feedback, near_targets, spans
-from forecasting.grid import Floats, Grid, Ints
+from forecasting.grid import Floats, Grid, Ints, Reals
 from forecasting.judge import judged_quantile, judged_target
 from forecasting.knowledge import Knowledge
 from forecasting.members import Member
@@ -116,7 +116,7 @@ def ordered(rates: Floats, grid: Grid) -> tuple[Floats, Floats]:
     return at, peak
 
 
-def _share(said: Floats, weight: Floats, grid: Grid) -> Floats:
+def _share(said: Floats, weight: Reals, grid: Grid) -> Floats:
     target, quantile = judged_target(grid), judged_quantile(grid)
     share = np.where(np.isfinite(said[..., target]), weight[:, :, target, quantile], 0.0)
     total = share.sum(axis=1, keepdims=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from forecasting.grid import Bools, Floats, Grid, Ints
+from forecasting.grid import Bools, Floats, Grid, Ints, Reals
 
 # Penalty of each slope: a share of its own regressor's sum of squares, plus that of an average
 # regressor over so many days.
@@ -50,7 +50,7 @@ def said_by_stack(
     return out, slopes
 
 
-def stacked(said: Floats, slopes: Floats) -> Floats:
+def stacked(said: Floats, slopes: Reals) -> Floats:
     """Apply slopes [series, target, member - 1] to `said` [series, member, target, origin].
 
     Returns [series, target, origin]; NaN without a last value.

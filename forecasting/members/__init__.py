@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from forecasting.grid import Floats, Grid, Ints
+from forecasting.grid import Floats, Grid, Ints, Reals
 from forecasting.members.again import Hourly, Yesterday
 from forecasting.members.harmonic import Harmonic
 from forecasting.members.held import Average, Last
 from forecasting.members.profile import Profile, Typical
 from forecasting.panel import Panel
 
-Fit = tuple[Floats, ...]
+Fit = tuple[Reals, ...]
 
 
 class Member(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.grid import Floats, Grid, Ints
+from forecasting.grid import Floats, Grid, Ints, Reals
 from forecasting.panel import Panel, at_newest
 
 
@@ -22,7 +22,7 @@ class Yesterday(msgspec.Struct, frozen=True):
         """Nothing to learn."""
         return ()
 
-    def path(self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints) -> Floats:
+    def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN where that bin was before the first known one."""
         return _looked_up(panel, origins[:, None] + steps - panel.day)
 
@@ -36,7 +36,7 @@ class Hourly(msgspec.Struct, frozen=True):
         """Nothing to learn."""
         return ()
 
-    def path(self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints) -> Floats:
+    def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN where that bin was before the first known one."""
         back = _looked_up(panel, origins[:, None] + steps - panel.hour * (steps <= panel.hour))
         now, _ = at_newest(panel, panel.z, origins)

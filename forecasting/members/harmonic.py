@@ -15,7 +15,7 @@ from functools import lru_cache
 import msgspec
 import numpy as np
 
-from forecasting.grid import Bools, Floats, Grid, Ints
+from forecasting.grid import Bools, Floats, Grid, Ints, Reals
 from forecasting.panel import Panel
 
 _WEEK_DAYS = 7
@@ -61,7 +61,7 @@ class Harmonic(msgspec.Struct, frozen=True):
         phi = fit_autoregression(z[:, recent:] - tide, known[:, recent:], _lags(panel))
         return beta, phi
 
-    def path(self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints) -> Floats:
+    def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN for unfitted series."""
         beta, phi = fit
         cycles, week = self.cycles(panel.day), _WEEK_DAYS * panel.day
@@ -96,7 +96,7 @@ def _lags(panel: Panel) -> int:
     return max(2, panel.hour)
 
 
-def tides(beta: Floats, cycles: Ints, week: int, slots: Ints) -> Floats:
+def tides(beta: Reals, cycles: Ints, week: int, slots: Ints) -> Floats:
     """Sum of the terms [series, slot]: constant, cosines, sines, each of `cycles` a week."""
     terms = _terms(tuple(cycles.tolist()), week)
     return np.asarray(beta @ terms[:, slots % week])
@@ -158,13 +158,13 @@ def fit_autoregression(residual: Floats, known: Bools, lags: int) -> Floats:
     return stable
 
 
-def residual_map(phi: Floats, steps: int) -> Floats:
+def residual_map(phi: Reals, steps: int) -> Floats:
     """How each of the last residuals (newest first) enters 1..steps ahead: [series, step, lag].
 
     Rows double by multiplication with a power of the companion matrix.
     """
-    power = _companion(phi)
-    rows = phi[:, None, :]
+    rows = phi.astype(np.float64)[:, None, :]
+    power = _companion(rows[:, 0])
     while rows.shape[1] < steps:
         rows = np.concatenate([rows, rows @ power], axis=1)
         power = power @ power

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.grid import Floats, Grid, Ints
+from forecasting.grid import Floats, Grid, Ints, Reals
 from forecasting.panel import Panel, at_newest, trailing_mean
 
 
@@ -21,7 +21,7 @@ class Last(msgspec.Struct, frozen=True):
         """Nothing to learn."""
         return ()
 
-    def path(self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints) -> Floats:
+    def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN before the first known bin."""
         value, _ = at_newest(panel, panel.z, origins)
         return np.repeat(value[:, :, None], steps.size, axis=2)
@@ -37,7 +37,7 @@ class Average(msgspec.Struct, frozen=True):
         """Nothing to learn."""
         return ()
 
-    def path(self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints) -> Floats:
+    def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN before the first known bin."""
         past = panel.newest >= 0
         window = max(1, round(self.hours * panel.hour))

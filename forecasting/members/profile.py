@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.grid import Floats, Grid, Ints
+from forecasting.grid import Floats, Grid, Ints, Reals
 from forecasting.panel import Panel
 
 
@@ -30,7 +30,7 @@ class Profile(msgspec.Struct, frozen=True):
         """Nothing to keep: the profile is read off the ring at every origin."""
         return ()
 
-    def path(self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints) -> Floats:
+    def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN where no past day knows the slot."""
         low = max(0, int(origins.min()) - panel.day)
         high = int(origins.max()) + int(steps.max()) + 1
@@ -85,7 +85,7 @@ class Typical(msgspec.Struct, frozen=True):
         """Nothing to keep: the profile is read off the ring at every origin."""
         return ()
 
-    def path(self, panel: Panel, fit: tuple[Floats, ...], origins: Ints, steps: Ints) -> Floats:
+    def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN where no past day knows the slot."""
         low, high = int(origins.min()), int(origins.max()) + int(steps.max()) + 1
         half = int(self.smooth_hours * panel.hour) // 2
