@@ -4,8 +4,8 @@
 
 Arrays go as raw bytes with their type and shape, everything else as msgpack. What comes back is
 checked against a state that this code makes itself: same fields, same types, same shape of every
-array but for the number of series. A state that other code has learnt does not pass. Raise
-`VERSION` where the meaning of a number changes and its shape does not.
+array but for the number of series; then one forecast is rehearsed. A state that other code has
+learnt does not pass. Raise `VERSION` where the meaning of a number changes and its shape does not.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ def unpacked(body: bytes, begun: State) -> State:
         raise SavedStateError("the state cannot be decompressed") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SavedStateError(f"the state has another form ({error})") from None
-    if state.grid != begun.grid:
-        raise SavedStateError("the state has other bins, horizons, leads or quantiles")
+    if (state.grid, state.sums) != (begun.grid, begun.sums):
+        raise SavedStateError("the state has other bins, horizons, leads, quantiles or sums")
     if state.members != begun.members:
-        state = msgspec.structs.replace(state, members=begun.members, knowledge=None, feedback=None)
+        state = msgspec.structs.replace(begun, store=state.store)
     _check(state, begun)
+    _rehearse(state)
     return state
 
 
@@ -99,6 +100,17 @@ def _check(state: State, begun: State) -> None:
         shapes = [(rows, *array.shape[1:]) for array in _arrays(made)]
         if saved is not None and [array.shape for array in _arrays(saved)] != shapes:
             raise SavedStateError("the state was learnt by another version of the forecaster")
+
+
+def _rehearse(state: State) -> None:
+    """Forecast once without anything new, so that what cannot be gone on from fails here."""
+    if state.knowledge is None:
+        return
+    try:
+        forecast(state, (), end_seconds(state))
+    except Exception as error:  # noqa: BLE001 -- whatever fails, it must not fail in the tick
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise SavedStateError(f"the state cannot be gone on from ({why})") from None
 
 
 def _arrays(value: object) -> Iterator[NDArray[Any]]:

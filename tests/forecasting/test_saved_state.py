@@ -84,7 +84,8 @@ def test_a_state_without_series_is_one() -> None:
 
 def test_other_members_keep_the_observations_and_learn_again(learnt: State) -> None:
     changed = unpacked(packed(learnt), initial_state(members=("last",)))
-    assert (changed.members, changed.knowledge, changed.feedback) == (("last",), None, None)
+    fresh_start = msgspec.structs.replace(initial_state(members=("last",)), store=changed.store)
+    assert packed(changed) == packed(fresh_start)
     issued, _ = forecast(changed, [], (BINS + 6) * 300.0)
     fresh, _ = forecast(initial_state(members=("last",)), samples(0, BINS + 6), (BINS + 6) * 300.0)
     assert issued == fresh
@@ -162,9 +163,27 @@ def with_less_feedback(document: dict[str, object]) -> None:
     feedback[name] = [dtype, smaller, np.zeros(smaller, dtype).tobytes()]
 
 
+def with_less_of_what_the_edges_learnt(document: dict[str, object]) -> None:
+    """Life is as large as there is to learn, so only the rehearsal can tell."""
+    life = document["life"]
+    assert isinstance(life, dict)
+    assert life["keys"] == ["off/requests"]
+    for name, value in life["off"].items():
+        if isinstance(value, list):
+            dtype, shape, _ = value
+            smaller = [shape[0], *(max(size - 1, 0) for size in shape[1:])]
+            life["off"][name] = [dtype, smaller, np.zeros(smaller, dtype).tobytes()]
+
+
+def with_other_sums(document: dict[str, object]) -> None:
+    document["sums"] = [{"name": "fleet", "members": ["*"]}]
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        with_less_of_what_the_edges_learnt,
+        with_other_sums,
         without_field,
         with_other_dtype,
         with_wrong_shape,
