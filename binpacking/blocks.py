@@ -16,7 +16,7 @@ import numpy as np
 
 from binpacking.linear import FREE, Flags, Floats, Integers, Linear
 from binpacking.problem import Effort
-from binpacking.solver import Relaxation, Relaxed, Stop, minimise
+from binpacking.solver import EXACT, Relaxation, Relaxed, Stop, minimise
 
 _SLACK = 1e-6
 _SHORT = 0.5
@@ -62,7 +62,12 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 def descend(
-    parts: Parts, costs: Floats, effort: Effort, relaxation: Relaxation, relaxed: Relaxed
+    parts: Parts,
+    costs: Floats,
+    effort: Effort,
+    relaxation: Relaxation,
+    relaxed: Relaxed,
+    close: float,
 ) -> Floats | None:
     """A point in whole numbers; None where the relaxation has none any more.
 
@@ -73,7 +78,7 @@ def descend(
     held = np.zeros(parts.linear.columns, bool)
     for block in range(parts.count):
         columns = np.flatnonzero(parts.block_of == block)
-        found = _share(parts, coupling, costs, relaxed, (columns, values, held), effort)
+        found = _share(parts, coupling, costs, relaxed, (columns, values, held), effort, close)
         if found is None:
             return None
         values[columns] = found
@@ -93,6 +98,7 @@ def _share(
     relaxed: Relaxed,
     state: tuple[Integers, Floats, Flags],
     effort: Effort,
+    close: float,
 ) -> Floats | None:
     """The block's columns, given the share that the relaxation leaves to it."""
     columns, values, held = state
@@ -112,7 +118,7 @@ def _share(
     floor = float(np.abs(priced).max(initial=1.0))
     short = _SHORT * np.abs(prices[rows][inside]) + _SLACK * floor
     whole = _with_slack(part, low[rows], high[rows], inside)
-    answer = minimise(whole, np.concatenate([priced, short]), effort)
+    answer = minimise(whole, np.concatenate([priced, short]), effort, close=close)
     return None if answer is None else answer.values[: len(columns)]
 
 
@@ -155,12 +161,14 @@ def within(
     mine: Flags,
     effort: Effort,
     stop: Stop | None = None,
+    *,
+    close: float = EXACT,
 ) -> Floats | None:
     """All columns, with these at their best while the others are held."""
     part, rows = restricted(linear, mine)
     used = linear.activity(np.where(mine, 0.0, values))[rows]
     part = msgspec.structs.replace(part, low=part.low - used, high=part.high - used)
-    answer = minimise(part, costs[mine], effort, stop)
+    answer = minimise(part, costs[mine], effort, stop, close=close)
     if answer is None:
         return None
     whole = values.copy()
@@ -168,7 +176,7 @@ def within(
     return whole
 
 
-def bound(parts: Parts, costs: Floats, relaxed: Relaxed, effort: Effort) -> Bound:
+def bound(parts: Parts, costs: Floats, relaxed: Relaxed, effort: Effort, close: float) -> Bound:
     """The Lagrangian bound at the relaxation's prices."""
     linear, coupling = parts.linear, parts.coupling()
     prices = np.where(coupling, relaxed.duals, 0.0)
@@ -184,7 +192,7 @@ def bound(parts: Parts, costs: Floats, relaxed: Relaxed, effort: Effort) -> Boun
         part, rows = restricted(linear, parts.block_of == block)
         low = np.where(coupling[rows], -FREE, part.low)
         part = msgspec.structs.replace(part, low=low)
-        answer = minimise(part, reduced[parts.block_of == block], effort)
+        answer = minimise(part, reduced[parts.block_of == block], effort, close=close)
         blocks.append(-FREE if answer is None else answer.bound)
     return Bound(constant + sum(blocks), tuple(blocks), prices)
 

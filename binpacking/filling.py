@@ -22,7 +22,7 @@ from binpacking.materialise import Counts, materialise
 from binpacking.problem import Effort, Problem
 from binpacking.prune import drop_needless_kills, drop_superfluous
 from binpacking.rows import Capacity, Crew, Rows, build, crews, leftovers
-from binpacking.solver import Answer, Relaxation, minimise
+from binpacking.solver import EXACT, Answer, Relaxation, minimise
 
 _WHOLE_COLUMNS = 1800
 """Up to this many columns the tiers are solved whole."""
@@ -119,8 +119,8 @@ class _Lower:
         relaxed = relaxation.minimise(self.value)
         if relaxed is None:
             return None
-        close = msgspec.structs.replace(self.effort, gap=_CLOSE)
-        return blocks.descend(parts, self.value, close, relaxation, relaxed)
+        close = max(EXACT, _CLOSE * abs(relaxed.objective) / parts.count)
+        return blocks.descend(parts, self.value, self.effort, relaxation, relaxed, close)
 
     def _with_replicas(self, draft: Draft) -> Linear:
         """The rows, with every pod's replicas held at those of the draft."""

@@ -73,23 +73,35 @@ def fill_batch(problem: Problem, board: Board, seated: tuple[Seat, ...] = ()) ->
     """Add batch jobs to those seated: most value per GPU first, then larger, then by key."""
     taken = {seat.request for seat in seated}
     seats = list(seated)
-    hopeless: set[tuple[Shape, tuple[str, ...]]] = set()
+    trials: dict[Shape, dict[int, _Trial | None]] = {}
     for index in batch_order(problem.batch):
+        if index in taken:
+            continue
         request = problem.batch[index]
-        if index in taken or (request.shape, request.gpu_models) in hopeless:
+        known = trials.setdefault(request.shape, {})
+        best = _best_hole(board, request, known)
+        if best is None:
             continue
-        trials = [
-            trial
-            for leaf in board.layout.allowed(request.gpu_models)
-            if (trial := _try(board, leaf, (request.shape,), may_kill=False))
-        ]
-        if not trials:
-            hopeless.add((request.shape, request.gpu_models))
-            continue
-        best = min(trials, key=lambda trial: (trial.leftover, board.leaf_free[trial.leaf], trial))
         _commit(board, best, (request.shape.gpus,) * request.shape.pieces)
         seats.append(Seat(index, best.nodes))
+        for other in trials.values():
+            other.pop(best.leaf, None)
     return tuple(seats)
+
+
+def _best_hole(
+    board: Board, request: BatchRequest, known: dict[int, _Trial | None]
+) -> _Trial | None:
+    """The tightest seat without a stop; trials of leaves unchanged since are reused."""
+    best: tuple[int, int, _Trial] | None = None
+    for leaf in board.layout.allowed(request.gpu_models):
+        if leaf not in known:
+            known[leaf] = _try(board, leaf, (request.shape,), may_kill=False)
+        trial = known[leaf]
+        if trial is not None:
+            rank = (trial.leftover, board.leaf_free[leaf], trial)
+            best = rank if best is None or rank < best else best
+    return best[2] if best else None
 
 
 def batch_order(batch: tuple[BatchRequest, ...]) -> list[int]:

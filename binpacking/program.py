@@ -33,13 +33,25 @@ from binpacking.linear import FREE, Floats, Linear, costs_of
 from binpacking.problem import Effort, Problem, Rung, Tiers
 from binpacking.rows import Capacity, Rows, build
 from binpacking.slots import power_of_two
-from binpacking.solver import Relaxation, Relaxed, Stop, minimise
+from binpacking.solver import EXACT, Relaxation, Relaxed, Stop, minimise
 
 WHOLE_COLUMNS = 5000
 """Up to this many columns the whole program is solved."""
 
+_AT_ONCE = 1500
+"""Up to this many columns the whole program is solved without a point block by block before."""
+
+_UNKNOWN = 1 << 60
+"""Above any loss."""
+
 _PAIRS_AT_ONCE = 2
 """Pairs of blocks that a quick answer improves."""
+
+_ROUNDS = 4
+"""How often a full answer to a large program improves half as many pairs as there are blocks."""
+
+_CLOSE = 0.002
+"""What the blocks together may miss of a loss by stopping early, as a share of it."""
 
 _HALF = 0.5
 """Between two whole numbers."""
@@ -73,6 +85,7 @@ def program(
     """
     least = least_unserved(problem, layout)
     if known.unserved_milli_gpus == least and known.loss == 0:
+        yield Step(None, "greedy", Bounds(least, 0))
         yield Step(fill(problem, layout, effort, None, least), "program", Bounds(least, 0))
         return
     best: Step | None = None
@@ -92,13 +105,22 @@ class _Search:
         self.problem, self.layout, self.effort, self.stop = problem, layout, effort, stop
         self.honest = _divisible(problem)
         """Whether bounds of the rows hold for the true sizes: no piece was rounded up."""
-        self.rows = build(Capacity(layout, layout.free, layout.gangs_on), problem)
-        self.unserved = unserved_costs(problem, self.rows)
+
+    def state(self, dearest: int | None) -> None:
+        """State tier 2's program, without gangs that cost more than a whole packing in hand."""
+        layout, gangs = self.layout, self.problem.gangs
+        gangs_on = layout.gangs_on
+        if dearest is not None:
+            gangs_on = tuple(
+                tuple(pair for pair in some if gangs[pair[0]].cost <= dearest) for some in gangs_on
+            )
+        self.rows = build(Capacity(layout, layout.free, gangs_on), self.problem)
+        self.unserved = unserved_costs(self.problem, self.rows)
         self.loss = costs_of(
             self.rows.linear,
             {
-                column: sum(problem.gangs[gang].cost for gang in gangs)
-                for column, gangs in self.rows.stops.items()
+                column: sum(gangs[gang].cost for gang in some)
+                for column, some in self.rows.stops.items()
             },
         )
 
@@ -107,17 +129,20 @@ class _Search:
         unserved, bound = known.unserved_milli_gpus, least
         if unserved > least:
             bound = max(bound, self._least_unserved())
+        self.state(known.loss if unserved == bound else None)
         proof = Bounds(bound, None) if self.honest else Bounds(least, None)
         soft = _Soft(self, unserved)
         proof = self._proof(proof, soft.relaxed)
         yield Step(None, "greedy", proof)
+        ceiling = known.loss
         if unserved > bound:
+            before = unserved
             unserved, bound = self._first_tier(unserved, bound)
             soft = _Soft(self, unserved)
             proof = self._proof(Bounds(bound if self.honest else least, None), soft.relaxed)
-        if soft.relaxed is None:
-            return
-        yield from self._tier_two(soft, soft.relaxed, unserved, proof)
+            ceiling = known.loss if before == unserved else _UNKNOWN
+        if soft.relaxed is not None:
+            yield from self._tier_two(soft, soft.relaxed, unserved, ceiling, proof)
 
     def _least_unserved(self) -> int:
         """Tier 1's bound by the relaxation, all gangs stopped."""
@@ -127,9 +152,13 @@ class _Search:
 
     def _cleared(self) -> tuple[Rows, Floats]:
         """Tier 1's program: stops cost nothing, so that all are made where no limit binds."""
-        if self.problem.stop_limits:
-            return self.rows, self.unserved
-        rows = build(after(self.layout, range(len(self.problem.gangs))), self.problem)
+        layout = self.layout
+        capacity = (
+            Capacity(layout, layout.free, layout.gangs_on)
+            if self.problem.stop_limits
+            else after(layout, range(len(self.problem.gangs)))
+        )
+        rows = build(capacity, self.problem)
         return rows, unserved_costs(self.problem, rows)
 
     def _first_tier(self, known: int, bound: int) -> tuple[int, int]:
@@ -151,51 +180,54 @@ class _Search:
         return proof._replace(loss=loss if proof.loss is None else max(loss, proof.loss))
 
     def _tier_two(
-        self, soft: "_Soft", relaxed: Relaxed, unserved: int, proof: Bounds
+        self, soft: "_Soft", relaxed: Relaxed, unserved: int, ceiling: int, proof: Bounds
     ) -> Iterator[Step]:
-        whole = soft.linear.columns <= WHOLE_COLUMNS
-        alone = soft.parts.count == 1
-        values: Floats | None = None
-        if not alone:
-            values = soft.descend(relaxed)
-            if values is not None:
-                prices = _priced(soft.parts, soft.costs, relaxed)
-                values = soft.paired(values, prices, _PAIRS_AT_ONCE)
-                yield Step(self._draft(values[:-1]), "blocks", proof)
-        if alone or (whole and self.effort.name == "full"):
-            yield from self._exact(soft, relaxed, values, unserved, proof)
-        elif self.effort.name == "full" and values is not None:
+        """Packings whose loss is below the ceiling, or equal; `ceiling` is that of one in hand."""
+        full, columns = self.effort.name == "full", soft.linear.columns
+        if soft.parts.count == 1 or columns <= _AT_ONCE:
+            yield from self._exact(relaxed, unserved, ceiling, proof)
+            return
+        values = soft.descend(relaxed)
+        if values is not None:
+            prices = _priced(soft.parts, soft.costs, relaxed)
+            values = soft.paired(values, prices, _PAIRS_AT_ONCE)
+            yield Step(self._draft(values[:-1]), "blocks", proof)
+        if full and columns <= WHOLE_COLUMNS:
+            if values is not None and values[-1] < _HALF:  # nothing is unserved in excess
+                ceiling = min(ceiling, round(float(soft.costs @ values)))
+            yield from self._exact(relaxed, unserved, ceiling, proof)
+        elif full and values is not None:
             yield from self._large(soft, relaxed, values, proof)
 
     def _exact(
-        self, soft: "_Soft", relaxed: Relaxed, values: Floats | None, unserved: int, proof: Bounds
+        self, relaxed: Relaxed, unserved: int, ceiling: int, proof: Bounds
     ) -> Iterator[Step]:
-        """The whole program, without columns that cost more than a point in hand can gain."""
+        """The whole program, without columns that cost more than a point in hand can gain.
+
+        Where that leaves no point, the one in hand is the best.
+        """
         linear = self.rows.linear.with_row(self.unserved, -FREE, unserved)
-        if values is not None and values[-1] < _HALF:  # nothing in excess
-            spare = float(soft.costs @ values) - relaxed.objective
-            out = relaxed.reduced[:-1] > spare + 1.0
-            linear = msgspec.structs.replace(linear, upper=np.where(out, 0.0, linear.upper))
+        out = relaxed.reduced[:-1] > ceiling - relaxed.objective + 1.0
+        linear = msgspec.structs.replace(linear, upper=np.where(out, 0.0, linear.upper))
         answer = minimise(linear, self.loss, self.effort, self.stop)
         if answer is None:
             return
         if self.honest:
-            spare_bound = answer.bound
-            if values is not None and values[-1] < _HALF:
-                spare_bound = min(spare_bound, float(soft.costs @ values))
-            proof = self._better(proof, spare_bound)
-        draft = self._draft(answer.values)
-        yield Step(draft, "program", proof)
+            proof = self._better(proof, min(answer.bound, float(ceiling)))
+        yield Step(self._draft(answer.values), "program", proof)
 
     def _large(
         self, soft: "_Soft", relaxed: Relaxed, values: Floats, proof: Bounds
     ) -> Iterator[Step]:
-        known = blocks.bound(soft.parts, soft.costs, relaxed, _limited(self.effort))
+        known = blocks.bound(soft.parts, soft.costs, relaxed, soft.effort, soft.close)
         if self.honest:
             proof = self._better(proof, known.total)
-        rounds = 2 * soft.parts.count
-        values = soft.paired(values, known, rounds)
-        yield Step(self._draft(values[:-1]), "blocks", proof)
+            yield Step(None, "blocks", proof)
+        for _ in range(_ROUNDS):
+            values = soft.paired(values, known, soft.parts.count // 2)
+            yield Step(self._draft(values[:-1]), "blocks", proof)
+            if self.stop():
+                return
 
     def _draft(self, values: Floats) -> Draft | None:
         """The point on nodes, without needless stops."""
@@ -224,42 +256,53 @@ class _Soft:
             self.linear, np.append(spine_by_column(rows, layout), -1), len(layout.spines)
         )
         self.effort, self.stop = _limited(search.effort), search.stop
+        self.close = EXACT
+        self.tries = np.zeros(self.parts.count)
+        self.tried: set[tuple[int, int]] = set()
         self.relaxation = Relaxation(self.linear)
         self.relaxed = self.relaxation.minimise(self.costs)
 
     def descend(self, relaxed: Relaxed) -> Floats | None:
         """A point block by block."""
-        return blocks.descend(self.parts, self.costs, self.effort, self.relaxation, relaxed)
+        self.close = max(EXACT, _CLOSE * relaxed.objective / self.parts.count)
+        return blocks.descend(
+            self.parts, self.costs, self.effort, self.relaxation, relaxed, self.close
+        )
 
     def paired(self, values: Floats, known: blocks.Bound, rounds: int) -> Floats:
-        """The point improved pair by pair: first those blocks that are furthest from their bound.
+        """The point improved pair by pair: those blocks first that are far from their bound.
 
-        A pair is not tried again before one of its blocks has changed.
+        A block counts less the more often it was tried, and a pair is not tried again before one
+        of its blocks has changed.
         """
-        tried: set[tuple[int, int]] = set()
         for _ in range(rounds):
-            gaps = blocks.gaps(self.parts, self.costs, values, known)
-            pairs = [
-                (-(gaps[a] + gaps[b]), a, b)
-                for a in range(self.parts.count)
-                for b in range(a)
-                if (a, b) not in tried
-            ]
-            if not pairs or self.stop():
+            pair = None if self.stop() else self._next_pair(values, known)
+            if pair is None:
                 break
-            _, first, second = min(pairs)
-            better = self._pair(values, first, second)
-            tried.add((first, second))
+            self.tried.add(pair)
+            self.tries[list(pair)] += 1
+            better = self._pair(values, *pair)
             if better is not None and self.costs @ better < self.costs @ values - _HALF:
                 values = better
-                tried = {pair for pair in tried if not {first, second} & {*pair}}
-                tried.add((first, second))
+                self.tried = {other for other in self.tried if not {*pair} & {*other}}
         return values
+
+    def _next_pair(self, values: Floats, known: blocks.Bound) -> tuple[int, int] | None:
+        gaps = blocks.gaps(self.parts, self.costs, values, known)
+        worth = np.maximum(gaps, 0.0) / (1 + self.tries)
+        order = sorted(range(self.parts.count), key=lambda block: (-worth[block], block))
+        pairs = ((a, b) for a in order for b in order if a != b)
+        return next((pair for pair in pairs if self._untried(pair)), None)
+
+    def _untried(self, pair: tuple[int, int]) -> bool:
+        return pair not in self.tried and pair[::-1] not in self.tried
 
     def _pair(self, values: Floats, first: int, second: int) -> Floats | None:
         block = self.parts.block_of
         mine = (block == first) | (block == second) | (block < 0)
-        return blocks.within(self.linear, self.costs, values, mine, self.effort, self.stop)
+        return blocks.within(
+            self.linear, self.costs, values, mine, self.effort, self.stop, close=self.close
+        )
 
 
 def _priced(parts: blocks.Parts, costs: Floats, relaxed: Relaxed) -> blocks.Bound:

@@ -27,7 +27,7 @@ _LARGEST_WEIGHT = 1 << 20
 _FEASIBLE = 2
 """HiGHS' `kSolutionStatusFeasible`, as its info record states it."""
 
-_UNIT = 0.999
+EXACT = 0.999
 """Objectives are integers: a bound closer than one is a proof."""
 
 Stop = Callable[[], bool]
@@ -55,17 +55,28 @@ class Relaxed(msgspec.Struct, frozen=True):
 
 
 def minimise(
-    linear: Linear, costs: Floats, effort: Effort, stop: Stop | None = None
+    linear: Linear,
+    costs: Floats,
+    effort: Effort,
+    stop: Stop | None = None,
+    *,
+    close: float = EXACT,
 ) -> Answer | None:
-    """The least sum of cost x column.
+    """The least sum of cost x column; a point within `close` of it is good enough.
 
     None where no feasible point was found within the effort.
     """
     if not linear.columns:
         return Answer(np.zeros(0), 0.0)
     scale = _scale(costs)
+    options = {
+        "mip_rel_gap": effort.gap,
+        "mip_abs_gap": close / scale,
+        "mip_max_nodes": effort.node_limit,
+        "mip_heuristic_run_feasibility_jump": False,
+    }
     small = len(linear.index) <= READABLE
-    solver = (_through_pulp if small else _straight)(linear, costs / scale, effort, scale, stop)
+    solver = (_through_pulp if small else _straight)(linear, costs / scale, options, stop)
     if solver is None or solver.getInfo().primal_solution_status != _FEASIBLE:
         return None
     values = np.round(np.array(solver.getSolution().col_value))
@@ -129,28 +140,17 @@ def stated(linear: Linear, costs: Floats) -> tuple[Any, list[Any]]:
     return problem, columns
 
 
-def _options(effort: Effort, scale: int) -> dict[str, Any]:
-    return {
-        "mip_rel_gap": effort.gap,
-        "mip_abs_gap": _UNIT / scale,
-        "mip_max_nodes": effort.node_limit,
-        "mip_heuristic_run_feasibility_jump": False,
-    }
-
-
-def _through_pulp(
-    linear: Linear, costs: Floats, effort: Effort, scale: int, stop: Stop | None
-) -> Any:  # noqa: ANN401  # highspy ships no types
+def _through_pulp(linear: Linear, costs: Floats, options: dict[str, Any], stop: Stop | None) -> Any:  # noqa: ANN401  # highspy ships no types
     problem, _ = stated(linear, costs)
     try:
-        problem.solve(_Highs(msg=False, threads=1, **_options(effort, scale)))
+        problem.solve(_Highs(msg=False, threads=1, **options))
     except pulp.PulpError:
         return None
     return problem.solverModel
 
 
-def _straight(linear: Linear, costs: Floats, effort: Effort, scale: int, stop: Stop | None) -> Any:  # noqa: ANN401  # highspy ships no types
-    solver = _highs(_options(effort, scale))
+def _straight(linear: Linear, costs: Floats, options: dict[str, Any], stop: Stop | None) -> Any:  # noqa: ANN401  # highspy ships no types
+    solver = _highs(options)
     model = _model(linear, costs)
     model.integrality_ = [highspy.HighsVarType.kInteger] * linear.columns
     if solver.passModel(model) == highspy.HighsStatus.kError:
