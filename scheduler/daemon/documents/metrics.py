@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from scheduler.daemon.documents.shapes import RoleLine, Status
+from binpacking.inventory import WHOLE_GPU_MILLI
+from scheduler.daemon.documents.shapes import FragmentLine, RoleLine, Status
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -52,6 +53,7 @@ def _process(status: Status) -> Iterator[Family]:
 def _world(status: Status) -> Iterator[Family]:
     gpus = {k: v for k, v in msgspec.structs.asdict(status.gpus).items() if k != "total"}
     yield Family("gpus", "GPUs by place.", tuple(({"place": k}, v) for k, v in gpus.items()))
+    yield from _fragments(status.fragments)
     if status.allocated_utilisation is not None:
         yield _one(
             "allocated_utilisation_ratio",
@@ -68,6 +70,23 @@ def _world(status: Status) -> Iterator[Family]:
     if status.mode != "off":
         desired = tuple(({"role": r.role}, float(r.desired_replicas)) for r in status.roles)
         yield Family("role_desired_replicas", "Replicas that the plan asks for.", desired)
+
+
+def _fragments(lines: tuple[FragmentLine, ...]) -> Iterator[Family]:
+    for name, text, values in (
+        (
+            "fragment_gpus",
+            "Idle GPUs of no use to what queue and forecast will ask; GPU-weighted, so floor 0.",
+            [line.fragment_milli_gpus / WHOLE_GPU_MILLI for line in lines],
+        ),
+        (
+            "idle_gpus",
+            "Free GPUs by model and switch, parts of shared ones included.",
+            [line.idle_milli_gpus / WHOLE_GPU_MILLI for line in lines],
+        ),
+    ):
+        labels = ({"gpu_model": line.gpu_model, "switch": line.switch} for line in lines)
+        yield Family(name, text, tuple(zip(labels, values, strict=True)))
 
 
 def _roles(roles: tuple[RoleLine, ...]) -> Iterator[Family]:

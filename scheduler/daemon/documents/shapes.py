@@ -71,6 +71,17 @@ class FleetGpus(msgspec.Struct, frozen=True, kw_only=True):
     """Healthy and idle on nodes that are cordoned or not ready."""
 
 
+class FragmentLine(msgspec.Struct, frozen=True, kw_only=True):
+    """Idle GPUs under one leaf switch, of one model, and what of them is fragment."""
+
+    gpu_model: str
+    switch: str
+    """Path from the core to the leaf, joined by `/`."""
+    idle_milli_gpus: int
+    fragment_milli_gpus: int
+    """Expected to be of no use to the shapes that queue and forecast will ask, GPU-weighted."""
+
+
 class RoleLine(msgspec.Struct, frozen=True, kw_only=True):
     """One role: what it has, what it should have, how it does."""
 
@@ -151,6 +162,8 @@ class Status(Document, frozen=True, kw_only=True):
     leadership: str
     problems: tuple[str, ...]
     gpu_use: GpuUse | None
+    fragments: tuple[FragmentLine, ...] = ()
+    """Empty where no shape is to come."""
 
 
 class SeriesOutlook(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from binpacking.inventory import Device, Node
 from scheduler.daemon.documents.actions import action_lines, desired_replicas
+from scheduler.daemon.documents.fragments import fragment_lines
 from scheduler.daemon.documents.shapes import (
     ALLOCATION_NOTE,
     BatchLine,
@@ -53,6 +54,7 @@ def status(tick: Tick, facts: Facts) -> Status:
         leadership=facts.leadership,
         problems=facts.problems,
         gpu_use=facts.gpu_use,
+        fragments=fragment_lines(tick),
     )
 
 
