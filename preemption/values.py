@@ -17,7 +17,7 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     gpus: int
     """Held by the pods that stay."""
     parts: Parts
-    """Pods that stay; in an elastic job the last of them go first."""
+    """Pods that stay, with the GPUs that others could use; of an elastic job the last go first."""
     least_pods: int = 0
     """Pods with which it runs on; 0: with no fewer than it has."""
     started_seconds: float

@@ -38,12 +38,16 @@ def gangs(
         spare = claimant.spare_parts
         stays = claimant.parts[: len(claimant.parts) - len(spare)]
         loss = cost(claimant, now_seconds, notice_seconds=notice_seconds)
-        found.append(Gang(key=claimant.key, parts=tuple(sorted(stays)), cost=loss))
+        found.append(Gang(key=claimant.key, parts=_of_use(stays), cost=loss))
         if spare:
             key = claimant.key + SURPLUS
-            parts = tuple(sorted(spare))
-            found.append(Gang(key=key, parts=parts, cost=shrink_cost(claimant)))
+            found.append(Gang(key=key, parts=_of_use(spare), cost=shrink_cost(claimant)))
     return tuple(found)
+
+
+def _of_use(parts: Parts) -> Parts:
+    """In order of node, less those whose GPUs serve nobody else."""
+    return tuple(sorted(part for part in parts if part[1]))
 
 
 def bounds(

@@ -21,6 +21,7 @@ Code = Literal[
     "recall_now",
     "acknowledged",
     "deadline",
+    "stalled",
     "consolidate",
     "shrink",
 ]

@@ -51,7 +51,9 @@ def grow(
     notice = tactics.notice_seconds(situation)
     victims = tactics.victims(situation, notice)
     question = placing.online_problem(
-        supply.online_supplies(situation.snapshot, situation.reserved), shortages, victims
+        supply.online_supplies(situation.snapshot, situation.reserved, situation.told),
+        shortages,
+        victims,
     )
     packing, answer = placing.answered(question, situation.effort)
     reservations = placing.reservations(situation, packing.online, "a replica of")
@@ -116,8 +118,8 @@ def _lacks(packing: Packing, victims: Victims) -> tuple[Unplaced, ...]:
     """What found no place, and why nobody could give way for it."""
     if not packing.unserved:
         return ()
-    why = refusals.summary(victims, packing.killed)
+    why = f"no further GPU can be freed; {refusals.summary(victims, packing.killed)}"
     return tuple(
-        Unplaced(key, milli, f"{key} lacks {milli / 1000:.1f} replicas: no further GPU can be freed; {why}")
+        Unplaced(key, milli, f"{key} lacks {milli / 1000:.1f} replicas: {why}")
         for key, milli in sorted(packing.unserved.items())
     )

@@ -13,6 +13,8 @@ from scheduler.planning.actions import SolverAnswer, StartJob
 from scheduler.planning.situation import Offer, Situation, Tactics
 from scheduler.planning.snapshot import Loan, Reservation, Snapshot
 
+START_SECONDS = 60.0
+"""After this time a job that was started and is queued still is started again."""
 DEFAULT_START_P99_SECONDS = 98.0
 """Until starts were measured; weights on local disk, `warm-pools.md` section 2."""
 
@@ -38,18 +40,32 @@ def lend(situation: Situation, tactics: Tactics) -> Lent:
     keep = situation.policy.lending.reserve_gpus
     supplies = supply.batch_supplies(situation.snapshot, situation.reserved, keep)
     lendable = sum(s.free for s in supplies)
-    if not lendable:
+    coming = {reservation.owner: reservation for reservation in situation.reserved}
+    waits = any(job.state == "queued" and job.id in coming for job in situation.snapshot.jobs)
+    if not lendable and not waits:
         return Lent((), (), None, 0, {})
     offers = {offer.job.id: offer for offer in tactics.offers(situation)}
-    requests = tuple(offer.request for offer in offers.values())
+    requests = tuple(offer.request for key, offer in offers.items() if key not in coming)
     packing, answer = placing.pack_batch(supplies, requests, situation.effort)
     promised = _promised_p99(situation.snapshot)
-    started = tuple(_start(offers[p.key], situation, promised) for p in packing.batch)
+    again = [key for key in offers if key in coming and _overdue(coming[key], situation)]
+    names = (*again, *(placed.key for placed in packing.batch))
+    started = tuple(_start(offers[name], situation, promised) for name in names)
     slots = placing.reservations(situation, packing.batch, "job")
     left = Counter({s.node: s.free for s in supplies})
     for placed in packing.batch:
         left.subtract(dict(_gpus_by_node(placed)))
     return Lent(started, slots, answer, lendable, {node: n for node, n in left.items() if n > 0})
+
+
+def _overdue(reservation: Reservation, situation: Situation) -> bool:
+    """Whether a job that has its place should be seen to run by now.
+
+    A queued job with a place was started, and the cluster does not show it yet; or its start was
+    refused. Until this is clear it is not started again, and then on the same GPUs.
+    """
+    made_seconds = reservation.expires_seconds - situation.policy.packing.reservation_seconds
+    return situation.now - made_seconds >= START_SECONDS
 
 
 def _gpus_by_node(placed: Placed) -> Counter[str]:

@@ -46,7 +46,7 @@ ACKNOWLEDGED = "tidal.dev/notice-acknowledged"  # the deadline that is acknowled
 
 # on Jobs, kept by Tidal
 ATTEMPT = "tidal.dev/attempt"
-STOPS = "tidal.dev/stops"  # the last hour's, as attempt@time, for budgets after a restart
+STOPS = "tidal.dev/stops"  # the last hour's, as attempt:pods@time, for budgets after a restart
 LOAN = "tidal.dev/loan"  # JSON of snapshot.Loan
 NOTICE_DEADLINE = "tidal.dev/notice-deadline"  # also on the pods, for their downward API
 NOTICE_FOR = "tidal.dev/notice-for"

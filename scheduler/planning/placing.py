@@ -28,7 +28,8 @@ from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
 from scheduler.planning.situation import Situation, Victims
-from scheduler.planning.snapshot import Job, Reservation, Snapshot
+from scheduler.planning.snapshot import Job, Parts, Reservation, Snapshot
+from scheduler.planning.supply import barren, usable
 
 
 class Shortage(msgspec.Struct, frozen=True):
@@ -46,7 +47,7 @@ def effort_of(name: str, policy: Policy) -> Effort:
     """Return the packing effort of a quick or a full plan."""
     return Effort(
         name="full" if name == "full" else "quick",
-        program=name == "full" and policy.packing.program,
+        program=policy.packing.program,
         node_limit=policy.packing.node_limit,
     )
 
@@ -99,6 +100,7 @@ def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:
     terms = rules(situation.policy)
     every = running(situation.snapshot)
     allowed, refused = candidates(every, terms, memory.stops, now)
+    coming |= situation.told.keys()
     starts = tuple(
         Refusal(one.key, "starting", f"{one.key} still waits for some of its pods")
         for one in allowed
@@ -122,8 +124,9 @@ def claimants(
 
 def running(snapshot: Snapshot) -> tuple[Claimant, ...]:
     """Return all jobs that start or run as preemption sees them."""
+    useless = barren(snapshot)
     return tuple(
-        _claimant(job, snapshot.now_seconds)
+        _claimant(job, snapshot.now_seconds, usable(job.staying, useless))
         for job in snapshot.jobs
         if job.state in ("starting", "running")
     )
@@ -176,7 +179,7 @@ def _request(shortage: Shortage) -> OnlineRequest:
     )
 
 
-def _claimant(job: Job, now_seconds: float) -> Claimant:
+def _claimant(job: Job, now_seconds: float, parts: Parts) -> Claimant:
     """An elastic job may be shrunk once all its pods are there, down to its least."""
     staying = job.staying
     elastic = job.state == "running" and job.min_pods < len(staying)
@@ -185,7 +188,7 @@ def _claimant(job: Job, now_seconds: float) -> Claimant:
         tenant=job.tenant,
         priority=job.priority,
         gpus=sum(pod.gpus for pod in staying),
-        parts=tuple((pod.node, pod.gpus) for pod in staying),
+        parts=parts,
         least_pods=job.min_pods if elastic else 0,
         started_seconds=now_seconds if job.started_seconds is None else job.started_seconds,
         last_checkpoint_seconds=job.last_checkpoint_seconds,

@@ -7,7 +7,7 @@ what is surplus goes before anybody is asked to give way, and batch gets what is
 
 import msgspec
 
-from preemption.budgets import happened, merged
+from preemption.budgets import SAME_SECONDS, happened, merged
 from preemption.values import Stop
 from scheduler.planning import beliefs, lending, pace, placing, recalls, sizing, supply
 from scheduler.planning.actions import (
@@ -64,7 +64,13 @@ def plan_with(
     """Return the plan that these tactics lead to; rivals bring their own."""
     situation = _situation(snapshot, memory, policy, effort)
     sizings = tactics.size(situation)
-    stops = recalls.due_stops(snapshot)
+    stalled = tuple(
+        recalls.stalled(snapshot, situation.reserved, policy.packing.reservation_seconds)
+    )
+    stops = (*recalls.due_stops(snapshot), *stalled)
+    situation = msgspec.structs.replace(
+        situation, told={**situation.told, **{stop.job: 0 for stop in stalled}}
+    )
     surplus = shrink(snapshot, situation.held, sizings)
     situation = _keep(situation, surplus.released)
     growth = grow(situation, sizings, surplus.roles, tactics)
@@ -92,13 +98,15 @@ def _situation(snapshot: Snapshot, memory: Memory, policy: Policy, effort: str) 
         memory = msgspec.structs.replace(memory, since_seconds=snapshot.now_seconds)
     memory = pace.learn(snapshot, beliefs.learn(snapshot, memory), policy)
     memory = msgspec.structs.replace(memory, stops=_stops(snapshot, memory))
-    reserved = supply.open_reservations(snapshot)
+    told = _told(snapshot, memory)
+    reserved = supply.open_reservations(snapshot, told)
     return Situation(
         snapshot=snapshot,
         memory=memory,
         policy=policy,
         held=holdings(snapshot, memory, policy, reserved),
         reserved=reserved,
+        told=told,
         effort=placing.effort_of(effort, policy),
     )
 
@@ -117,11 +125,22 @@ def _stops(snapshot: Snapshot, memory: Memory) -> tuple[Stop, ...]:
     now = snapshot.now_seconds
     runs = {(job.id, job.attempt): len(job.staying) for job in snapshot.jobs if _runs(job)}
     told = tuple(
-        Stop(at_seconds, job.id, job.tenant, attempt)
+        Stop(at_seconds, job.id, job.tenant, attempt, pods)
         for job in snapshot.jobs
-        for attempt, at_seconds in job.stops
+        for attempt, pods, at_seconds in job.stops
     )
     return merged(happened(memory.stops, runs, now), told, now)
+
+
+def _told(snapshot: Snapshot, memory: Memory) -> dict[str, int]:
+    """Return the jobs that run on as if nobody had told them, for as long as that may be lag."""
+    runs = {(job.id, job.attempt) for job in snapshot.jobs if _runs(job)}
+    return {
+        stop.job: stop.pods
+        for stop in memory.stops
+        if (stop.job, stop.attempt) in runs
+        and snapshot.now_seconds - stop.at_seconds < SAME_SECONDS
+    }
 
 
 def _runs(job: Job) -> bool:
@@ -145,7 +164,7 @@ def _remember(memory: Memory, situation: Situation, actions: tuple[Action, ...])
             action.pods if isinstance(action, ResizeJob) else 0,
         )
         for action in actions
-        if isinstance(action, (NotifyJob, StopJob, ResizeJob))
+        if isinstance(action, (NotifyJob, StopJob, ResizeJob)) and action.code != "stalled"
         for job in (jobs[action.job],)
         if _runs(job)
     )

@@ -6,6 +6,8 @@ snapshot, so nothing is told twice. A job under notice that must not be evicted 
 come (its owner changed his mind, a disruption budget has no room) runs on until it may be.
 """
 
+from collections.abc import Iterable, Iterator
+
 from preemption.contract import (
     Acknowledgement,
     Alive,
@@ -21,7 +23,7 @@ from preemption.contract import (
 )
 from preemption.victims import Demand
 from scheduler.planning.actions import NotifyJob, ResizeJob, StopJob
-from scheduler.planning.snapshot import Job, Snapshot
+from scheduler.planning.snapshot import Job, Reservation, Snapshot
 from scheduler.planning.supply import releasable
 
 
@@ -37,6 +39,29 @@ def due_stops(snapshot: Snapshot) -> tuple[StopJob, ...]:
         if due is not None:
             stops.append(_settle(job, due))
     return tuple(stops)
+
+
+def stalled(snapshot: Snapshot, reserved: Iterable[Reservation], after: float) -> Iterator[StopJob]:
+    """Yield a stop for every gang that is not whole `after` seconds and has no place reserved.
+
+    Its place was lost before the last pod came; what is bound of it would hold GPUs for nothing.
+    It has done no work, so that it is no victim, and goes back to its queue.
+    """
+    coming = {reservation.owner for reservation in reserved}
+    for job in snapshot.jobs:
+        if job.state != "starting" or not job.attempt or job.started_seconds is None:
+            continue
+        waits_seconds = snapshot.now_seconds - job.started_seconds
+        whole = len(job.parts) >= job.pods
+        if waits_seconds >= after and not whole and job.id not in coming and releasable(job):
+            yield StopJob(
+                job=job.id,
+                expected_attempt=job.attempt,
+                for_role="",
+                code="stalled",
+                sentence=f"{job.id} has {len(job.parts)} of {job.pods} pods after "
+                f"{waits_seconds:.0f} s and no place for the others; it waits in its queue again",
+            )
 
 
 def state_of(job: Job) -> State:

@@ -16,6 +16,7 @@ from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Job, Reservation, Snapshot
+from scheduler.planning.supply import Told
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -46,6 +47,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     held: tuple[Holding, ...]
     reserved: tuple[Reservation, ...]
     """Open reservations that stay."""
+    told: Told
+    """Jobs that an earlier plan told to go, and that do not show it yet."""
     effort: Effort
 
     @property

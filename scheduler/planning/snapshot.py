@@ -132,8 +132,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What else forbids to evict it now, such as a disruption budget, in words."""
     checkpoint_started_seconds: float | None = None
     """Since when it writes a checkpoint now, where it tells."""
-    stops: tuple[tuple[int, float], ...] = ()
-    """(attempt, seconds) of the last hour's disturbances by Tidal, as kept on the job itself."""
+    stops: tuple[tuple[int, int, float], ...] = ()
+    """(attempt, pods left to it, seconds) of the last hour's stops, as kept on the job itself."""
     notice_deadline_seconds: float | None = None
     notice_for: str = ""
     placed: tuple[Pod, ...] = ()

@@ -6,55 +6,65 @@ nor expired are taken off both.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from binpacking.inventory import Node
 from binpacking.problem import Supply
 from scheduler.planning.snapshot import Job, Parts, Pod, Replica, Reservation, Snapshot
 
 NOTICED = ("notified", "acknowledged")
 
+Told = Mapping[str, int]
+"""Job -> pods that it was told to go on with, where the snapshot does not show it yet."""
+NOBODY: Told = {}
 
-def open_reservations(snapshot: Snapshot) -> tuple[Reservation, ...]:
+
+def open_reservations(snapshot: Snapshot, told: Told = NOBODY) -> tuple[Reservation, ...]:
     """Return reservations still waiting for a pod, oldest first.
 
     A reservation is filled when each part has a pod of its owner, bound on that node since the
     reservation was made and not counted for an older one. It is void when it expired, when its
     role or job is gone, when a job has all its pods on nodes (others than planned, where nobody
-    asked Tidal), or when a node of it is gone, takes no pods, or has fewer healthy GPUs than are
-    reserved there. One that nothing fills yet counts from now on: the pods seen so far belong to
-    others, which will be gone from the set when it is looked at again.
+    asked Tidal), when a node of it is gone or takes no pods, or when its GPUs are neither free nor
+    coming free: they broke, somebody took them, or whoever held them was not told to go after all.
+    One that nothing fills yet counts from now on: the pods seen so far belong to others, which will
+    be gone from the set when it is looked at again.
     """
-    healthy = {
-        node.name: sum(device.healthy for device in node.devices)
-        for node in snapshot.nodes
-        if node.schedulable
-    }
+    coming = _gpus(_releasing(snapshot, told))
+    backing = {node.name: node.free_gpus + coming[node.name] for node in _schedulable(snapshot)}
     waiting = {job.id for job in snapshot.jobs if len(job.parts) < job.pods}
     owners = waiting.union(role.key for role in snapshot.roles)
     pods = _bound_pods(snapshot)
     found = []
     for reservation in sorted(snapshot.reservations, key=lambda r: (r.created_seconds, r.id)):
-        filled = _fill(reservation, pods.get(reservation.owner, []))
+        unfilled = _unfilled(reservation, pods.get(reservation.owner, []))
         expired = reservation.expires_seconds <= snapshot.now_seconds
-        asked = _gpus((reservation.parts,))
-        lost = any(healthy.get(node, -1) < gpus for node, gpus in asked.items())
-        lost = lost or reservation.owner not in owners
-        if filled == len(reservation.parts) or expired or lost:
+        asked = _gpus((unfilled,))
+        lost = any(backing.get(node, -1) < gpus for node, gpus in asked.items())
+        lost = lost or any(node not in backing for node, _ in reservation.parts)
+        if not unfilled or expired or lost or reservation.owner not in owners:
             continue
         for node, gpus in asked.items():
-            healthy[node] -= gpus
+            backing[node] -= gpus
         now = snapshot.now_seconds
+        begun = len(unfilled) < len(reservation.parts)
         found.append(
-            reservation if filled else msgspec.structs.replace(reservation, created_seconds=now)
+            reservation if begun else msgspec.structs.replace(reservation, created_seconds=now)
         )
     return tuple(found)
 
 
-def online_supplies(snapshot: Snapshot, reserved: Iterable[Reservation]) -> tuple[Supply, ...]:
+def _schedulable(snapshot: Snapshot) -> Iterable[Node]:
+    return (node for node in snapshot.nodes if node.schedulable)
+
+
+def online_supplies(
+    snapshot: Snapshot, reserved: Iterable[Reservation], told: Told = NOBODY
+) -> tuple[Supply, ...]:
     """Return GPUs free or being released, less what is reserved."""
-    releasing = _gpus(_releasing(snapshot))
+    releasing = _gpus(_releasing(snapshot, told))
     taken = _reserved(reserved)
     return tuple(
         Supply(
@@ -98,15 +108,54 @@ def _gpus(many: Iterable[Parts]) -> Counter[str]:
     return counted
 
 
-def _releasing(snapshot: Snapshot) -> Iterable[Parts]:
+def _releasing(snapshot: Snapshot, told: Told) -> Iterable[Parts]:
+    useless = barren(snapshot)
     for replica in snapshot.replicas:
         if replica.state == "draining":
-            yield replica.parts
+            yield usable(replica.pods, useless)
     for job in snapshot.jobs:
         if job.state == "stopping" or (job.state in NOTICED and releasable(job)):
-            yield job.parts
-        else:
-            yield tuple((pod.node, pod.gpus) for pod in job.placed if pod.node and pod.leaving)
+            yield usable(job.placed, useless)
+            continue
+        yield usable((pod for pod in job.placed if pod.leaving), useless)
+        if job.id in told and job.state not in NOTICED:
+            yield usable(job.staying[told[job.id] :], useless)
+
+
+class Barren(msgspec.Struct, frozen=True):
+    """What serves nobody after the pod that has it."""
+
+    nodes: frozenset[str]
+    """That take no pods."""
+    devices: frozenset[tuple[str, int]]
+    """(node, index) of those that are not healthy."""
+
+
+def barren(snapshot: Snapshot) -> Barren:
+    """Return the nodes and devices that nobody else can use."""
+    return Barren(
+        frozenset(node.name for node in snapshot.nodes if not node.schedulable),
+        frozenset(
+            (node.name, device.index)
+            for node in snapshot.nodes
+            for device in node.devices
+            if not device.healthy
+        ),
+    )
+
+
+def usable(pods: Iterable[Pod], useless: Barren) -> Parts:
+    """Return the GPUs of bound pods that others can have once they are gone, pod by pod."""
+    return tuple(
+        (
+            pod.node,
+            0
+            if pod.node in useless.nodes
+            else pod.gpus - sum((pod.node, index) in useless.devices for index in pod.devices),
+        )
+        for pod in pods
+        if pod.node
+    )
 
 
 def releasable(job: Job) -> bool:
@@ -129,15 +178,16 @@ def _collect(pods: dict[str, list[Pod]], owner: str, holder: Replica | Job) -> N
     pods.setdefault(owner, []).extend(pod for pod in members if pod.node)
 
 
-def _fill(reservation: Reservation, pods: list[Pod]) -> int:
-    """Take the pods that fill the reservation out of `pods`; return how many parts have one."""
-    filled = 0
+def _unfilled(reservation: Reservation, pods: list[Pod]) -> Parts:
+    """Take the pods that fill the reservation out of `pods`; return the parts that have none."""
+    left = []
     for node, gpus in reservation.parts:
         for pod in pods:
             since = pod.bound_seconds
             fits = pod.node == node and pod.gpus == gpus
             if fits and since is not None and since >= reservation.created_seconds:
                 pods.remove(pod)
-                filled += 1
                 break
-    return filled
+        else:
+            left.append((node, gpus))
+    return tuple(left)

@@ -7,7 +7,7 @@ import pytest
 
 from scheduler.adapters.cluster.batchjobs import EXPECTED_SECONDS
 from scheduler.adapters.cluster.complaints import complaints
-from scheduler.adapters.cluster.jobmarks import noted
+from scheduler.adapters.cluster.jobmarks import declared, noted
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver import objects
 from scheduler.apiserver.times import micro_text, text
@@ -365,10 +365,11 @@ def test_a_checkpoint_begun_and_not_complete_is_being_written(
 
 
 def test_stops_are_read_back_as_noted() -> None:
-    first = noted((), 1, NOW - 4000)
-    second = noted(said({marks.STOPS: first}).stops, 1, NOW - 2000)
-    third = noted(said({marks.STOPS: second}).stops, 2, NOW)
-    assert said({marks.STOPS: third}).stops == ((1, NOW - 2000), (2, NOW))
+    kept: dict[str, str] = {}
+    for attempt, pods, ago in [("1", 0, 4000), ("1", 2, 2000), ("2", 0, 0)]:
+        one = declared(job("j", annotations={marks.ATTEMPT: attempt, **kept}))
+        kept = {marks.STOPS: noted(one, pods, NOW - ago)}
+    assert said(kept).stops == ((1, 2, NOW - 2000), (2, 0, NOW))
     (line,) = complained({marks.STOPS: "2@then"})
     assert line.endswith("it is Tidal's, remove it")
 

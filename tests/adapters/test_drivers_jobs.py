@@ -162,7 +162,7 @@ def test_the_job_is_suspended_before_its_pods_are_evicted() -> None:
     assert body["deleteOptions"] == {"preconditions": {"uid": "uid-q"}}
     assert world.now_at("jobs", "j")["spec"]["suspend"] is True
     notes = world.notes("jobs", "j")
-    assert notes.pop("tidal.dev/stops").startswith("1@")
+    assert notes.pop("tidal.dev/stops").startswith("1:0@")
     assert notes == {"tidal.dev/attempt": "1", "tidal.dev/epoch": "1"}
     assert world.told == [("Job ns/j", "Preempted", "because")]
 

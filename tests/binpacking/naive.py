@@ -7,21 +7,24 @@ and use nothing else of the package.
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from itertools import chain, combinations, product
+from itertools import chain, combinations, combinations_with_replacement, product
 
 from binpacking.problem import (
     BatchRequest,
+    Member,
     OnlineRequest,
     Packing,
     Placed,
     Problem,
+    Shape,
     Supply,
     Tiers,
 )
 
 Request = OnlineRequest | BatchRequest
 Order = tuple[int, int, int, int, int]
-Stands = frozenset[tuple[str, tuple[str, ...]]]
+Path = tuple[str, ...]
+Stands = frozenset[tuple[str, Path]]
 """Which requests stand under which leaves."""
 
 
@@ -92,15 +95,34 @@ def _seat(
     request: Request,
     who: str,
 ) -> None:
-    _must(len(placed.parts) == request.shape.pieces)
+    pods = [shape for member in _members(request) for shape in [member.shape] * member.count]
+    wanted = [shape.gpus for shape in pods for _ in range(shape.pieces)]
+    _must([gpus for _, gpus in placed.parts] == wanted)
+    _must(all(node in nodes for node, _ in placed.parts))
+    leaves = [nodes[node].leaf for node, _ in placed.parts]
+    for shape in pods:  # the next pod's pieces, all under one leaf
+        _must(len(set(leaves[: shape.pieces])) == 1)
+        del leaves[: shape.pieces]
+    _must(_within(request, [nodes[node].leaf for node, _ in placed.parts]))
     models = _models(request)
     for node, gpus in placed.parts:
-        _must(node in nodes and gpus == request.shape.gpus)
         _must(not models or nodes[node].gpu_model in models)
-        _must(nodes[node].leaf == nodes[placed.parts[0][0]].leaf)
         for _ in range(gpus):
             _must("free" in slots[node])
             slots[node][slots[node].index("free")] = who
+
+
+def _members(request: Request) -> tuple[Member, ...]:
+    if isinstance(request, OnlineRequest) and request.members:
+        return request.members
+    return (Member("", 1, request.shape),)
+
+
+def _within(request: Request, leaves: list[Path]) -> bool:
+    """Whether the pods stand no further apart than the request's reach."""
+    if isinstance(request, OnlineRequest) and request.reach == "spine":
+        return len({path[: len(path) - 2] for path in leaves}) == 1
+    return len(set(leaves)) == 1
 
 
 def _models(request: Request) -> tuple[str, ...]:
@@ -110,7 +132,8 @@ def _models(request: Request) -> tuple[str, ...]:
 
 
 def _worth(request: OnlineRequest, placed: Placed, nodes: dict[str, Supply]) -> int:
-    return request.capacity_milli[nodes[placed.parts[0][0]].gpu_model]
+    """A replica is as fast as the slowest model that it stands on."""
+    return min(request.capacity_milli[nodes[node].gpu_model] for node, _ in placed.parts)
 
 
 def _replicas(problem: Problem, packing: Packing, nodes: dict[str, Supply]) -> None:
@@ -136,7 +159,7 @@ def _tiers(
     nodes: dict[str, Supply],
     slots: dict[str, list[str]],
 ) -> Tiers:
-    size = {request.key: request.shape.size for request in problem.online}
+    size = {request.key: _size(request) for request in problem.online}
     open_milli = _unserved(problem, packing, nodes)
     free = [held.count("free") for held in slots.values()]
     return Tiers(
@@ -147,7 +170,12 @@ def _tiers(
         ),
         fragmentation_milli_gpus=_waste(free, problem),
         apart=_apart(problem, {(one.key, nodes[one.parts[0][0]].leaf) for one in packing.online}),
+        split=sum(len({nodes[node].leaf for node, _ in one.parts}) > 1 for one in packing.online),
     )
+
+
+def _size(request: Request) -> int:
+    return sum(m.count * m.shape.pieces * m.shape.gpus for m in _members(request))
 
 
 def _waste(free: list[int], problem: Problem) -> int:
@@ -238,31 +266,42 @@ class _Search:
         missing = max(0, request.shortage_milli - served)
         unserved, *rest = self.online(number + 1, 0, 0, room, stands)
         value, apart, waste = rest
-        found = [(unserved + missing * request.shape.size, value, apart, waste)]
+        found = [(unserved + missing * _size(request), value, apart, waste)]
         if missing and count < request.limit:
-            for after, first in _ways(self.nodes, request, room):
-                gain = request.capacity_milli[self.nodes[first].gpu_model]
-                stood = stands | {(request.key, self.nodes[first].leaf)}
+            for after, seats in _ways(self.nodes, request, room):
+                gain = min(request.capacity_milli[self.nodes[n].gpu_model] for n in seats)
+                stood = stands | {(request.key, self.nodes[seats[0]].leaf)}
                 found.append(self.online(number, count + 1, served + gain, after, stood))
         return min(found)
 
 
 def _ways(
     nodes: tuple[Supply, ...], request: Request, room: tuple[int, ...]
-) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Every way to seat the pieces, as what is left and one of the nodes; order is no matter."""
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Every way to seat the pieces, as what is left and the seats; order is no matter."""
     models = _models(request)
+    pods = [member.shape for member in _members(request) for _ in range(member.count)]
     seen = set()
-    for seats in product(range(len(nodes)), repeat=request.shape.pieces):
-        if tuple(sorted(seats)) in seen:
-            continue
-        seen.add(tuple(sorted(seats)))
-        if len({nodes[seat].leaf for seat in seats}) > 1:
-            continue
-        if models and nodes[seats[0]].gpu_model not in models:
-            continue
+    for choice in product(*(_pods(nodes, shape, models) for shape in pods)):
         left = list(room)
-        for seat in seats:
-            left[seat] -= request.shape.gpus
-        if min(left) >= 0:
-            yield tuple(left), seats[0]
+        for shape, seats in zip(pods, choice, strict=True):
+            for seat in seats:
+                left[seat] -= shape.gpus
+        every = tuple(seat for seats in choice for seat in seats)
+        leaves = [nodes[seat].leaf for seat in every]
+        what = (tuple(left), frozenset(leaves), nodes[every[0]].leaf)
+        if min(left) >= 0 and what not in seen and _within(request, leaves):
+            seen.add(what)
+            yield tuple(left), every
+
+
+def _pods(
+    nodes: tuple[Supply, ...], shape: Shape, models: tuple[str, ...]
+) -> list[tuple[int, ...]]:
+    """Every set of seats under one leaf for the pieces of one pod."""
+    allowed = [n for n, one in enumerate(nodes) if not models or one.gpu_model in models]
+    return [
+        seats
+        for seats in combinations_with_replacement(allowed, shape.pieces)
+        if len({nodes[seat].leaf for seat in seats}) == 1
+    ]

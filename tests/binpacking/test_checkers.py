@@ -11,6 +11,7 @@ from hypothesis import settings
 from binpacking.ladder import solve
 from binpacking.problem import Packing, Placed, Problem
 from binpacking.verify import verify
+from tests.binpacking.groups import grouped
 from tests.binpacking.naive import accepts
 from tests.binpacking.problems import FULL, QUICK, random_problem
 
@@ -194,15 +195,20 @@ ALWAYS_WRONG: tuple[Corrupt, ...] = (
 SOMETIMES_WRONG: tuple[Corrupt, ...] = (moved_piece, moved_job)
 
 
-@pytest.mark.parametrize("sizes", [(1, 2, 4, 8), (1, 2, 3, 5)], ids=["powers", "any"])
+@pytest.mark.parametrize(
+    ("sizes", "groups"),
+    [((1, 2, 4, 8), False), ((1, 2, 3, 5), False), ((1, 2, 4), True)],
+    ids=["powers", "any", "groups"],
+)
 def test_both_checkers_agree_on_right_packings_and_on_each_kind_of_wrong_one(
-    sizes: tuple[int, ...],
+    sizes: tuple[int, ...], groups: bool
 ) -> None:
     made: Counter[str] = Counter()
     found: Counter[str] = Counter()
     for number in range(WORLDS):
         chance = Random(number)  # noqa: S311  # a numbered world, no secret
         problem = random_problem(chance, sizes=sizes)
+        problem = grouped(chance, problem, sizes) if groups else problem
         packing = solve(problem, FULL if number % 4 == 0 else QUICK)
         assert verify(problem, packing) == (), number
         assert accepts(problem, packing), number

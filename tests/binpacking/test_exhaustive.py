@@ -13,28 +13,25 @@ from hypothesis import settings
 from binpacking.ladder import solve
 from binpacking.problem import Effort, Packing, Problem, Tiers
 from binpacking.verify import verify
+from tests.binpacking.groups import grouped
 from tests.binpacking.naive import Order, accepts, best, best_with
 from tests.binpacking.problems import FULL, QUICK, random_problem
 
 POWERS, ANY = (1, 2, 4), (1, 2, 3, 5)
-FEW = 8
+FEW = 6
 """Blocks of worlds per test; each is a case of its own in the report."""
 BLOCKS = FEW if settings.default.max_examples < 1000 else 20 * FEW  # type: ignore[union-attr]
 WORLDS_PER_BLOCK = 50
 
 
 @cache
-def world(number: int, sizes: tuple[int, ...]) -> tuple[Problem, Order]:
+def world(number: int, sizes: tuple[int, ...], *, groups: bool = False) -> tuple[Problem, Order]:
     """A small world, and its best answer."""
+    chance = Random(number)  # noqa: S311  # a numbered world, no secret
     problem = random_problem(
-        Random(number),  # noqa: S311  # a numbered world, no secret
-        sizes=sizes,
-        leaves=2,
-        nodes=2,
-        gangs=4,
-        requests=3,
-        jobs=2,
+        chance, sizes=sizes, leaves=2, nodes=2, gangs=4, requests=3 - groups, jobs=2
     )
+    problem = grouped(chance, problem, sizes) if groups else problem
     return problem, best(problem)
 
 
@@ -48,9 +45,14 @@ def order(tiers: Tiers) -> Order:
     )
 
 
-def answered(number: int, sizes: tuple[int, ...], effort: Effort) -> tuple[Problem, Packing, Order]:
-    """The ladder's answer, which both checkers accept and which beats nothing possible."""
-    problem, ideal = world(number, sizes)
+def answered(
+    number: int, sizes: tuple[int, ...], effort: Effort, *, groups: bool = False
+) -> tuple[Problem, Packing, Order]:
+    """The ladder's answer, which both checkers accept and which beats nothing possible.
+
+    What it says to be proven is true.
+    """
+    problem, ideal = world(number, sizes, groups=groups)
     packing = solve(problem, effort)
     assert packing.rejected == (), number
     assert verify(problem, packing) == (), number
@@ -58,6 +60,10 @@ def answered(number: int, sizes: tuple[int, ...], effort: Effort) -> tuple[Probl
     assert order(packing.tiers) >= ideal, number
     if packing.gap == 0.0:
         assert order(packing.tiers)[:2] == ideal[:2], number
+    if packing.bound_unserved_milli_gpus is not None:
+        assert packing.bound_unserved_milli_gpus <= ideal[0], number
+    if packing.bound_loss is not None and packing.bound_unserved_milli_gpus == ideal[0]:
+        assert packing.bound_loss <= ideal[1], number
     return problem, packing, ideal
 
 
@@ -92,6 +98,13 @@ def test_other_sizes_are_answered_honestly(block: int, effort: Effort) -> None:
     """Not always the best, and never said to be where it is not."""
     for number in range(block * WORLDS_PER_BLOCK, (block + 1) * WORLDS_PER_BLOCK):
         answered(number, ANY, effort)
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+@pytest.mark.parametrize("effort", [QUICK, FULL], ids=["quick", "full"])
+def test_fixed_groups_are_answered_honestly(block: int, effort: Effort) -> None:
+    for number in range(block * WORLDS_PER_BLOCK, (block + 1) * WORLDS_PER_BLOCK):
+        answered(number, POWERS, effort, groups=True)
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))

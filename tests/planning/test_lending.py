@@ -3,10 +3,12 @@
 import msgspec
 import pytest
 
+from scheduler.planning.actions import StartJob
 from scheduler.planning.holdings import holdings
 from scheduler.planning.lending import Tide, kept_percent, offers, tide
 from scheduler.planning.memory import Memory
-from scheduler.planning.snapshot import Queue
+from scheduler.planning.planner import plan
+from scheduler.planning.snapshot import Queue, Reservation
 from tests.fixtures.worlds import forecasts, job, node, policy, role, world
 
 HOUR = 3600.0
@@ -58,3 +60,32 @@ def test_paused_queues_wait_and_priority_goes_first() -> None:
     snapshot = world(node("n0"), jobs=jobs, queues=(frozen,))
     found = offers(snapshot, policy(), Tide((300.0,), (8,), 28_800.0))
     assert [offer.job.id for offer in found] == ["high", "low"]
+
+
+@pytest.mark.parametrize(("age", "started"), [(15.0, []), (60.0, ["a"])])
+def test_a_job_that_has_its_place_is_given_no_second_one(age: float, started: list[str]) -> None:
+    """It was started, and the snapshot lags behind; after a minute it is started again, there."""
+    place = Reservation(
+        id="r",
+        owner="a",
+        parts=(("n0", 2),),
+        created_seconds=10_000.0 - age,
+        expires_seconds=10_300.0 - age,
+    )
+    snapshot = world(node("n0"), jobs=(job("a"),), reservations=(place,), forecasts=forecasts(0.0))
+    made, _ = plan(snapshot, Memory(), policy(), "full")
+    assert [action.job for action in made.actions if isinstance(action, StartJob)] == started
+    assert [one.id for one in made.reservations] == ["r"]
+
+
+def test_a_job_that_waits_gets_no_second_start_with_the_first_one_under_way() -> None:
+    """Two ticks of which the second does not see yet what the first has done."""
+    snapshot = world(node("n0"), jobs=(job("a"), job("b")), forecasts=forecasts(0.0))
+    first, memory = plan(snapshot, Memory(), policy(), "full")
+    later = msgspec.structs.replace(snapshot, now_seconds=10_015.0, reservations=first.reservations)
+    second, _ = plan(later, memory, policy(), "full")
+    assert len(first.actions) == len(first.reservations) == 2
+    assert second.actions == ()
+    assert sorted(one.id for one in second.reservations) == sorted(
+        one.id for one in first.reservations
+    )

@@ -46,8 +46,8 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     last_checkpoint_seconds: float | None
     checkpoint_started_seconds: float | None
     attempt: int
-    stops: tuple[tuple[int, float], ...]
-    """(attempt, Unix seconds) of stops, as Tidal has noted them."""
+    stops: tuple[tuple[int, int, float], ...]
+    """(attempt, pods left to it, Unix seconds) of stops, as Tidal has noted them."""
     loan: Loan | None
     notice_deadline_seconds: float | None
     complaints: tuple[str, ...]
@@ -141,10 +141,11 @@ def checkpoint_started(annotations: Mapping[str, str]) -> float | None:
     return Reading("", annotations).moment(marks.CHECKPOINT_STARTED)
 
 
-def noted(stops: tuple[tuple[int, float], ...], attempt: int, now_seconds: float) -> str:
-    """Return the annotation that adds a stop to those of the last hour."""
-    kept = [one for one in stops if now_seconds - one[1] < NOTED_SECONDS][-MOST_NOTED:]
-    return " ".join(f"{run}@{text(at)}" for run, at in (*kept, (attempt, now_seconds)))
+def noted(said: Declared, pods: int, now_seconds: float) -> str:
+    """Return the annotation that adds a stop of the present run to those of the last hour."""
+    kept = [one for one in said.stops if now_seconds - one[2] < NOTED_SECONDS][-MOST_NOTED:]
+    every = (*kept, (said.attempt, pods, now_seconds))
+    return " ".join(f"{run}:{left}@{text(at)}" for run, left, at in every)
 
 
 def acknowledges(annotations: Mapping[str, str], deadline_seconds: float) -> bool:
@@ -204,13 +205,14 @@ def _names(given: str) -> tuple[str, ...]:
     return tuple(one.strip() for one in given.split(",") if one.strip())
 
 
-def _stops(reading: Reading) -> tuple[tuple[int, float], ...]:
+def _stops(reading: Reading) -> tuple[tuple[int, int, float], ...]:
     """Return the stops that can be read; the annotation is Tidal's own."""
     found = []
     for entry in reading.text(marks.STOPS).split():
-        run, _, at = entry.partition("@")
+        counts, _, at = entry.partition("@")
+        run, _, pods = counts.partition(":")
         try:
-            found.append((int(run), seconds(at)))
+            found.append((int(run), int(pods), seconds(at)))
         except (ValueError, OverflowError):
             reading.complain(marks.STOPS, "cannot be read whole: it is Tidal's, remove it")
             break

@@ -150,7 +150,8 @@ class Jobs:
             said = _checked(now, action.expected_attempt, epoch)
             _running(now, said)
             values: dict[str, str | None] = {marks.LOAN: None, marks.EPOCH: str(epoch)}
-            if marks.NOTICE_DEADLINE not in now.metadata.annotations:  # else noted at notice
+            told = marks.NOTICE_DEADLINE in now.metadata.annotations  # and noted then
+            if not told and action.code != "stalled":
                 values[marks.STOPS] = self._noted(now)
             return [
                 *_guards(now),
@@ -172,7 +173,7 @@ class Jobs:
             sized = _sized(now, said, action.pods)
             if not sized:
                 raise DroppedError(f"nothing to do: it has {action.pods} pods")
-            values = {marks.STOPS: self._noted(now), marks.EPOCH: str(epoch)}
+            values = {marks.STOPS: self._noted(now, action.pods), marks.EPOCH: str(epoch)}
             return [*_guards(now), *sized, *annotated(now.metadata.annotations, values)]
 
         staying = (pod for pod in pods if not leaving(pod))
@@ -183,10 +184,9 @@ class Jobs:
         self._cluster.tell(_about(job), "Normal", "Resized", action.sentence)
         return ""
 
-    def _noted(self, now: Job) -> str:
+    def _noted(self, now: Job, pods: int = 0) -> str:
         """Return the stops of the Job with this one: whoever plans after a restart counts them."""
-        said = declared(now)
-        return noted(said.stops, said.attempt, self._cluster.now_seconds())
+        return noted(declared(now), pods, self._cluster.now_seconds())
 
     def _write(self, job: Job, operations: Callable[[Job], list[Operation]]) -> None:
         path = self._cluster.path(JOBS, job.metadata.namespace, job.metadata.name)

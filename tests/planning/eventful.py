@@ -1,0 +1,449 @@
+"""A small cluster to which anything may happen, planned by the real planner.
+
+It keeps its own books, pod by pod, and shares no code with the simulation. Events are drawn from a
+seed: demand, new jobs and their ends, binds, pods that go, checkpoints begun and told,
+acknowledgements, owners who change their minds, disruption budgets, cordoned and lost nodes, sick
+devices, actions that get lost, planners that start anew without a memory, and plans made from what
+was true a tick before.
+"""
+
+from random import Random
+
+import msgspec
+
+from binpacking.inventory import Device, Holder, Node
+from scheduler.planning.actions import (
+    Action,
+    NotifyJob,
+    Plan,
+    ResizeJob,
+    ScaleRole,
+    StartJob,
+    StopJob,
+)
+from scheduler.planning.memory import Memory
+from scheduler.planning.policy import Policy, parse
+from scheduler.planning.snapshot import Job, Pod, Replica, Reservation, Role, Snapshot
+from tests.fixtures.worlds import H100, forecasts, signal
+
+TENANTS = ("red", "blue", "green")
+GUARANTEED = {"green": 4}
+HOUR = 3600.0
+ROLE = "chat/decode"
+GPUS_PER_REPLICA = 2
+
+
+def terms(chance: Random) -> Policy:
+    """A policy with tight budgets."""
+    role = {
+        "gpus_per_pod": GPUS_PER_REPLICA,
+        "tokens": "generated",
+        "capacity_tokens_per_second": {H100: 1000.0},
+        "scale_down": {"stabilization_window_seconds": 0},
+        "quantile": 0.5,
+        "minute_sigmas": 0.0,
+        "min_replicas": 0,
+    }
+    preemption = {
+        "notice_seconds": chance.choice([0, 60, 60]),
+        "minimum_runtime_seconds": chance.choice([0, 60, 300]),
+        "protected_seconds": chance.choice([0, 300, 900]),
+        "stops_per_hour": chance.choice([2, 6, 240]),
+        "tenant_stops_per_hour": chance.choice([1, 4, 120]),
+        "job_stops_per_hour": chance.choice([1, 2]),
+        "online_priority": chance.choice([None, 5]),
+        "guaranteed_gpus": chance.choice([{}, GUARANTEED]),
+    }
+    document = {
+        "version": 1,
+        "models": {"chat": {"roles": {"decode": role}}},
+        "preemption": preemption,
+    }
+    return parse(document)
+
+
+class Run:
+    """One job of the cluster."""
+
+    def __init__(self, job: Job) -> None:
+        self.told = job
+        self.pods: list[Pod] = []
+        self.suspended = True
+        self.deadline: float | None = None
+        self.acknowledged = False
+        self.started: float | None = None
+
+    @property
+    def state(self) -> str:
+        if self.suspended:
+            return "stopping" if self.pods else "queued"
+        if self.acknowledged:
+            return "acknowledged"
+        if self.deadline is not None:
+            return "notified"
+        bound = [pod for pod in self.pods if pod.node]
+        return "running" if bound and len(bound) == len(self.pods) else "starting"
+
+    def seen(self) -> Job:
+        return msgspec.structs.replace(
+            self.told,
+            state=self.state,
+            placed=tuple(self.pods),
+            started_seconds=self.started,
+            notice_deadline_seconds=self.deadline,
+        )
+
+
+class Disturbed(msgspec.Struct, frozen=True):
+    """A run that was told to stop or to shrink, and when."""
+
+    at_seconds: float
+    job: str
+    tenant: str
+    attempt: int
+    kind: str
+
+
+class World:
+    """Nodes, replicas and jobs, and what happens to them."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = Random(seed)  # noqa: S311  # a numbered world, no secret
+        self.policy = terms(self.chance)
+        self.now = 10_000.0
+        self.memory = Memory(since_seconds=0.0)
+        names = [f"n{number}" for number in range(self.chance.randint(2, 4))]
+        self.leaf = {name: f"leaf-{number // 2}" for number, name in enumerate(names)}
+        self.cordoned: set[str] = set()
+        self.sick: set[tuple[str, int]] = set()
+        self.replicas: dict[str, Pod] = {}
+        self.draining: dict[str, Pod] = {}
+        self.wanted = 0
+        self.jobs: dict[str, Run] = {}
+        self.reservations: tuple[Reservation, ...] = ()
+        self.demand = self.coming = 0.0
+        self.made = 0
+        self.disturbed: list[Disturbed] = []
+        self.waiting: dict[str, float] = {}
+        """Since when a gang waits for its last pods."""
+        self.before = self.snapshot()
+
+    # ---- what is seen --------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            now_seconds=self.now,
+            nodes=tuple(self._node(name) for name in self.leaf),
+            roles=(
+                Role(
+                    key=ROLE,
+                    model="chat",
+                    role="decode",
+                    gpus_per_pod=GPUS_PER_REPLICA,
+                    replicas=self.wanted,
+                ),
+            ),
+            replicas=tuple(
+                Replica(
+                    id=name,
+                    role=ROLE,
+                    state=state,  # type: ignore[arg-type]
+                    pods=(pod,),
+                    gpu_model=H100 if pod.node else "",
+                )
+                for state, pods in (("ready", self.replicas), ("draining", self.draining))
+                for name, pod in pods.items()
+                for state in ((state if pod.node else "pending"),)
+            ),
+            jobs=tuple(run.seen() for run in self.jobs.values()),
+            reservations=self.reservations,
+            signals=(signal(self.demand),),
+            forecasts=forecasts(max(self.demand, self.coming), issued_at=self.now),
+        )
+
+    def _node(self, name: str) -> Node:
+        held: dict[int, str] = {}
+        for owner, pod in self.pods():
+            if pod.node == name:
+                for index in pod.devices:
+                    assert index not in held, f"{owner} and {held[index]} on {name}/{index}"
+                    held[index] = owner
+        devices = tuple(
+            Device(
+                index=index,
+                uuid=f"{name}-{index}",
+                memory_mib=80 * 1024,
+                healthy=(name, index) not in self.sick,
+                holders=(Holder(owner=held[index]),) if index in held else (),
+            )
+            for index in range(8)
+        )
+        return Node(
+            name=name,
+            gpu_model=H100,
+            switch_path=("core", self.leaf[name]),
+            devices=devices,
+            cordoned=name in self.cordoned,
+        )
+
+    def pods(self) -> list[tuple[str, Pod]]:
+        found = [*self.replicas.items(), *self.draining.items()]
+        return found + [(key, pod) for key, run in self.jobs.items() for pod in run.pods]
+
+    def free(self, name: str) -> list[int]:
+        taken = {index for _, pod in self.pods() if pod.node == name for index in pod.devices}
+        return [i for i in range(8) if i not in taken and (name, i) not in self.sick]
+
+    # ---- what happens --------------------------------------------------------------------------
+
+    def happen(self) -> None:
+        """Some events, in an order that is drawn too."""
+        self.now += self.chance.choice([15.0, 15.0, 30.0, 120.0, 600.0])
+        events = [
+            self.demand_turns,
+            self.jobs_come,
+            self.jobs_come,
+            self.a_job_ends,
+            self.pods_bind,
+            self.pods_go,
+            self.checkpoints,
+            self.acknowledgements,
+            self.owners_and_budgets,
+            self.nodes_change,
+        ]
+        self.chance.shuffle(events)
+        for event in events:
+            if self.chance.random() < 0.7:
+                event()
+
+    def demand_turns(self) -> None:
+        """What arrives, and what is forecast to come."""
+        self.demand = self.chance.choice([0.0, 0.0, 0.0, 500.0, 4000.0])
+        self.coming = self.chance.choice([0.0, 2000.0, 5000.0, 9000.0])
+
+    def jobs_come(self) -> None:
+        if sum(run.suspended for run in self.jobs.values()) > 4:
+            return
+        self.made += 1
+        chance = self.chance
+        pods = chance.choice([1, 2, 2, 3, 4])
+        saves = chance.random() < 0.8
+        writes = chance.choice([None, 20.0, 20.0, 100.0]) if saves else None
+        name = f"j{self.made}"
+        self.jobs[name] = Run(
+            Job(
+                id=name,
+                tenant=chance.choice(TENANTS),
+                priority=chance.choice([1, 2, 5]),
+                state="queued",
+                pods=pods,
+                gpus_per_pod=chance.choice([1, 2, 2, 4, 4, 8]),
+                min_pods=chance.choice([1, 1, pods]),
+                max_pods=pods,
+                submitted_seconds=self.now,
+                expected_remaining_seconds=chance.choice([300.0, 3600.0, 4 * HOUR]),
+                checkpoint_interval_seconds=600.0 if saves else None,
+                checkpoint_write_seconds=writes,
+                restart_seconds=chance.choice([0.0, 60.0]),
+            )
+        )
+
+    def a_job_ends(self) -> None:
+        running = [key for key, run in self.jobs.items() if run.state == "running"]
+        if running and self.chance.random() < 0.4:
+            del self.jobs[self.chance.choice(running)]
+
+    def pods_bind(self) -> None:
+        """What waits goes where its owner has a reservation and devices are free."""
+        for name, pod in self.replicas.items():
+            if not pod.node:
+                self.replicas[name] = self._bound(ROLE, pod)
+        for key, run in self.jobs.items():
+            for number, pod in enumerate(run.pods):
+                if not run.suspended and not pod.node:
+                    run.pods[number] = self._bound(key, pod)
+
+    def _bound(self, owner: str, pod: Pod) -> Pod:
+        """As the extender allows: on reserved GPUs; without any, on those that nobody claims."""
+        mine = [one for one in self.reservations if one.owner == owner]
+        if not mine:
+            return self._anywhere(owner, pod)
+        for reservation in mine:
+            open_parts = list(reservation.parts)
+            for one in self._filled(owner, reservation):
+                open_parts.remove((one.node, one.gpus))
+            for node, gpus in open_parts:
+                room = self.free(node)
+                if gpus == pod.gpus and len(room) >= gpus and node not in self.cordoned:
+                    return self._on(pod, node)
+        return pod
+
+    def _anywhere(self, owner: str, pod: Pod) -> Pod:
+        if owner == ROLE:
+            return pod
+        leaves = {self.leaf[one.node] for one in self.jobs[owner].pods if one.node}
+        for node in sorted(self.leaf):
+            kept = sum(gpus for r in self.reservations for name, gpus in r.parts if name == node)
+            room = len(self.free(node)) - kept
+            fits = room >= pod.gpus and node not in self.cordoned
+            if fits and (not leaves or self.leaf[node] in leaves):
+                return self._on(pod, node)
+        return pod
+
+    def _on(self, pod: Pod, node: str) -> Pod:
+        devices = tuple(self.free(node)[: pod.gpus])
+        return msgspec.structs.replace(pod, node=node, devices=devices, bound_seconds=self.now)
+
+    def _filled(self, owner: str, reservation: Reservation) -> list[Pod]:
+        pods = [pod for key, pod in self.pods() if (ROLE if key in self.replicas else key) == owner]
+        found = []
+        left = list(reservation.parts)
+        for pod in pods:
+            since = -1.0 if pod.bound_seconds is None else pod.bound_seconds
+            if since >= reservation.created_seconds and (pod.node, pod.gpus) in left:
+                left.remove((pod.node, pod.gpus))
+                found.append(pod)
+        return found
+
+    def pods_go(self) -> None:
+        """Pods on their way out are gone, some of them; a stopped job is queued when all are."""
+        self.draining = {k: p for k, p in self.draining.items() if self.chance.random() < 0.3}
+        for run in self.jobs.values():
+            run.pods = [p for p in run.pods if not p.leaving or self.chance.random() < 0.3]
+            if run.suspended and not run.pods:
+                run.started = run.deadline = None
+                run.acknowledged = False
+
+    def checkpoints(self) -> None:
+        for run in self.jobs.values():
+            job = run.told
+            if run.state == "running" and job.checkpoint_interval_seconds:
+                if job.checkpoint_started_seconds is not None:
+                    changes = {
+                        "checkpoint_started_seconds": None,
+                        "last_checkpoint_seconds": self.now,
+                    }
+                    run.told = msgspec.structs.replace(job, **changes)
+                elif self.chance.random() < 0.4:
+                    run.told = msgspec.structs.replace(job, checkpoint_started_seconds=self.now)
+
+    def acknowledgements(self) -> None:
+        for run in self.jobs.values():
+            if run.state == "notified" and self.chance.random() < 0.5:
+                run.acknowledged = True
+
+    def owners_and_budgets(self) -> None:
+        for run in self.jobs.values():
+            changes: dict[str, object] = {}
+            if self.chance.random() < (0.3 if run.told.held_by else 0.03):
+                changes["held_by"] = "" if run.told.held_by else "a budget"
+            if self.chance.random() < (0.03 if run.told.preemptible else 0.3):
+                changes["preemptible"] = not run.told.preemptible
+            run.told = msgspec.structs.replace(run.told, **changes)
+
+    def nodes_change(self) -> None:
+        name = self.chance.choice(sorted(self.leaf))
+        roll = self.chance.random()
+        if roll < 0.15:
+            self.cordoned ^= {name}
+        elif roll < 0.25:
+            self.sick ^= {(name, self.chance.randrange(8))}
+        elif roll < 0.30:
+            self._lose(name)
+
+    def _lose(self, name: str) -> None:
+        """All pods of the node are torn away, whole gangs with them; the node comes back empty."""
+        self.replicas = {k: p for k, p in self.replicas.items() if p.node != name}
+        self.draining = {k: p for k, p in self.draining.items() if p.node != name}
+        for run in self.jobs.values():
+            if any(pod.node == name for pod in run.pods):
+                run.pods = []
+                run.suspended = True
+                run.started = run.deadline = None
+                run.acknowledged = False
+
+    def taken_over(self) -> None:
+        """Another planner takes over and remembers nothing: it counts what jobs tell of.
+
+        What was done to jobs that have ended since, nobody tells it.
+        """
+        self.memory = Memory(since_seconds=0.0)
+        self.disturbed = [one for one in self.disturbed if one.job in self.jobs]
+
+    # ---- what is done --------------------------------------------------------------------------
+
+    def apply(self, plan: Plan) -> None:
+        """Apply the plan as an API server would let it; some actions get lost."""
+        self.reservations = plan.reservations
+        for action in plan.actions:
+            if self.chance.random() < 0.9:
+                self._apply(action)
+        self._controllers()
+
+    def _apply(self, action: Action) -> None:
+        if isinstance(action, ScaleRole):
+            self._scale(action)
+            return
+        run = self.jobs.get(action.job)
+        if run is None or run.told.attempt != action.expected_attempt:
+            return
+        match action:
+            case StartJob() if run.state == "queued":
+                self._start(run)
+            case NotifyJob() if run.state in ("starting", "running"):
+                run.deadline = action.deadline_seconds
+                self._note(run, "notice")
+            case StopJob() if run.state not in ("queued", "stopping"):
+                self._stop(run, action)
+            case ResizeJob() if run.state == "running" and run.told.min_pods <= action.pods:
+                self._shrink(run, action)
+            case _:
+                pass
+
+    def _scale(self, action: ScaleRole) -> None:
+        if action.expected_replicas != self.wanted:
+            return
+        self.wanted = action.replicas
+        for name in action.retire:
+            pod = self.replicas.pop(name, None)
+            if pod is not None and pod.node:
+                self.draining[name] = pod
+
+    def _stop(self, run: Run, action: StopJob) -> None:
+        if run.told.held_by or not run.told.preemptible:
+            return
+        if run.deadline is None and action.code != "stalled":
+            self._note(run, "stop")
+        run.suspended = True
+        run.pods = [self._leaving(pod) for pod in run.pods if pod.node]
+
+    def _shrink(self, run: Run, action: ResizeJob) -> None:
+        self._note(run, "shrink", action.pods)
+        run.told = msgspec.structs.replace(run.told, pods=action.pods)
+        run.pods = [self._leaving(pod) if pod.name in action.release else pod for pod in run.pods]
+
+    def _start(self, run: Run) -> None:
+        run.told = msgspec.structs.replace(run.told, attempt=run.told.attempt + 1)
+        run.suspended = False
+        run.started = self.now
+        prefix = f"{run.told.id}-{run.told.attempt}"
+        run.pods = [
+            Pod(name=f"{prefix}-{n}", uid=f"{prefix}-{n}", gpus=run.told.gpus_per_pod)
+            for n in range(run.told.pods)
+        ]
+
+    def _leaving(self, pod: Pod) -> Pod:
+        return msgspec.structs.replace(pod, leaving=True)
+
+    def _note(self, run: Run, kind: str, pods: int = 0) -> None:
+        job = run.told
+        self.disturbed.append(Disturbed(self.now, job.id, job.tenant, job.attempt, kind))
+        noted = (*job.stops, (job.attempt, pods, float(int(self.now))))
+        run.told = msgspec.structs.replace(job, stops=noted)
+
+    def _controllers(self) -> None:
+        """The role's controller makes pods up to its count."""
+        while len(self.replicas) < self.wanted:
+            self.made += 1
+            name = f"r{self.made}"
+            self.replicas[name] = Pod(name=name, uid=name, gpus=GPUS_PER_REPLICA)
