@@ -51,21 +51,17 @@ def check_sums(sums: Sequence[Sum]) -> tuple[Sum, ...]:
 
 
 def members_of(sums: Sequence[Sum], keys: Collection[str]) -> Members:
-    """The keys of each sum that has any; a sum is never a member of a sum.
-
-    A key that bears the name of a sum without a star is that sum and no series; keys that a
-    starred name could make are told apart by their members being there.
-    """
-    if not sums:
-        return {}
+    """The keys of each sum that has any; a sum is never a member of a sum."""
     found: dict[str, set[str]] = {}
-    for key in keys:
-        for one in sums:
-            for member in one.members:
+    series = set(keys).difference(one.name for one in sums)
+    for one in sums:
+        for member in one.members:
+            for key in series:
                 star = _matched(member, key)
                 if star is not None:
                     found.setdefault(one.name.replace(_STAR, star), set()).add(key)
-    return {name: tuple(sorted(some.difference(found))) for name, some in sorted(found.items())}
+    real = {name: tuple(sorted(some.difference(found))) for name, some in sorted(found.items())}
+    return {name: some for name, some in real.items() if some}
 
 
 def _matched(pattern: str, key: str) -> str | None:

@@ -2,7 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
-from forecasting import Forecasts, Observed, State, forecast, initial_state
+from forecasting import Forecasts, Observed, State, Sum, forecast, initial_state
+
+SUMS = (
+    Sum("fleet/requests", ("*/requests",)),
+    Sum("fleet/prompt_tokens", ("*/prompt_tokens",)),
+    Sum("fleet/generated_tokens", ("*/generated_tokens",)),
+    Sum("fleet/tokens", ("*/prompt_tokens", "*/generated_tokens")),
+    Sum("*/tokens", ("*/prompt_tokens", "*/generated_tokens")),
+)
+"""The fleet as a model of that name, and all tokens of each model."""
 
 
 class SeriesForecaster:
@@ -19,7 +28,7 @@ class SeriesForecaster:
         `restore` is asked at the first update for a state to go on from; it is given the one that
         stands otherwise, and the time. `keep` is told of every new state.
         """
-        self.state = initial_state(members=members)
+        self.state = initial_state(members=members, sums=SUMS)
         self._restore: Callable[[State, float], State | None] | None = restore
         self._keep = keep
 

@@ -23,28 +23,35 @@ def total(store: Store, bins: int, key: str = "fleet/tokens") -> list[float | No
     return [value if there else None for there, value in zip(known, rate, strict=True)]
 
 
+TOKENS = Sum("*/tokens", ("*/prompt", "*/generated"))
+
+
 @pytest.mark.parametrize(
     ("sums", "expected"),
     [
-        ((FLEET,), {"fleet/tokens": ("a/tokens", "b/tokens")}),
-        ((Sum("pool", ("a/tokens", "b/tokens")),), {"pool": ("a/tokens", "b/tokens")}),
+        ((Sum("fleet/prompt", ("*/prompt",)),), {"fleet/prompt": ("a/prompt", "b/prompt")}),
+        ((Sum("pool", ("a/prompt", "b/prompt")),), {"pool": ("a/prompt", "b/prompt")}),
         (
-            (Sum("*/all", ("*/tokens", "*/other")),),
-            {"a/all": ("a/other", "a/tokens"), "b/all": ("b/tokens",)},
+            (TOKENS,),
+            {"a/tokens": ("a/generated", "a/prompt"), "b/tokens": ("b/prompt",)},
         ),
-        ((FLEET, Sum("x", ("fleet/tokens", "a/other"))), None),
-        ((Sum("nobody", ("c/tokens",)),), {}),
+        (
+            (Sum("fleet/prompt", ("*/prompt",)), TOKENS, Sum("x", ("fleet/prompt", "a/prompt"))),
+            {
+                "a/tokens": ("a/generated", "a/prompt"),
+                "b/tokens": ("b/prompt",),
+                "fleet/prompt": ("a/prompt", "b/prompt"),
+                "x": ("a/prompt",),
+            },
+        ),
+        ((Sum("nobody", ("c/prompt",)),), {}),
         ((), {}),
     ],
 )
-def test_members(sums: tuple[Sum, ...], expected: dict[str, tuple[str, ...]] | None) -> None:
-    found = members_of(sums, {"a/tokens", "b/tokens", "a/other", "fleet/tokens"})
-    if expected is None:
-        expected = {"fleet/tokens": ("a/tokens", "b/tokens"), "x": ("a/other",)}
-    elif "fleet/tokens" not in {one.name for one in sums} and "*/all" in {s.name for s in sums}:
-        expected = {**expected, "fleet/all": ("fleet/tokens",)}
-    assert members_of(sums, {"a/tokens", "b/tokens", "a/other", "fleet/tokens"}) == expected
-    assert found == expected
+def test_members(sums: tuple[Sum, ...], expected: dict[str, tuple[str, ...]]) -> None:
+    series = {"a/prompt", "b/prompt", "a/generated"}
+    assert members_of(sums, series) == expected
+    assert members_of(sums, series | expected.keys()) == expected, "the sums are keys by then"
 
 
 @pytest.mark.parametrize(
