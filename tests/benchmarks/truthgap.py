@@ -47,20 +47,23 @@ def gap(options: argparse.Namespace, truths: Sequence[Truth]) -> list[Record]:
         rows = [row for row, truth in enumerate(truths) if truth.family == family]
         several = [(truths[row], done[row], true[row]) for row in rows]
         for method in options.methods:
-            found += gaps(family, method, several)
+            found += gaps({"family": family, "method": method}, several)
+            for scale in options.scales:
+                named = {"family": family, "method": method, "requests_per_second": scale}
+                found += gaps(named, [one for one in several if one[0].scale == scale])
             found += peaks(family, method, [one for _, one, _ in several])
         for method in (*options.methods, ORACLE):
             found += after_shifts(family, method, several)
     return found
 
 
-def gaps(family: str, method: str, several: Sequence[tuple[Truth, Scored, Floats]]) -> list[Record]:
+def gaps(named: Record, several: Sequence[tuple[Truth, Scored, Floats]]) -> list[Record]:
     """Geometric mean over series of the P90 loss over the true quantile's, less 1."""
     found: list[Record] = []
     for target, seconds in enumerate(HORIZONS):
         ratios, covered = [], []
         for _, one, true in several:
-            curve = one.curves[method][target, :, P90]
+            curve = one.curves[str(named["method"])][target, :, P90]
             seen = np.where(np.isfinite(curve), one.seen[target], np.nan)
             own, best = (relative_pinball(seen, c, 0.9) for c in (curve, true[target, :, P90]))
             share = coverage(seen, curve)
@@ -71,8 +74,7 @@ def gaps(family: str, method: str, several: Sequence[tuple[Truth, Scored, Floats
             found.append(
                 {
                     "measure": "gap",
-                    "family": family,
-                    "method": method,
+                    **named,
                     "horizon_seconds": seconds,
                     "quantile": 0.9,
                     "series": len(ratios),
