@@ -1,8 +1,9 @@
 """`scalerctl job-agent`: the sidecar by which a batch job talks to Tidal through files.
 
-In a folder that it shares with the job: the job touches `checkpoint` when one is written, and
-`acknowledged` when it has seen `notice`, which holds the time at which its GPUs are taken. The
-agent turns these into annotations of its own pod and back; it may get and patch that, and no more.
+In a folder that it shares with the job: the job touches `checkpoint-started` and `checkpoint` when
+it begins to write one and when it is complete, and `acknowledged` when it has seen `notice`, which
+holds the time at which its GPUs are taken. The agent turns these into annotations of its own pod
+and back; it may get and patch that, and no more.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from scheduler.cli.terminal import PROGRAM, CommandError, Subparsers
 from scheduler.planning import marks
 
 CHECKPOINT, NOTICE, ACKNOWLEDGED = "checkpoint", "notice", "acknowledged"
+TOUCHED = {"checkpoint-started": marks.CHECKPOINT_STARTED, CHECKPOINT: marks.LAST_CHECKPOINT}
+"""Files of which the time is told, and as what."""
 FILES_SECONDS = 1.0
 POD_ROUNDS = 5
 """The pod is read once in so many looks at the files: a thousand agents ask 200 times a second."""
@@ -106,9 +109,10 @@ class JobAgent:
     def _due(self, known: dict[str, str]) -> dict[str, str]:
         """Return the annotations that the files ask for and the pod does not have."""
         wanted = {}
-        written = _touched(self._directory / CHECKPOINT)
-        if written is not None:
-            wanted[marks.LAST_CHECKPOINT] = times.text(written / 1e9)
+        for name, mark in TOUCHED.items():
+            at = _touched(self._directory / name)
+            if at is not None:
+                wanted[mark] = times.text(at / 1e9)
         deadline = known.get(marks.NOTICE_DEADLINE, "")
         if deadline and self._acknowledged():
             wanted[marks.ACKNOWLEDGED] = deadline

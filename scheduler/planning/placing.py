@@ -47,7 +47,7 @@ def effort_of(name: str, policy: Policy) -> Effort:
     """Return the packing effort of a quick or a full plan."""
     return Effort(
         name="full" if name == "full" else "quick",
-        program=policy.packing.program,
+        program=name == "full" and policy.packing.program,
         node_limit=policy.packing.node_limit,
     )
 

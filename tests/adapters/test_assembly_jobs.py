@@ -476,13 +476,15 @@ def test_jobs_that_can_never_start_are_complained_about() -> None:
     assert "nvidia.com/gpu" in lines[0]
 
 
-def test_a_pods_annotation_that_cannot_be_read_is_ignored_and_complained_about() -> None:
+@pytest.mark.parametrize("key", [marks.LAST_CHECKPOINT, marks.CHECKPOINT_STARTED])
+def test_a_pods_annotation_that_cannot_be_read_is_ignored_and_complained_about(key: str) -> None:
     one = job("j", annotations={marks.CLASS: "checkpoint"})
-    told = job_pod("j", "0", "n0", annotations={marks.LAST_CHECKPOINT: "just now"})
-    stranger = job_pod("k", "0", "n0", annotations={marks.LAST_CHECKPOINT: "just now"})
-    assert read(one, told).last_checkpoint_seconds is None
+    told = job_pod("j", "0", "n0", annotations={key: "just now"})
+    stranger = job_pod("k", "0", "n0", annotations={key: "just now"})
+    found = read(one, told)
+    assert (found.last_checkpoint_seconds, found.checkpoint_started_seconds) == (None, None)
     (line,) = lines_of(one, pods=(told, stranger))
-    assert line.startswith("Pod default/j-0: annotation tidal.dev/last-checkpoint is 'just now'")
+    assert line.startswith(f"Pod default/j-0: annotation {key} is 'just now'")
 
 
 @pytest.mark.parametrize(

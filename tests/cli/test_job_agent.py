@@ -12,6 +12,7 @@ from tests.fixtures.memoryapi import MemoryApi, refusal
 
 PODS = "/api/v1/namespaces/team/pods"
 CHECKPOINT = "tidal.dev/last-checkpoint"
+STARTED = "tidal.dev/checkpoint-started"
 DEADLINE = "tidal.dev/notice-deadline"
 ACKNOWLEDGED = "tidal.dev/notice-acknowledged"
 NOON, LATER = "2026-01-01T12:00:00Z", "2026-01-01T18:00:00Z"
@@ -59,6 +60,15 @@ def test_a_checkpoint_is_told_once(world: World) -> None:
     world.agent.step(read_pod=True)
     assert world.annotations()[CHECKPOINT] == "2023-11-14T22:14:20Z"
     assert [method for method, _ in world.api.calls] == ["GET", "PATCH", "GET", "PATCH"]
+
+
+def test_a_checkpoint_that_begins_is_told_too(world: World) -> None:
+    world.touch("checkpoint-started", 1_700_000_000.0)
+    world.agent.step(read_pod=True)
+    assert world.annotations() == {"mine": "x", STARTED: "2023-11-14T22:13:20Z"}
+    world.touch("checkpoint", 1_700_000_030.0)
+    world.agent.step(read_pod=False)
+    assert world.annotations()[CHECKPOINT] == "2023-11-14T22:13:50Z"
 
 
 def test_a_notice_is_shown_and_its_acknowledgement_told(world: World) -> None:

@@ -100,7 +100,8 @@ def _job(job: objects.Job, resources: tuple[str, ...]) -> Iterator[str]:
 def _pods(jobs: Iterable[objects.Job], pods: Iterable[objects.Pod]) -> Iterator[str]:
     """A pod's own annotations, where the pod belongs to one of the Jobs."""
     names = {(one.metadata.namespace, one.metadata.name) for one in jobs}
-    telling = (one.metadata for one in pods if marks.LAST_CHECKPOINT in one.metadata.annotations)
+    told = {marks.LAST_CHECKPOINT, marks.CHECKPOINT_STARTED}
+    telling = (one.metadata for one in pods if told & one.metadata.annotations.keys())
     for meta in sorted(telling, key=lambda one: (one.namespace, one.name)):
         if (meta.namespace, meta.labels.get(JOB_NAME, "")) in names:
             path = f"Pod {meta.namespace}/{meta.name}"

@@ -131,8 +131,9 @@ def declared(job: objects.Job) -> Declared:
 
 
 def last_checkpoint(path: str, annotations: Mapping[str, str]) -> tuple[float | None, list[str]]:
-    """Return what a pod tells of its job's newest checkpoint, and what is wrong with that."""
+    """Return what a pod tells of its job's newest checkpoint, and what is wrong with its words."""
     reading = Reading(path, annotations)
+    reading.moment(marks.CHECKPOINT_STARTED)
     return reading.moment(marks.LAST_CHECKPOINT), reading.complaints
 
 
