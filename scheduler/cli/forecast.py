@@ -77,14 +77,7 @@ def _series(outlook: Outlook, one: SeriesOutlook) -> Iterator[Table | Text]:
     quantiles = tuple(f"P{quantile * 100:g}" for quantile in outlook.quantiles)
     yield table(("IN", *quantiles), _rows(outlook.horizons_seconds, forecast.at))
     yield table(("PEAK WITHIN", *quantiles), _rows(outlook.leads_seconds, forecast.peak))
-    judged = f"P{outlook.judged_quantile * 100:g}"
-    yield table((f"{judged} IN", "HELD", "VS YESTERDAY", "VS LAST VALUE"), _record(forecast))
-    ahead = words.span(outlook.judged_horizon_seconds)
-    yield Text(
-        f"HELD: share of recent targets at or below {judged}. VS: gain in pinball loss over\n"
-        f"that guess with a band of the same kind. {judged} in {ahead} is made of\n"
-        f"{_weights(forecast.weights)}."
-    )
+    yield from _judgement(outlook, forecast)
     yield table(("SERIES", "VALUE", "MEANING"), _nature(one))
 
 
@@ -97,6 +90,19 @@ def _rows(
 ) -> list[tuple[Cell, ...]]:
     pairs = zip(spans_seconds, rates, strict=True)
     return [(words.span(seconds), *map(words.figure, row)) for seconds, row in pairs]
+
+
+def _judgement(outlook: Outlook, forecast: SeriesForecast) -> Iterator[Table | Text]:
+    judged = f"P{outlook.judged_quantile * 100:g}"
+    rows = _record(forecast)
+    if rows:
+        yield table((f"{judged} IN", "HELD", "VS YESTERDAY", "VS LAST VALUE"), rows)
+        yield Text(
+            f"HELD: share of recent targets at or below {judged}. VS: gain in pinball loss over\n"
+            f"that guess with a band of the same kind."
+        )
+    ahead = words.span(outlook.judged_horizon_seconds)
+    yield Text(fill(f"{judged} in {ahead} is made of {_weights(forecast.weights)}.", COLUMNS))
 
 
 def _record(forecast: SeriesForecast) -> list[tuple[Cell, ...]]:

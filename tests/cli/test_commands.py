@@ -115,7 +115,7 @@ def test_json_and_yaml_hold_the_same_document(
                 "chat/decode   wanted      1        8 ",
                 "chat/decode    n0:2    5m           chat/decode@10000.000-0",
                 "online     1       6        a-0,b-1",
-                "chat/decode lacks 1.0 replicas: no GPU can be freed",
+                "chat/decode lacks 1.0 replicas: no further GPU can be freed",
             ],
         ),
         (
