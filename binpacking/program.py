@@ -86,6 +86,8 @@ def program(
     least = least_unserved(problem, layout)
     if known.unserved_milli_gpus == least and known.loss == 0:
         yield Step(None, "greedy", Bounds(least, 0))
+        if effort.name == "quick":
+            return
         yield Step(fill(problem, layout, effort, None, least), "program", Bounds(least, 0))
         return
     best: Step | None = None
