@@ -16,7 +16,7 @@ from forecasting.panel import Panel
 from forecasting.scales import near
 
 # One miss moves a quantile by this share of its span; the span is about P95 - P50 of a target.
-_STEP = 0.04
+_STEP = 0.01
 _GREATEST_DRIFT = 1.0
 _SPAN_UNITS = 2.0
 _KNOWN_SHARE = 0.75
