@@ -24,8 +24,8 @@ _SOURCE_HOURS = 3
 # Silences that come more often than this are how the fleet behaves (empty nights, a lone client).
 _RARE_PER_DAY = 0.5
 _RARE_AT_LEAST = 2
-# A series with more silent bins than this, or less history than a day, tells nothing of a source.
-_MOSTLY_BUSY = 0.05
+# A series with more silent bins than this share and some hours tells nothing of a source.
+_SILENT = 0.05
 # Models that fall silent in a bin by chance: their mean and this many standard deviations.
 _CHANCE_SIGMAS = 6.0
 _LEAST_MODELS = 2
@@ -38,8 +38,8 @@ def outages(keys: Sequence[str], rate: Singles, known: Bools, grid: Grid) -> Boo
     """
     silent = known & (rate <= 0)
     out = silent & outage_bins(rate, known, grid)
-    share = silent.sum(axis=1) / np.maximum(known.sum(axis=1), grid.day)
-    rows = np.flatnonzero((share > 0) & (share <= _MOSTLY_BUSY))
+    count, seen = silent.sum(axis=1), known.sum(axis=1)
+    rows = np.flatnonzero((count > 0) & (count <= _SILENT * seen + _FLEET_HOURS * grid.hour))
     if rows.size >= _LEAST_MODELS:
         named = [keys[row].rpartition("/")[0] or keys[row] for row in rows.tolist()]
         models = np.unique(named, return_inverse=True)[1]

@@ -54,6 +54,7 @@ def unpacked(body: bytes, begun: State) -> State:
         raise SavedStateError(f"the state has another form ({error})") from None
     if (state.grid, state.sums) != (begun.grid, begun.sums):
         raise SavedStateError("the state has other bins, horizons, leads, quantiles or sums")
+    state = msgspec.structs.replace(state, sums=begun.sums)
     if state.members != begun.members:
         state = msgspec.structs.replace(begun, store=state.store)
     _check(state, begun)

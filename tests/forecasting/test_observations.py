@@ -55,9 +55,7 @@ def newest(store: Store, bins: int) -> list[float | None]:
         pytest.param([sample(-2700, 5, 3600.0)], [5, 5, 5], id="an hour fills its bins"),
         pytest.param([sample(0, 7, 900.0), sample(0, -1)], [None, 7, 7], id="narrow doubt"),
         pytest.param([sample(0, 7, 900.0), sample(60, 1, 60.0)], [5.8, 7, 7], id="narrow within"),
-        pytest.param(
-            [sample(-9e4, 5, 90300.0), sample(300, 6)], [None, 6, None], id="over a day"
-        ),
+        pytest.param([sample(-9e4, 5, 90300.0), sample(300, 6)], [None, 6, None], id="over a day"),
         pytest.param([sample(0, 4, -300.0), sample(300, 6)], [None, 6, None], id="negative width"),
         pytest.param([sample(0, 4), sample(240, 9)], [5, 9, None], id="overlap: the later start"),
         pytest.param([sample(0, 6, 137.0), sample(137, 2, 163.0)], [3.83, None, None], id="jitter"),
