@@ -6,6 +6,7 @@ card. Both are part of the method: whole-number scores make near-equal hosts tie
 then fills hosts one after the other, which keeps empty ones for pods that need all their cards.
 """
 
+from functools import lru_cache
 from math import ceil, log
 
 import msgspec
@@ -18,6 +19,20 @@ from binpacking.inventory import WHOLE_GPU_MILLI
 INFEASIBLE = -1
 """Score of a host that the pod does not fit on; scores of others are larger."""
 BEST = 100
+
+
+def score_of_fall(fall: int, weight: int) -> int:
+    """The score of one fall of F, in milli-GPU times weight."""
+    return int(np.searchsorted(_steps(weight), fall, side="right"))
+
+
+@lru_cache(maxsize=16)
+def _steps(weight: int) -> Ints:
+    """The least fall of F that earns 1, 2, ..., 99: whole numbers, the same on any machine."""
+    return np.array(
+        [ceil(WHOLE_GPU_MILLI * weight * log(step / (BEST - step))) for step in range(1, BEST)],
+        dtype=np.int64,
+    )
 
 
 class Seat(msgspec.Struct, frozen=True):
@@ -33,14 +48,7 @@ class Gradient:
     def __init__(self, fleet: Fleet, mixture: Mixture) -> None:
         self.fleet = fleet
         self.fragments = Fragments(fleet, mixture)
-        self._steps = np.array(
-            [
-                ceil(WHOLE_GPU_MILLI * self.fragments.weight * log(step / (BEST - step)))
-                for step in range(1, BEST)
-            ],
-            dtype=np.int64,
-        )
-        """The least fall of F that earns 1, 2, ..., 99: whole numbers, the same on any machine."""
+        self._steps = _steps(self.fragments.weight)
 
     def scores(self, shape: PodShape, rows: Ints) -> tuple[Ints, Ints]:
         """Per row the score and, for a pod on one card, that card; models are not looked at."""

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from scheduler.planning import reasons
+from scheduler.planning.preference import Preference, preference_of
 from scheduler.planning.slots import Slot, by_node, gpus_of, open_slots
 from scheduler.planning.standing import Place, Standing
 from scheduler.planning.targets import Targets
@@ -15,12 +16,14 @@ DEFAULT_RESOURCE = "nvidia.com/gpu"
 """Counted as a GPU also where no node offers it, so that nobody passes for want of nodes."""
 
 
-class Order(msgspec.Struct, frozen=True):
-    """Nodes of one resource that take pods, those with the fewest GPUs to give first."""
+class Alike(msgspec.Struct, frozen=True):
+    """Nodes of one resource that take pods, with as many GPUs to give, of one model."""
 
-    gpus: tuple[int, ...]
-    """Free and being released, rising."""
+    model: str
+    gpus: int
+    """Free and being released."""
     names: tuple[str, ...]
+    """Rising."""
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -39,8 +42,9 @@ class Index(msgspec.Struct, frozen=True):
     lacking: dict[str, str]
     """Role or job of Tidal's -> why a pod of it without slots gets nothing."""
     stopping: frozenset[str]
-    orders: dict[str, Order]
+    alike: dict[str, tuple[Alike, ...]]
     """By resource."""
+    preference: Preference
     owners: frozenset[str]
     """Who has reservations."""
     begun: frozenset[str]
@@ -78,7 +82,10 @@ def index_of(standing: Standing) -> Index:
         lacking={key: reasons.not_reserved(key) for key, _ in standing.targets}
         | {job: reasons.not_lent(job) for job in standing.jobs},
         stopping=frozenset(standing.stopping),
-        orders={resource: _order(standing, resource) for resource in free},
+        alike={resource: _alike(standing, resource) for resource in free},
+        preference=preference_of(
+            standing.coming, ((place.model, place.total) for place in standing.nodes)
+        ),
         owners=owners,
         begun=frozenset(bind.uid for bind in standing.bound if bind.owner in owners),
         slots=slots,
@@ -88,13 +95,13 @@ def index_of(standing: Standing) -> Index:
     )
 
 
-def _order(standing: Standing, resource: str) -> Order:
-    found = sorted(
-        (place.free + place.releasing, place.name)
-        for place in standing.nodes
-        if place.schedulable and place.resource == resource
-    )
-    return Order(tuple(gpus for gpus, _ in found), tuple(name for _, name in found))
+def _alike(standing: Standing, resource: str) -> tuple[Alike, ...]:
+    groups: dict[tuple[str, int], list[str]] = {}
+    for place in standing.nodes:
+        if place.schedulable and place.resource == resource:
+            key = (place.model, place.free + place.releasing)
+            groups.setdefault(key, []).append(place.name)
+    return tuple(Alike(*key, tuple(sorted(names))) for key, names in sorted(groups.items()))
 
 
 def mode_at(standing: Standing, now_seconds: float) -> Mode:

@@ -15,8 +15,10 @@ import msgspec
 
 from scheduler.planning.actions import Plan, ResizeJob, ScaleRole, StopJob
 from scheduler.planning.policy import Policy
+from scheduler.planning.preference import Coming
 from scheduler.planning.snapshot import Job, Pod, Replica, Reservation, Snapshot
 from scheduler.planning.targets import Target
+from scheduler.planning.tocome import shapes_to_come
 
 BIND_MEMORY_SECONDS = 120.0
 """How long a bind that no snapshot shows is believed."""
@@ -66,6 +68,11 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     leaving: tuple[str, ...] = ()
     """Jobs and roles whose pods are on their way out of here, by name."""
 
+    @property
+    def model(self) -> str:
+        """The GPU model, with which a leaf ends."""
+        return self.leaf[-1] if self.leaf else ""
+
 
 class Victim(msgspec.Struct, frozen=True, array_like=True):
     """A pod of a job that is being stopped; kube-scheduler may evict no other."""
@@ -96,6 +103,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Tidal's jobs of which pods still wait for a node."""
     stopping: tuple[str, ...] = ()
     """Jobs that the plan stops: a pod that their controller still makes gets no GPU."""
+    coming: tuple[Coming, ...] = ()
+    """Shapes that queue and forecast will ask, by which nodes are preferred."""
 
 
 def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
@@ -114,6 +123,10 @@ def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
         targets=tuple(policy.targets()),
         jobs=tuple(job.id for job in snapshot.jobs if job.state != "queued" and _waits(job)),
         stopping=_stopping(snapshot, plan),
+        coming=tuple(
+            (shape.cards, shape.models, weight)
+            for shape, weight in shapes_to_come(snapshot, plan.sizings).shapes
+        ),
     )
 
 

@@ -17,7 +17,6 @@ offer moves the next pod to a better node, but it refuses one only where both wo
 are kept for a third: elsewhere kube-scheduler's own accounting refuses the second.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -25,10 +24,10 @@ import msgspec
 
 from scheduler.planning import reasons
 from scheduler.planning.bench import Bench, bench_of
-from scheduler.planning.index import Index, Order, mode_at
+from scheduler.planning.index import Index, mode_at
 from scheduler.planning.slots import possible_takings
 from scheduler.planning.standing import Bind, PodAsk
-from scheduler.planning.verdicts import FilterVerdict, left_after, refusal, refusals
+from scheduler.planning.verdicts import FilterVerdict, Rank, rank_after, refusal, refusals
 
 OFFER_SECONDS = 15.0
 """How long an offer of which no observation shows a bind is remembered."""
@@ -115,15 +114,15 @@ class _Choice(msgspec.Struct, frozen=True):
         careful, ask = self.careful, self.plain.ask
         stops = careful.mode == "plan" and ask.owner in careful.index.stopping
         grouped = self.plain.leaf is not None or careful.leaf is not None
-        if stops or grouped or careful.mine or ask.resource not in careful.index.orders:
+        if stops or grouped or careful.mine or ask.resource not in careful.index.alike:
             return ()
         offered = set(self.names)
         if self.own in offered and self._sound(self.own):
             return (self.own,)
         special = {*careful.taken, *careful.held, *self.plain.held}
-        away = _first(careful.index.orders[ask.resource], ask.gpus, offered, special)
-        ranked = ((left_after(careful, name), name) for name in special & offered)
-        beside = sorted((left, name) for left, name in ranked if left is not None)
+        away = _first(careful.index, ask, offered, special)
+        ranked = ((rank_after(careful, name), name) for name in special & offered)
+        beside = sorted((rank, name) for rank, name in ranked if rank is not None)
         for one in beside:
             if away is not None and away < one:
                 break
@@ -165,10 +164,10 @@ class _Choice(msgspec.Struct, frozen=True):
             return ()
         return (self.own,) if self.own in names else (min(names, key=self._rank),)
 
-    def _rank(self, name: str) -> tuple[bool, int, str]:
+    def _rank(self, name: str) -> tuple[bool, Rank, str]:
         """Order nodes as `prioritise` does, the best first."""
-        left = left_after(self.careful, name)
-        return left is None, left or 0, name
+        rank = rank_after(self.careful, name)
+        return rank is None, rank or (0, 0), name
 
 
 def _passing(bench: Bench, names: Sequence[str]) -> tuple[str, ...]:
@@ -180,10 +179,20 @@ def _passing(bench: Bench, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _first(
-    order: Order, gpus: int, offered: AbstractSet[str], special: AbstractSet[str]
-) -> tuple[int, str] | None:
-    """Return (GPUs left after the pod, name) of the fullest offered node that is not special."""
-    start = bisect_left(order.gpus, gpus)
-    rest = zip(order.gpus[start:], order.names[start:], strict=True)
-    found = ((free - gpus, name) for free, name in rest if name in offered)
-    return next((one for one in found if one[1] not in special), None)
+    index: Index, ask: PodAsk, offered: AbstractSet[str], special: AbstractSet[str]
+) -> tuple[Rank, str] | None:
+    """Return rank and name of the best offered node that is not special."""
+    ranked = sorted(
+        (index.preference.cost(group.model, group.gpus, ask.gpus), group.gpus - ask.gpus, place)
+        for place, group in enumerate(index.alike[ask.resource])
+        if group.gpus >= ask.gpus
+    )
+    best: tuple[Rank, str] | None = None
+    for cost, left, place in ranked:
+        if best is not None and best[0] < (cost, left):
+            break
+        names = index.alike[ask.resource][place].names
+        name = next((one for one in names if one in offered and one not in special), None)
+        if name is not None:
+            best = min(((cost, left), name), best or ((cost, left), name))
+    return best

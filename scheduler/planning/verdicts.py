@@ -29,6 +29,9 @@ from scheduler.planning.standing import Bind, Place, PodAsk
 
 BEST_SCORE = 10
 
+Rank = tuple[int, int]
+"""Cost of giving the GPUs, and GPUs left for others; lower is better."""
+
 
 class FilterVerdict(msgspec.Struct, frozen=True):
     """The names that pass, in the order given, and for each other name the reason."""
@@ -59,12 +62,12 @@ def filter_nodes(
 def prioritise(
     index: Index, binds: Sequence[Bind], ask: PodAsk, names: Sequence[str], now_seconds: float
 ) -> tuple[tuple[str, int], ...]:
-    """Score names 0 to 10 by best fit: fewest GPUs left for others; one winner, ties by name."""
+    """Score names 0 to 10 by GPUs left for others; the winner is the first by `rank_after`."""
     bench = bench_of(index, binds, ask, now_seconds)
-    left = {name: left_after(bench, name) for name in names}
-    known = [(gpus, name) for name, gpus in left.items() if gpus is not None]
+    ranks = {name: rank_after(bench, name) for name in names}
+    known = [(rank, name) for name, rank in ranks.items() if rank is not None]
     winner = min(known)[1] if known else ""
-    return tuple([(name, BEST_SCORE if name == winner else _score(left[name])) for name in names])
+    return tuple([(name, BEST_SCORE if name == winner else _score(ranks[name])) for name in names])
 
 
 def preempt(
@@ -196,6 +199,15 @@ def left_after(bench: Bench, name: str) -> int | None:
     return left if left >= 0 else None
 
 
-def _score(left: int | None) -> int:
+def rank_after(bench: Bench, name: str) -> Rank | None:
+    """Cost by `preference`, then GPUs left: lower is better; None where there is no known room."""
+    left = left_after(bench, name)
+    if left is None:
+        return None
+    gpus, model = bench.ask.gpus, bench.index.places[name].model
+    return bench.index.preference.cost(model, left + gpus, gpus), left
+
+
+def _score(rank: Rank | None) -> int:
     """One below the winner at best, so that kube-scheduler has no tie to break by chance."""
-    return 0 if left is None else max(0, min(BEST_SCORE - 1, BEST_SCORE - left))
+    return 0 if rank is None else max(0, min(BEST_SCORE - 1, BEST_SCORE - rank[1]))
