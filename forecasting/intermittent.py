@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from forecasting.calibration import weighted_quantiles
-from forecasting.grid import Bools, Floats, Grid, Ints
+from forecasting.grid import Bools, Floats, Grid, Ints, Singles
 from forecasting.panel import Panel
 
 # A series is intermittent below this share of bins that are not zero; it must have been on in
@@ -52,10 +52,10 @@ class Intermittent(msgspec.Struct, frozen=True):
     is the tighter one.
     """
 
-    slope: Floats
-    size: Floats
-    size_on: Floats
-    ratio: Floats
+    slope: Singles
+    size: Singles
+    size_on: Singles
+    ratio: Singles
     follows: Bools
 
 
@@ -79,7 +79,7 @@ def is_intermittent(on: Ints, known: Ints, grid: Grid) -> Bools:
 
 
 def fit_intermittent(panel: Panel, grid: Grid) -> Intermittent:
-    """Learn from the events of the ring; arrays are small, about 2 kB per target and series."""
+    """Learn from the events of the ring; about 200 bytes per target and series."""
     width = panel.z.shape[1]
     every = max(1, grid.hour // _ORIGINS_PER_HOUR)
     origins = np.arange(width - 1, panel.day, -every)[::-1]
@@ -99,7 +99,8 @@ def fit_intermittent(panel: Panel, grid: Grid) -> Intermittent:
     either = _size_levels(np.where(happened, size, np.nan), recency)
     off, held = (np.where(np.isnan(one), either, one) for one in sizes[:2])
     follows = _spread(sizes[2]) < _spread(sizes[1])
-    return Intermittent(slope, off, held, sizes[2], follows)
+    small = [one.astype(np.float32) for one in (slope, off, held, sizes[2])]
+    return Intermittent(small[0], small[1], small[2], small[3], follows)
 
 
 def intermittent_roots(panel: Panel, grid: Grid, learnt: Intermittent) -> Floats:
@@ -114,7 +115,7 @@ def intermittent_roots(panel: Panel, grid: Grid, learnt: Intermittent) -> Floats
     held = np.where(
         learnt.follows[..., None], learnt.ratio * look.root[:, 0][:, None, None], learnt.size_on
     )
-    levels = np.where(on, held, learnt.size)
+    levels = np.where(on, held, learnt.size).astype(np.float64)
     within = 1 - (1 - np.array(grid.quantiles)) / np.maximum(chance, 1e-12)[..., None]
     roots = np.where(within > 0, _interpolated(levels, within), 0.0)
     return np.where(np.isfinite(chance)[..., None], roots, np.nan)
