@@ -65,7 +65,10 @@ class SeriesForecast(msgspec.Struct, frozen=True, kw_only=True):
     `coverage` is the share of recent targets at or below the P90 30-minute forecast; `skill` is
     1 - pinball loss of that forecast / pinball loss of yesterday's value with the same band.
     Both come from forecasts that had not seen their targets; None when there were too few.
-    A series that is `absent` has been named but never had a known bin: all its rates are 0.0.
+    A series that is `absent` has been named but never had a known bin: its rates are those of its
+    siblings, the series of the same metric, and 0.0 while too few of those have a past. A young
+    series leans on "siblings" in its weights; one that is off most of the time has the weight
+    "chance of being on" alone, and no record.
     """
 
     key: str
