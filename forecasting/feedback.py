@@ -2,8 +2,10 @@
 
 A replay is hours old at worst. Until the next one, each near quantile moves up a step when the
 target exceeds it and down a little when it does not, in the ratio that keeps its share of
-exceedances (Gibbs & Candes 2021, as quantile tracking). Far targets see too few independent
-outcomes in that time; they are left to the replay.
+exceedances (Gibbs & Candes 2021, as quantile tracking). The steps are small, and large once more
+misses have piled up than come in one run: then the level has shifted (the saturating integrator
+of Angelopoulos, Candes & Tibshirani 2023). Far targets see too few independent outcomes in that
+time; they are left to the replay.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from forecasting.scales import near
 
 # One miss moves a quantile by this share of its span; the span is about P95 - P50 of a target.
 _STEP = 0.01
+# Misses in one run: a target's own length, as spans overlap, and some more. Beyond, a step is:
+_MISSES_MORE = 2.0
+_ALARMED_STEP = 0.08
 _GREATEST_DRIFT = 1.0
 _SPAN_UNITS = 2.0
 _KNOWN_SHARE = 0.75
@@ -25,11 +30,12 @@ _KNOWN_SHARE = 0.75
 class Feedback(msgspec.Struct, frozen=True):
     """What was said lately, and how far that has moved the quantiles.
 
-    `drift` [series, near target, quantile] in spans; `said` [series, bin, near target, quantile]
-    the roots issued at the newest bins, newest last, NaN where none were.
+    `missed` [series, near target, quantile] misses so far over those that were due; `said`
+    [series, bin, near target, quantile] the roots issued at the newest bins, newest last, NaN
+    where none were.
     """
 
-    drift: Singles
+    missed: Singles
     said: Singles
 
 
@@ -45,22 +51,29 @@ def spans(spread: Floats, grid: Grid) -> Floats:
     return span
 
 
+def drift(feedback: Feedback, grid: Grid) -> Floats:
+    """How far the quantiles have moved, in spans [series, near target, quantile]."""
+    run = _run(grid)
+    moved = _STEP * feedback.missed + (_ALARMED_STEP - _STEP) * np.maximum(feedback.missed - run, 0)
+    return np.clip(moved, -_GREATEST_DRIFT, _GREATEST_DRIFT).astype(np.float64)
+
+
 def aligned(old: Feedback | None, source: Ints, grid: Grid) -> Feedback:
     """Feedback for the series whose old rows are `source`; -1 marks a series never seen."""
     shape = (near_targets(grid).size, len(grid.quantiles))
-    drift = np.zeros((source.size, *shape), np.float32)
+    missed = np.zeros((source.size, *shape), np.float32)
     said = np.full((source.size, grid.hour + 1, *shape), np.nan, np.float32)
     if old is not None:
-        drift[source >= 0] = old.drift[source[source >= 0]]
+        missed[source >= 0] = old.missed[source[source >= 0]]
         said[source >= 0] = old.said[source[source >= 0]]
-    return Feedback(drift, said)
+    return Feedback(missed, said)
 
 
 def heard(feedback: Feedback, panel: Panel, grid: Grid, closed: int) -> Feedback:
     """Compare what was issued with the `closed` bins that have come since; move on to now."""
     said = _moved(feedback.said, closed)
-    drift = feedback.drift.copy()
-    tau = np.array(grid.quantiles)
+    missed = feedback.missed.copy()
+    due = 1 - np.array(grid.quantiles)
     for index, target in enumerate(near_targets(grid)):
         steps = grid.target_steps[target]
         bins = steps if target >= len(grid.horizon_steps) else 1
@@ -68,9 +81,16 @@ def heard(feedback: Feedback, panel: Panel, grid: Grid, closed: int) -> Feedback
             seen = _seen(panel, bins, back)
             then = said[:, -1 - back - steps, index]
             known = np.isfinite(seen) & np.isfinite(then).all(axis=1)
-            missed = (seen[:, None] > then) - (1 - tau)
-            drift[:, index] += np.where(known[:, None], _STEP * missed, 0.0).astype(np.float32)
-    return Feedback(np.clip(drift, -_GREATEST_DRIFT, _GREATEST_DRIFT), said)
+            more = ((seen[:, None] > then) - due).astype(np.float32)
+            missed[:, index] += np.where(known[:, None], more, 0)
+    most = _run(grid) + (_GREATEST_DRIFT - _STEP * _run(grid)) / _ALARMED_STEP
+    return Feedback(np.clip(missed, -_GREATEST_DRIFT / _STEP, most).astype(np.float32), said)
+
+
+def _run(grid: Grid) -> Floats:
+    """Misses that come in one run [near target, 1]."""
+    steps = np.array(grid.target_steps, dtype=np.float64)[near_targets(grid)]
+    return _MISSES_MORE + steps[:, None]
 
 
 def recorded(feedback: Feedback, panel: Panel, roots: Floats, grid: Grid) -> Feedback:
@@ -81,7 +101,7 @@ def recorded(feedback: Feedback, panel: Panel, roots: Floats, grid: Grid) -> Fee
     said = feedback.said.copy()
     fresh = panel.known[:, -1]
     said[fresh, -1] = roots[fresh][:, near_targets(grid)]
-    return Feedback(feedback.drift, said)
+    return Feedback(feedback.missed, said)
 
 
 def _moved(said: Singles, by: int) -> Singles:

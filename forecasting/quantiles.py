@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from forecasting.calibration import mix, voice_bands
-from forecasting.feedback import Feedback, near_targets, spans
+from forecasting.feedback import Feedback, drift, near_targets, spans
 from forecasting.grid import Floats, Grid, Ints, Reals
 from forecasting.judge import judged_quantile, judged_target
 from forecasting.knowledge import Knowledge
@@ -59,7 +59,7 @@ def issue(
     trust = np.take_along_axis(learnt.trust, pick[..., 0], 2)
     bands = voice_bands(said[..., None], scale, offset, trust, steps, grid)[:, :, :, 0]
     roots = mix(bands, weight)
-    roots[:, near_targets(grid)] += feedback.drift * spans(scale.spread, grid)[..., None]
+    roots[:, near_targets(grid)] += drift(feedback, grid) * spans(scale.spread, grid)[..., None]
     at, peak = ordered(_bounded(roots, panel), grid)
     return Issued(at, peak, _share(said, weight, grid))
 

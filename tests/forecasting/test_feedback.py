@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from forecasting import DEFAULT_HORIZONS, DEFAULT_LEADS
-from forecasting.feedback import Feedback, aligned, heard, near_targets, recorded
+from forecasting.feedback import Feedback, aligned, drift, heard, near_targets, recorded
 from forecasting.grid import Floats, make_grid
 from forecasting.panel import Panel, panel_of
 
 GRID = make_grid(300.0, DEFAULT_HORIZONS, DEFAULT_LEADS, (0.5, 0.9))
 BINS = 40
+TARGETS = len(GRID.target_steps)
 
 
 def panel(newest: float, *, known: bool = True) -> Panel:
@@ -28,32 +29,45 @@ def issued(root: float) -> Feedback:
     return recorded(blank, panel(10.0), said, GRID)
 
 
-def drift(feedback: Feedback, seen: Panel, closed: int = 1) -> Floats:
+def moved(feedback: Feedback, seen: Panel, closed: int = 1) -> Floats:
     """Drift of the one-bin horizon after the bins that closed."""
-    moved: Floats = heard(feedback, seen, GRID, closed).drift[0, 0]
-    return moved
+    found: Floats = drift(heard(feedback, seen, GRID, closed), GRID)[0, 0]
+    return found
 
 
 @pytest.mark.parametrize(
     ("root", "up"), [pytest.param(11.0, True, id="missed"), pytest.param(13.0, False, id="held")]
 )
 def test_a_miss_moves_quantiles_up_and_a_hit_a_little_down(root: float, up: bool) -> None:
-    median, upper = drift(issued(root), panel(12.0))
+    median, upper = moved(issued(root), panel(12.0))
     assert (median > 0) == (upper > 0) == up
     assert abs(upper / median) == pytest.approx(1.8 if up else 0.2)
 
 
 def test_an_unknown_bin_teaches_nothing() -> None:
-    assert drift(issued(11.0), panel(0.0, known=False)).tolist() == [0.0, 0.0]
+    assert moved(issued(11.0), panel(0.0, known=False)).tolist() == [0.0, 0.0]
 
 
 def test_nothing_is_compared_with_a_target_of_another_time() -> None:
-    assert drift(issued(11.0), panel(12.0), closed=100).tolist() == [0.0, 0.0]
+    assert moved(issued(11.0), panel(12.0), closed=100).tolist() == [0.0, 0.0]
 
 
 def test_series_keep_their_drift_when_rows_move() -> None:
     learnt = heard(issued(11.0), panel(12.0), GRID, 1)
     moved = aligned(learnt, np.array([-1, 0]), GRID)
-    assert np.array_equal(moved.drift[1], learnt.drift[0])
-    assert not moved.drift[0].any()
-    assert near_targets(GRID).size == moved.drift.shape[1]
+    assert np.array_equal(moved.missed[1], learnt.missed[0])
+    assert not moved.missed[0].any()
+    assert near_targets(GRID).size == moved.missed.shape[1]
+
+
+def test_misses_that_pile_up_move_the_quantiles_in_larger_steps() -> None:
+    feedback, path = issued(11.0), []
+    for _ in range(20):
+        feedback = recorded(
+            heard(feedback, panel(12.0), GRID, 1), panel(12.0), np.full((1, TARGETS, 2), 11.0), GRID
+        )
+        path.append(drift(feedback, GRID)[0, 0, 1])
+    step = np.diff(path)
+    assert step[0] == pytest.approx(0.009)
+    assert step[5] == pytest.approx(0.072)
+    assert path[-1] == pytest.approx(1.0)
