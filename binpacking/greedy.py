@@ -202,11 +202,12 @@ def _try_spread(board: Board, index: int, leaves: list[int]) -> _Trial | None:
         _commit(board, best, (shape[0].gpus,) * shape[0].pieces)
         nodes[place] = best.nodes
         cost, gangs = cost + best.cost, [*gangs, *best.gangs]
+    flat = tuple(node for place in sorted(nodes) for node in nodes[place])
+    leftover = sum(board.free[node] for node in {*flat})
     board.undo(mark)
     if len(nodes) < len(pods):
         return None
-    flat = tuple(node for place in range(len(pods)) for node in nodes[place])
-    return _Trial(cost, 0, board.layout.leaf_of[flat[0]], flat, tuple(gangs))
+    return _Trial(cost, leftover, board.layout.leaf_of[flat[0]], flat, tuple(gangs))
 
 
 def _try(board: Board, leaf: int, pods: tuple[Shape, ...], *, may_kill: bool) -> _Trial | None:

@@ -34,7 +34,7 @@ from tests.benchmarks.replanproblem import SECONDS_PER_HOUR, Plan, plan_of, prob
 from tests.benchmarks.replanrivals import cost_greedy, priority_first_fit
 
 SCHEMA = "tidal.replan/1"
-QUICK = Effort(name="quick", program=False)
+QUICK = Effort(name="quick", program=True)
 FULL = Effort(name="full", program=True)
 MILLI = 1000
 
