@@ -3,8 +3,8 @@
     what the mixture issued -> young series lean on their siblings, series that are off most of
     the time on their chance of being on -> what is issued
 
-A young series leans on its siblings for six hours and moves to its own forecast in six more. The record of a series
-that is off most of the time would be the mixture's, so it has none. What is learnt here is
+A young series moves from its siblings to its own forecast within half a day. The record of a
+series that is off most of the time would be the mixture's, so it has none. What is learnt here is
 relearnt by turns, so that no tick has to do it all.
 """
 
@@ -64,7 +64,7 @@ def edged(
         said = sibling_roots(
             _named(store, young), _panel(store, grid, young), grid, learnt.siblings
         )
-        share = np.minimum(2 - 2 * count[young] / (_YOUNG_HOURS * grid.hour), 1.0)
+        share = 1 - count[young] / (_YOUNG_HOURS * grid.hour)
         for key, roots, part in zip(_named(store, young), said, share.tolist(), strict=True):
             changed[key] = _leaning(series[key], roots, part, grid)
     if learnt.off is not None:
