@@ -21,7 +21,8 @@ _LOSS_HALF_LIFE_DAYS = (3.0, 7.0)
 _LOSS_SHARPNESS = (12.0, 4.0)
 # Losses start as if all voices had been equally good for this long.
 _PRIOR_LOSS_DAYS = 1.0
-# Independent errors that outweigh the assumed band: spans as long as the target is ahead.
+# As many independent errors as this, and the assumed band counts half; it fades with the square.
+# Errors are independent that lie as far apart as the target is ahead.
 _PRIOR_ERRORS = 1.0
 # Errors older than this teach nothing.
 _WINDOW_DAYS = 7.0
@@ -66,7 +67,7 @@ def _learnt(past: Replay, grid: Grid, target: int) -> tuple[Singles, Singles, Si
         error, _recency(age, _ERROR_HALF_LIFE_DAYS[not is_near], grid), grid.quantiles
     )
     independent = known.sum(axis=-1) * grid.origin_step / max(steps, grid.origin_step)
-    trust: Singles = (independent / (independent + _PRIOR_ERRORS)).astype(np.float32)
+    trust: Singles = (independent**2 / (independent**2 + _PRIOR_ERRORS**2)).astype(np.float32)
     offset = np.where(trust[..., None] > 0, offset, 0.0)
     level = past.scales.level[:, None, used].astype(np.float32)
     assumed = assumed_band(past.steps[target : target + 1], grid)[0].astype(np.float32)
