@@ -37,7 +37,7 @@ def due_stops(snapshot: Snapshot) -> tuple[StopJob, ...]:
         seen = Acknowledgement() if job.state == "acknowledged" else Alive()
         due = step(state, seen, snapshot.now_seconds)
         if due is not None:
-            stops.append(_settle(job, due))
+            stops.append(_settle(job, due, _whither(job, snapshot)))
     return tuple(stops)
 
 
@@ -145,10 +145,20 @@ def _useful_notice(job: Job, notice_seconds: float) -> float:
     return notice_seconds if useful else 0.0
 
 
-def _settle(job: Job, due: Transition) -> StopJob:
+def _whither(job: Job, snapshot: Snapshot) -> str:
+    """Return what becomes of its GPUs; a notice is not taken back, whatever happened since."""
+    if not job.notice_for:
+        return "its node comes free"
+    nodes = {node for node, _ in job.parts}
+    kept = (one for one in snapshot.reservations if one.owner == job.notice_for)
+    if any(node in nodes for one in kept for node, _ in one.parts):
+        return f"its GPUs go to {job.notice_for}"
+    return f"{job.notice_for} does not need its GPUs any more; it may start again"
+
+
+def _settle(job: Job, due: Transition, whither: str) -> StopJob:
     acknowledged = due.cause == "acknowledged"
     what = "wrote its checkpoint" if acknowledged else "let its notice pass"
-    whither = f"its GPUs go to {job.notice_for}" if job.notice_for else "its node comes free"
     return StopJob(
         job=job.id,
         expected_attempt=job.attempt,

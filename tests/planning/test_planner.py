@@ -193,10 +193,14 @@ def test_a_notice_ends_in_one_stop(state: str, deadline: float, code: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("notice_for", "ending"),
-    [("chat/decode", "its GPUs go to chat/decode"), ("", "its node comes free")],
+    ("notice_for", "place", "ending"),
+    [
+        ("chat/decode", "n0", "its GPUs go to chat/decode"),
+        ("chat/decode", "n1", "chat/decode does not need its GPUs any more; it may start again"),
+        ("", "n0", "its node comes free"),
+    ],
 )
-def test_a_stop_says_where_the_gpus_go(notice_for: str, ending: str) -> None:
+def test_a_stop_says_where_the_gpus_go(notice_for: str, place: str, ending: str) -> None:
     told = job(
         "told",
         {"n0": 2},
@@ -204,7 +208,17 @@ def test_a_stop_says_where_the_gpus_go(notice_for: str, ending: str) -> None:
         notice_deadline_seconds=10_060.0,
         notice_for=notice_for,
     )
-    (stop,) = actions(planned(world(node("n0", {0: "told", 1: "told"}), jobs=(told,))), StopJob)
+    kept = Reservation(
+        id="r",
+        owner="chat/decode",
+        parts=((place, 2),),
+        created_seconds=9_900.0,
+        expires_seconds=10_200.0,
+    )
+    snapshot = world(
+        node("n0", {0: "told", 1: "told"}), node("n1"), jobs=(told,), reservations=(kept,)
+    )
+    (stop,) = actions(planned(snapshot), StopJob)
     assert isinstance(stop, StopJob)
     assert stop.sentence.endswith(ending)
 
