@@ -32,6 +32,8 @@ class Weights(msgspec.Struct, frozen=True):
     """Pods to come, as a multiple of those that fill what is idle."""
     step: float = 0.01
     """GPUs; differences below it are a tie."""
+    together: bool = True
+    """Whether `windows` orders pods of one window and leaves some, or admits them as they came."""
 
 
 class _Known(msgspec.Struct):

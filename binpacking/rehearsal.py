@@ -19,7 +19,13 @@ from binpacking.windows import Windows
 
 LEVELS_PERCENT = tuple(range(50, 131, 10))
 """Arrived GPUs in percent of the cluster's, at which allocation is compared."""
-CANDIDATES = (Weights(), Weights(balance=2.0), Weights(balance=0.0, slots=0.0))
+CANDIDATES = (
+    Weights(),
+    Weights(balance=2.0),
+    Weights(balance=0.0, slots=0.0),
+    Weights(together=False),
+)
+"""The last differs from the first in windows only."""
 _TOLERATED = 0.001
 """Of the cluster's GPUs; behind FGD by more, at any level, and a candidate is out."""
 
@@ -33,12 +39,10 @@ class Knowledge(msgspec.Struct, frozen=True):
 
 def windows(fleet: Fleet, whole: Fleet, known: Knowledge, weights: Weights | None) -> Windows:
     """Admission by plain FGD where no weights are given, else by foresight with them."""
-    single: Admission | Foresight
     if weights is None:
-        single = Admission(fleet, known.mixture)
-    else:
-        single = Foresight(fleet, whole, known.mixture, known.population, weights)
-    return Windows(single, whole, known.population)
+        return Windows(Admission(fleet, known.mixture), whole, known.population, together=False)
+    single = Foresight(fleet, whole, known.mixture, known.population, weights)
+    return Windows(single, whole, known.population, together=weights.together)
 
 
 def rehearse(
@@ -62,6 +66,8 @@ def rehearse(
     plain = allocated(None)
     best, most = None, sum(plain)
     for weights in candidates:
+        if window == 1 and not weights.together:
+            continue
         levels = allocated(weights)
         behind = max(ours - theirs for ours, theirs in zip(plain, levels, strict=True))
         if behind <= _TOLERATED and sum(levels) > most:

@@ -25,8 +25,16 @@ _CERTAIN_DEVIATIONS = 2.0
 class Windows:
     """Admits pods window by window through an admission of single pods."""
 
-    def __init__(self, single: Admission | Foresight, whole: Fleet, population: Population) -> None:
+    def __init__(
+        self,
+        single: Admission | Foresight,
+        whole: Fleet,
+        population: Population,
+        *,
+        together: bool,
+    ) -> None:
         self._single = single
+        self._together = together
         self._capacity = int(whole.free_milli().sum())
         self._wasteful = wasteful(population)
         pods = sum(count for _, count in population)
@@ -39,9 +47,9 @@ class Windows:
 
     def admit(self, window: Sequence[PodShape]) -> tuple[Seat | None, ...]:
         """Seats in the order of the window; None: nowhere to go, or left for now."""
-        if len(window) == 1 or isinstance(self._single, Admission):
+        if len(window) == 1 or not self._together:
             return tuple(self._seated(shape) for shape in window)
-        asked = self._capacity - int(self._single.fragments.idle.sum())
+        asked = self._capacity - int(self._single.fleet.free_milli().sum())
         asked_by = (asked + np.cumsum([shape.gpu_milli for shape in window])).tolist()
         seats: list[Seat | None] = [None] * len(window)
         for place in sorted(range(len(window)), key=lambda place: self._rank(window[place])):

@@ -184,7 +184,7 @@ def test_one_by_one_is_the_same_with_and_without_windows() -> None:
     population: Population = ((pod(1), 1), (pod(2), 1))
     mixture = Mixture(population)
     single = Foresight(Fleet(hosts), Fleet(hosts), mixture, population, Weights())
-    policy = Windows(single, Fleet(hosts), population)
+    policy = Windows(single, Fleet(hosts), population, together=True)
     alone = Foresight(Fleet(hosts), Fleet(hosts), mixture, population, Weights())
     for shape in (pod(1), pod(2), pod(1)):
         seat = alone.choose(shape)
@@ -201,3 +201,15 @@ def test_rehearsal_takes_foresight_where_it_gains_and_fgd_where_it_loses() -> No
     world = fleet(*hosts)
     assert rehearse(world, known, [[free, bound, free]]) == Weights()
     assert rehearse(world, known, [[free, free]]) is None, "no gain: the simpler policy"
+
+
+def test_windows_that_do_not_go_together_admit_pods_as_they_came() -> None:
+    hosts = (host("n", 1000),)
+    population: Population = ((pod(1, 300), 1), (pod(1, 800), 1))
+    known = Knowledge(Mixture(population), population)
+    window = (pod(1, 300), pod(1, 800))
+    ordered = windows(Fleet(hosts), Fleet(hosts), known, Weights()).admit(window)
+    as_came = windows(Fleet(hosts), Fleet(hosts), known, Weights(together=False)).admit(window)
+    assert [seat is not None for seat in as_came] == [True, False]
+    assert as_came == windows(Fleet(hosts), Fleet(hosts), known, None).admit(window)
+    assert sum(seat is not None for seat in ordered) == 1
