@@ -33,11 +33,17 @@ class _Spent(msgspec.Struct, frozen=True):
 
 
 def candidates(
-    claimants: Sequence[Claimant], rules: Rules, stops: Sequence[Stop], now_seconds: float
+    claimants: Sequence[Claimant],
+    rules: Rules,
+    stops: Sequence[Stop],
+    now_seconds: float,
+    *,
+    notice_seconds: float,
 ) -> tuple[tuple[Claimant, ...], tuple[Refusal, ...]]:
     """Claimants that may be stopped now, and a refusal for each of the others, in given order.
 
-    `claimants` are all running jobs: a tenant's share is counted over them.
+    `claimants` are all running jobs: a tenant's share is counted over them. A job that is writing a
+    checkpoint may be given notice, under which it completes it, but may not be stopped at once.
     """
     told = {  # a job that is seen unchanged after this time was not told after all
         (stop.job, stop.attempt) for stop in stops if now_seconds - stop.at_seconds < SAME_SECONDS
@@ -54,7 +60,11 @@ def candidates(
         found = _standing(claimant, rules)
         if found is None and (claimant.key, claimant.attempt) in told:
             found = "told", "was told to give way; the cluster does not show it yet"
-        found = found or _state(claimant, rules, now_seconds) or _budget(claimant, rules, spent)
+        found = (
+            found
+            or _state(claimant, rules, now_seconds, notice_seconds)
+            or _budget(claimant, rules, spent)
+        )
         if found is None:
             allowed.append(claimant)
         else:
@@ -74,9 +84,13 @@ def _standing(claimant: Claimant, rules: Rules) -> tuple[Why, str] | None:
     return None
 
 
-def _state(claimant: Claimant, rules: Rules, now_seconds: float) -> tuple[Why, str] | None:
+def _state(
+    claimant: Claimant, rules: Rules, now_seconds: float, notice_seconds: float
+) -> tuple[Why, str] | None:
     """What the job is doing now forbids."""
-    if claimant.writing_since_seconds is not None:
+    write_seconds = claimant.checkpoint_write_seconds
+    warned = write_seconds is not None and write_seconds <= notice_seconds
+    if claimant.writing_since_seconds is not None and not warned:
         writes_seconds = now_seconds - claimant.writing_since_seconds
         if writes_seconds < LONGEST_WRITE_SECONDS:
             return "writing", f"has been writing a checkpoint for {writes_seconds:.0f} s"

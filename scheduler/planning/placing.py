@@ -99,7 +99,7 @@ def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:
     coming = {reservation.owner for reservation in situation.reserved}
     terms = rules(situation.policy)
     every = running(situation.snapshot)
-    allowed, refused = candidates(every, terms, memory.stops, now)
+    allowed, refused = candidates(every, terms, memory.stops, now, notice_seconds=notice_seconds)
     coming |= situation.told.keys()
     starts = tuple(
         Refusal(one.key, "starting", f"{one.key} still waits for some of its pods")
@@ -119,7 +119,13 @@ def claimants(
     snapshot: Snapshot, memory: Memory, policy: Policy
 ) -> tuple[tuple[Claimant, ...], tuple[Refusal, ...]]:
     """Return the running jobs that may be asked to give way, and why the others may not."""
-    return candidates(running(snapshot), rules(policy), memory.stops, snapshot.now_seconds)
+    return candidates(
+        running(snapshot),
+        rules(policy),
+        memory.stops,
+        snapshot.now_seconds,
+        notice_seconds=policy.preemption.notice_seconds,
+    )
 
 
 def running(snapshot: Snapshot) -> tuple[Claimant, ...]:
@@ -180,9 +186,10 @@ def _request(shortage: Shortage) -> OnlineRequest:
 
 
 def _claimant(job: Job, now_seconds: float, parts: Parts) -> Claimant:
-    """An elastic job may be shrunk once all its pods are there, down to its least."""
+    """An elastic job may be shrunk once all its pods are there, and while it writes nothing."""
     staying = job.staying
-    elastic = job.state == "running" and job.min_pods < len(staying)
+    whole = job.state == "running" and job.checkpoint_started_seconds is None
+    elastic = whole and job.min_pods < len(staying)
     return Claimant(
         key=job.id,
         tenant=job.tenant,

@@ -74,7 +74,7 @@ def test_no_history_passes_a_budget_in_any_window(
     for number, (pause, name, tenant) in enumerate(history):
         now += pause
         one = job(key=name + tenant, tenant=tenant, attempt=number + 1)
-        allowed, _ = candidates((one,), terms, done, now)
+        allowed, _ = candidates((one,), terms, done, now, notice_seconds=0)
         done += [Stop(now, one.key, tenant, one.attempt) for one in allowed]
     for end in [stop.at_seconds for stop in done]:
         window = [s for s in done if end - WINDOW_SECONDS < s.at_seconds <= end]

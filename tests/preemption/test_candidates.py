@@ -35,7 +35,7 @@ from tests.preemption.claimants import NOW, RULES, elastic, job, rules, stops
     ],
 )
 def test_who_may_be_stopped(claimant: Claimant, past: tuple[Stop, ...], reason: str | None) -> None:
-    allowed, refused = candidates((claimant,), RULES, past, NOW)
+    allowed, refused = candidates((claimant,), RULES, past, NOW, notice_seconds=0)
     assert (claimant in allowed) is (reason is None)
     assert [one.reason for one in refused] == ([reason] if reason else [])
     assert all(one.sentence.startswith("job ") for one in refused)
@@ -55,13 +55,22 @@ def test_who_may_be_stopped(claimant: Claimant, past: tuple[Stop, ...], reason: 
 def test_who_may_be_stopped_by_rank_and_share(
     terms: Rules, others: tuple[Claimant, ...], reason: str | None
 ) -> None:
-    _, refused = candidates((job(), *others), terms, (), NOW)
+    _, refused = candidates((job(), *others), terms, (), NOW, notice_seconds=0)
     assert {one.key: one.reason for one in refused}.get("job") == reason
+
+
+@pytest.mark.parametrize(("notice", "refused"), [(19, ["writing"]), (20, [])])
+def test_a_writer_may_be_given_notice_that_lets_it_finish(
+    notice: float, refused: list[str]
+) -> None:
+    writer = job(writing_since_seconds=NOW - 5)
+    _, found = candidates((writer,), RULES, (), NOW, notice_seconds=notice)
+    assert [one.reason for one in found] == refused
 
 
 def test_a_share_lets_an_elastic_job_shrink_that_may_not_go() -> None:
     terms = rules(guaranteed_gpus={"red": 8})
-    allowed, _ = candidates((elastic(1, "a", "b"),), terms, (), NOW)
+    allowed, _ = candidates((elastic(1, "a", "b"),), terms, (), NOW, notice_seconds=0)
     assert len(allowed) == 1
 
 
@@ -72,7 +81,7 @@ def test_refusals_tell_how_long_they_last_and_what_forbids() -> None:
         job(opted_out="annotation x is true"),
         job(held="PodDisruptionBudget x allows 0 evictions of 1"),
     )
-    _, refused = candidates(three, RULES, (), NOW)
+    _, refused = candidates(three, RULES, (), NOW, notice_seconds=0)
     assert [one.sentence for one in refused] == [
         "job is 200 s short of its minimum runtime",
         "job is protected for 90 s more after its resume",
@@ -83,7 +92,7 @@ def test_refusals_tell_how_long_they_last_and_what_forbids() -> None:
 
 def test_the_order_given_is_kept() -> None:
     three = tuple(job(key=key, opted_out="so" if key == "b" else "") for key in "cba")
-    allowed, refused = candidates(three, RULES, (), NOW)
+    allowed, refused = candidates(three, RULES, (), NOW, notice_seconds=0)
     assert [one.key for one in allowed] == ["c", "a"]
     assert [one.key for one in refused] == ["b"]
 
