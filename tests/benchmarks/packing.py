@@ -150,9 +150,8 @@ def document(options: argparse.Namespace, placements: TextIO | None) -> dict[str
             print(f"{policy} seed {seed}: {_last(records)}", file=sys.stderr)
     return {
         "schema": SCHEMA,
-        "inputs": _inputs(options),
+        "inputs": {**_inputs(options), "rehearsed_weights": msgspec.to_builtins(weights)},
         "results": results,
-        "rehearsed": {"weights": None if weights is None else msgspec.structs.asdict(weights)},
         "timing": {
             **msgspec.structs.asdict(reference.machine(since)),
             "rehearsal_cpu_seconds": rehearsal_seconds,
