@@ -4,12 +4,13 @@ import math
 
 from preemption.values import Claimant
 
-DEAREST_RUN = 4
-"""A run is dearer the more stops came before it, up to this factor."""
+MOST_RUNS = 5
+"""A run is a tenth dearer for each that came before it, up to so many: more would spare cheap
+victims for dear ones, and how often a job may be stopped at all is for its hourly budget."""
 
 
 def cost(claimant: Claimant, now_seconds: float, *, notice_seconds: float) -> int:
-    """Priority x GPUs x (work at stake + restart) x runs so far, rounded up; at least 1.
+    """Priority x GPUs x (work at stake + restart) x 1.1 to 1.5 after stops, rounded up; at least 1.
 
     A stop is never free, so that a packer with two equal ways takes the one that stops nobody;
     and always dearer than shrinking the same job, so that it is shrunk where that will do. What
@@ -17,8 +18,9 @@ def cost(claimant: Claimant, now_seconds: float, *, notice_seconds: float) -> in
     again.
     """
     lost_seconds = at_stake_seconds(claimant, now_seconds, notice_seconds=notice_seconds)
-    weight = claimant.priority * claimant.gpus * min(max(1, claimant.attempt), DEAREST_RUN)
-    own = max(1, math.ceil(weight * (lost_seconds + claimant.restart_seconds)))
+    tenths = 10 + min(max(0, claimant.attempt - 1), MOST_RUNS)
+    weight = claimant.priority * claimant.gpus * tenths
+    own = max(1, math.ceil(weight * (lost_seconds + claimant.restart_seconds) / 10))
     return max(own, shrink_cost(claimant) + 1) if claimant.spare_parts else own
 
 

@@ -120,9 +120,9 @@ def test_cost_is_rounded_up_and_never_free() -> None:
     assert cost(job(priority=0), NOW, notice_seconds=0) == 1
 
 
-@pytest.mark.parametrize(("attempt", "factor"), [(0, 1), (1, 1), (2, 2), (4, 4), (99, 4)])
-def test_a_job_that_was_stopped_before_is_dearer_up_to_a_bound(attempt: int, factor: int) -> None:
-    assert cost(job(attempt=attempt), NOW, notice_seconds=30) == factor * 640
+@pytest.mark.parametrize(("attempt", "tenths"), [(0, 10), (1, 10), (2, 11), (6, 15), (99, 15)])
+def test_a_job_that_was_stopped_before_is_dearer_up_to_a_bound(attempt: int, tenths: int) -> None:
+    assert cost(job(attempt=attempt), NOW, notice_seconds=30) == tenths * 64
 
 
 @pytest.mark.parametrize("restart_seconds", [0.0, 60.0, 1e5])
