@@ -78,8 +78,9 @@ def _learnt(past: Replay, grid: Grid, target: int) -> tuple[Singles, Singles, Si
         band = said + (trust * offset[..., index])[..., None] * unit
         band += ((1 - trust) * assumed[index])[..., None] * level
         loss = pinball(seen**2, np.maximum(band, 0.0) ** 2, tau)
-        ratio = np.where(trust > 0, _excess(loss, recency, prior), np.inf)
-        weight[..., index] = _softmin(ratio, _LOSS_SHARPNESS[not is_near])
+        ratio, heard = _excess(loss, recency, prior)
+        ratio = np.where(trust > 0, ratio, np.inf)
+        weight[..., index] = _softmin(ratio, heard, _LOSS_SHARPNESS[not is_near])
     return offset.astype(np.float32), trust, weight
 
 
@@ -144,21 +145,23 @@ def _recency(age: Ints, half_life_days: float, grid: Grid) -> Singles:
     return weight
 
 
-def _excess(loss: Reals, recency: Singles, prior: float) -> Floats:
+def _excess(loss: Reals, recency: Singles, prior: float) -> tuple[Floats, Floats]:
     """Loss of each voice against the first one's on the same targets [series, voice].
 
     `loss` [series, voice, origin], NaN where unknown. As many targets as `prior` count as equal.
+    Also the share of the first one's targets for which the voice had something to say.
     """
     both = np.isfinite(loss) & np.isfinite(loss[:, :1])
     own = np.where(both, loss, 0.0) @ recency
     first = np.where(both, loss[:, :1], 0.0) @ recency
     typical = first / np.maximum(both @ recency, 1e-12) * prior
     ratio: Floats = (own + typical) / np.maximum(first + typical, 1e-12)
-    return ratio
+    heard: Floats = both @ recency / np.maximum(np.isfinite(loss[:, :1]) @ recency, 1e-12)
+    return ratio, heard
 
 
-def _softmin(ratio: Floats, sharpness: float) -> Floats:
-    """exp(-sharpness x excess ratio), summing to 1 over voices (axis 1).
+def _softmin(ratio: Floats, heard: Floats, sharpness: float) -> Floats:
+    """Share heard x exp(-sharpness x excess ratio), summing to 1 over voices (axis 1).
 
     Voices without any error of their own (infinite) get no weight, unless none has one: then the
     first takes all.
@@ -168,6 +171,6 @@ def _softmin(ratio: Floats, sharpness: float) -> Floats:
     usable[:, 0] |= ~usable.any(axis=1)
     excess = np.where(np.isfinite(ratio), ratio, 0) / np.where(best > 0, best, 1) - 1
     excess = np.where(np.isfinite(best), excess, 0.0)
-    raw = np.where(usable, np.exp(-sharpness * excess), 0.0)
+    raw = np.where(usable, np.maximum(heard, 1e-6) * np.exp(-sharpness * excess), 0.0)
     weight: Floats = raw / raw.sum(axis=1, keepdims=True)
     return weight

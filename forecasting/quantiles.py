@@ -71,7 +71,8 @@ def _said(panel: Panel, grid: Grid, members: tuple[Member, ...], knowledge: Know
         grid.target_values(member.path(panel, fit, now, grid.steps)[:, 0])
         for member, fit in zip(members, knowledge.fits, strict=True)
     ]
-    stack = stacked(np.stack(each, axis=1)[..., None], knowledge.slopes)[..., 0]
+    looked_at = [said for said, member in zip(each, members, strict=True) if member.regressed]
+    stack = stacked(np.stack(looked_at, axis=1)[..., None], knowledge.slopes)[..., 0]
     voices = [said for said, member in zip(each, members, strict=True) if member.votes]
     return np.stack([*voices, stack], axis=1)
 

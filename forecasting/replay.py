@@ -51,7 +51,8 @@ def replay(
     learnt = (panel.known & panel.closes)[:, origins]
     said = np.where(learnt[:, None, None, :], said, np.nan)
     seen = _seen(panel, grid, origins)
-    stack, slopes = said_by_stack(said, seen, origins, cuts, grid)
+    looked_at = [index for index, member in enumerate(members) if member.regressed]
+    stack, slopes = said_by_stack(said[:, looked_at], seen, origins, cuts, grid)
     voices = [index for index, member in enumerate(members) if member.votes]
     past = Replay(
         np.array(grid.target_steps, dtype=np.int64),

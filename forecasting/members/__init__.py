@@ -1,8 +1,8 @@
 """The members of the mixture: one idea a module, all of one shape.
 
 A member never says 0 when it does not know: it says NaN, "no forecast", and the mixture goes on
-without it. Members that vote have bands of their own in the mixture; all of them are regressors
-of the stack (`forecasting.stack`).
+without it. Members that vote have bands of their own in the mixture; those that are regressed
+on are what the stack (`forecasting.stack`) looks at.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from forecasting.grid import Floats, Grid, Ints, Reals
-from forecasting.members.again import Hourly, Yesterday
+from forecasting.members.again import Hourly, LastWeek, Yesterday
 from forecasting.members.harmonic import Harmonic
 from forecasting.members.held import Average, Last
 from forecasting.members.profile import Profile, Typical
@@ -26,6 +26,10 @@ class Member(Protocol):
     def votes(self) -> bool:
         """Whether it has bands of its own in the mixture."""
 
+    @property
+    def regressed(self) -> bool:
+        """Whether the stack looks at it."""
+
     def fit(self, panel: Panel, cut: int, grid: Grid) -> Fit:
         """Learn from columns before `cut`; arrays whose first axis is the series."""
 
@@ -39,6 +43,7 @@ MEMBERS: dict[str, Member] = {
     "day": Average(24.0),
     "hourly": Hourly(),
     "yesterday": Yesterday(),
+    "last-week": LastWeek(),
     "typical": Typical(),
     "profile": Profile(),
     "sharp": Profile(day_decay=0.8, smooth_hours=0.0, ratio_half_life_hours=6.0, votes=False),

@@ -10,13 +10,14 @@ import msgspec
 import numpy as np
 
 from forecasting.grid import Floats, Grid, Ints, Reals
-from forecasting.panel import Panel, at_newest
+from forecasting.panel import Panel, at_newest, running
 
 
 class Yesterday(msgspec.Struct, frozen=True):
     """Every coming bin looks like the one 24 hours before it."""
 
     votes: bool = True
+    regressed: bool = True
 
     def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Floats, ...]:
         """Nothing to learn."""
@@ -27,10 +28,37 @@ class Yesterday(msgspec.Struct, frozen=True):
         return _looked_up(panel, origins[:, None] + steps - panel.day)
 
 
+class LastWeek(msgspec.Struct, frozen=True):
+    """Every coming bin looks like the hours around the one seven days before it.
+
+    It knows weekends after one week, but says too little about most days to be regressed on.
+    """
+
+    blur_hours: float = 2.0
+    votes: bool = True
+    regressed: bool = False
+
+    def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Reals, ...]:
+        """Nothing to learn."""
+        return ()
+
+    def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
+        """[series, origin, step]; NaN where those hours were before the first known bin."""
+        half = max(1, round(self.blur_hours * panel.hour)) // 2
+        total = running(panel.filled)
+        middle = origins[:, None] + steps - 7 * panel.day
+        start = np.clip(middle - half, 0, panel.z.shape[1])
+        stop = np.clip(middle + half + 1, 0, panel.z.shape[1])
+        known = (middle >= half) & (panel.newest[:, start] >= 0)
+        mean = (total[:, stop] - total[:, start]) / np.maximum(stop - start, 1)
+        return np.where(known, mean, np.nan)
+
+
 class Hourly(msgspec.Struct, frozen=True):
     """Bins of the coming hour look like the same minute of the past hour, later ones like now."""
 
     votes: bool = False
+    regressed: bool = True
 
     def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Floats, ...]:
         """Nothing to learn."""

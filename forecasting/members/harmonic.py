@@ -36,11 +36,12 @@ class Harmonic(msgspec.Struct, frozen=True):
 
     daily_terms: int = 24
     weekly_terms: int = 6
-    weekly_after_days: float = 10.0
+    weekly_after_days: float = 8.0
     least_days: float = 1.5
     half_life_days: float = 7.0
     residual_days: float = 2.0
     votes: bool = True
+    regressed: bool = True
 
     def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Floats, ...]:
         """Coefficients [series, term] and autoregression [series, lag] from columns < cut.

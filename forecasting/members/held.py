@@ -16,6 +16,7 @@ class Last(msgspec.Struct, frozen=True):
     """Every coming bin looks like the newest known one."""
 
     votes: bool = True
+    regressed: bool = True
 
     def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Floats, ...]:
         """Nothing to learn."""
@@ -32,6 +33,7 @@ class Average(msgspec.Struct, frozen=True):
 
     hours: float
     votes: bool = True
+    regressed: bool = True
 
     def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Floats, ...]:
         """Nothing to learn."""

@@ -25,6 +25,7 @@ class Profile(msgspec.Struct, frozen=True):
     greatest_ratio: float = 2.0
     smooth_hours: float = 1.0
     votes: bool = True
+    regressed: bool = True
 
     def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Floats, ...]:
         """Nothing to keep: the profile is read off the ring at every origin."""
@@ -80,6 +81,7 @@ class Typical(msgspec.Struct, frozen=True):
     day_decay: float = 0.7
     smooth_hours: float = 1.0
     votes: bool = True
+    regressed: bool = True
 
     def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Floats, ...]:
         """Nothing to keep: the profile is read off the ring at every origin."""

@@ -39,6 +39,7 @@ Member = Literal[
     "day",
     "hourly",
     "yesterday",
+    "last-week",
     "typical",
     "profile",
     "sharp",

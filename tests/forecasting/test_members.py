@@ -53,10 +53,12 @@ def test_nothing_known_gives_no_forecast(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(MEMBERS))
 def test_nothing_after_the_origin_is_seen(name: str) -> None:
-    values, origin = tide(6), 4 * DAY + 7
+    values, origin = tide(10), 8 * DAY + 7
     changed = values.copy()
     changed[origin + 1 :] = 1000.0
-    assert np.array_equal(said(name, values, origin), said(name, changed, origin))
+    told = said(name, values, origin)
+    assert np.isfinite(told).all()
+    assert np.array_equal(told, said(name, changed, origin))
 
 
 def test_the_profile_follows_a_new_level_and_lets_it_fade() -> None:
@@ -80,3 +82,12 @@ def test_a_profile_at_zero_still_starts_from_the_present() -> None:
     path = said("profile", values)
     assert path[0] == pytest.approx(12.0, rel=0.1)
     assert path[2] < 3.0
+
+
+@pytest.mark.parametrize(("name", "back"), [("yesterday", DAY), ("hourly", HOUR)])
+def test_what_was_comes_again_at_full_resolution(name: str, back: int) -> None:
+    values = np.full(3 * DAY, 5.0)
+    values[-back] = 40.0
+    path = said(name, values)
+    assert path[0] == 40.0
+    assert path[1] == 5.0
