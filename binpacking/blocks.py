@@ -19,6 +19,9 @@ from binpacking.problem import Effort
 from binpacking.solver import EXACT, Relaxation, Relaxed, Stop, minimise
 
 _SLACK = 1e-6
+_LARGEST, _TINY = 100.0, 1e-7
+"""Coefficients of rows made from prices: brought to this size, and dropped below that."""
+
 _SHORT = 0.5
 """Part of a share's price that is charged besides when a block leaves it to the others."""
 
@@ -195,6 +198,23 @@ def bound(parts: Parts, costs: Floats, relaxed: Relaxed, effort: Effort, close: 
         answer = minimise(part, reduced[parts.block_of == block], effort, close=close)
         blocks.append(-FREE if answer is None else answer.bound)
     return Bound(constant + sum(blocks), tuple(blocks), prices)
+
+
+def held_above(parts: Parts, costs: Floats, known: Bound) -> Linear:
+    """The program with one row more a block: at the bound's prices it costs no less than its best.
+
+    No whole-number point is lost, so that the relaxation of this reaches the Lagrangian bound.
+    """
+    linear = parts.linear
+    reduced = costs - linear.activity_of_columns(known.prices)
+    for block, best in enumerate(known.blocks):
+        priced = np.where(parts.block_of == block, reduced, 0.0)
+        scale = max(1.0, float(np.abs(priced).max(initial=0.0)) / _LARGEST)
+        priced = np.where(np.abs(priced) < _TINY * scale, 0.0, priced)
+        slack = _TINY * scale * float(np.count_nonzero(priced)) + _SLACK * abs(best)
+        if priced.any() and np.isfinite(best):
+            linear = linear.with_row(priced / scale, (best - 10 * slack) / scale, FREE)
+    return linear
 
 
 def gaps(parts: Parts, costs: Floats, values: Floats, known: Bound) -> Floats:

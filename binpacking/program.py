@@ -47,6 +47,9 @@ _UNKNOWN = 1 << 60
 _PAIRS_AT_ONCE = 2
 """Pairs of blocks that a quick answer improves."""
 
+_PAIRS_BEFORE = 3
+"""Pairs of blocks that a full answer improves before the whole program is solved."""
+
 _ROUNDS = 4
 """How often a full answer to a large program improves half as many pairs as there are blocks."""
 
@@ -187,7 +190,7 @@ class _Search:
         """Packings whose loss is below the ceiling, or equal; `ceiling` is that of one in hand."""
         full, columns = self.effort.name == "full", soft.linear.columns
         if soft.parts.count == 1 or columns <= _AT_ONCE:
-            yield from self._exact(relaxed, unserved, ceiling, proof)
+            yield from self._exact(relaxed, unserved, (ceiling, None), proof)
             return
         values = soft.descend(relaxed)
         if values is not None:
@@ -195,23 +198,33 @@ class _Search:
             values = soft.paired(values, prices, _PAIRS_AT_ONCE)
             yield Step(self._draft(values[:-1]), "blocks", proof)
         if full and columns <= WHOLE_COLUMNS:
+            known = blocks.bound(soft.parts, soft.costs, relaxed, soft.effort, EXACT)
+            proof = self._better(proof, known.total) if self.honest else proof
+            if values is not None:
+                values = soft.paired(values, known, _PAIRS_BEFORE)
+                yield Step(self._draft(values[:-1]), "blocks", proof)
+            start = None
             if values is not None and values[-1] < _HALF:  # nothing is unserved in excess
+                start = values[:-1]
                 ceiling = min(ceiling, round(float(soft.costs @ values)))
-            yield from self._exact(relaxed, unserved, ceiling, proof)
+            tight = Relaxation(blocks.held_above(soft.parts, soft.costs, known))
+            found = tight.minimise(soft.costs)
+            yield from self._exact(found or relaxed, unserved, (ceiling, start), proof)
         elif full and values is not None:
             yield from self._large(soft, relaxed, values, proof)
 
     def _exact(
-        self, relaxed: Relaxed, unserved: int, ceiling: int, proof: Bounds
+        self, relaxed: Relaxed, unserved: int, hand: tuple[int, Floats | None], proof: Bounds
     ) -> Iterator[Step]:
         """The whole program, without columns that cost more than a point in hand can gain.
 
-        Where that leaves no point, the one in hand is the best.
+        `hand`: that point's loss, and the point where it is one of this program.
         """
+        ceiling, start = hand
         linear = self.rows.linear.with_row(self.unserved, -FREE, unserved)
         out = relaxed.reduced[:-1] > ceiling - relaxed.objective + 1.0
         linear = msgspec.structs.replace(linear, upper=np.where(out, 0.0, linear.upper))
-        answer = minimise(linear, self.loss, self.effort, self.stop)
+        answer = minimise(linear, self.loss, self.effort, self.stop, start=start)
         if answer is None:
             return
         if self.honest:

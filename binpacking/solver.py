@@ -61,8 +61,11 @@ def minimise(
     stop: Stop | None = None,
     *,
     close: float = EXACT,
+    start: Floats | None = None,
 ) -> Answer | None:
     """The least sum of cost x column; a point within `close` of it is good enough.
+
+    `start`: a good point, which a large program's search begins at.
 
     None where no feasible point was found within the effort.
     """
@@ -76,7 +79,10 @@ def minimise(
         "mip_heuristic_run_feasibility_jump": False,
     }
     small = len(linear.index) <= READABLE
-    solver = (_through_pulp if small else _straight)(linear, costs / scale, options, stop)
+    if small:
+        solver = _through_pulp(linear, costs / scale, options)
+    else:
+        solver = _straight(linear, costs / scale, options, start, stop)
     if solver is None or solver.getInfo().primal_solution_status != _FEASIBLE:
         return None
     values = np.round(np.array(solver.getSolution().col_value))
@@ -140,7 +146,7 @@ def stated(linear: Linear, costs: Floats) -> tuple[Any, list[Any]]:
     return problem, columns
 
 
-def _through_pulp(linear: Linear, costs: Floats, options: dict[str, Any], stop: Stop | None) -> Any:  # noqa: ANN401  # highspy ships no types
+def _through_pulp(linear: Linear, costs: Floats, options: dict[str, Any]) -> Any:  # noqa: ANN401  # highspy ships no types
     problem, _ = stated(linear, costs)
     try:
         problem.solve(_Highs(msg=False, threads=1, **options))
@@ -149,12 +155,22 @@ def _through_pulp(linear: Linear, costs: Floats, options: dict[str, Any], stop: 
     return problem.solverModel
 
 
-def _straight(linear: Linear, costs: Floats, options: dict[str, Any], stop: Stop | None) -> Any:  # noqa: ANN401  # highspy ships no types
+def _straight(
+    linear: Linear,
+    costs: Floats,
+    options: dict[str, Any],
+    start: Floats | None,
+    stop: Stop | None,
+) -> Any:  # noqa: ANN401  # highspy ships no types
     solver = _highs(options)
     model = _model(linear, costs)
     model.integrality_ = [highspy.HighsVarType.kInteger] * linear.columns
     if solver.passModel(model) == highspy.HighsStatus.kError:
         return None
+    if start is not None:
+        point = highspy.HighsSolution()
+        point.col_value, point.value_valid = start.tolist(), True
+        solver.setSolution(point)
     if stop is not None:
         asked = stop
         solver.cbMipInterrupt += lambda event: event.interrupt(asked())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from binpacking import filling, program
 from binpacking.ladder import climb, solve
 from binpacking.layout import compile_layout
-from binpacking.problem import Effort, Member, OnlineRequest, Problem, Shape, Supply, Tiers
+from binpacking.problem import Effort, Gang, Member, OnlineRequest, Problem, Shape, Supply, Tiers
 from binpacking.verify import verify
 from tests.binpacking.problems import FULL, batch, chances, gang
 
@@ -81,7 +81,8 @@ def test_a_group_states_members_or_a_shape() -> None:
 
 
 def random_groups(chance: Random, *, spines: int = 2, leaves: int = 2, nodes: int = 2) -> Problem:
-    supplies, running = [], []
+    supplies: list[Supply] = []
+    running: list[Gang] = []
     for spine, leaf, number in product(range(spines), range(leaves), range(nodes)):
         name, room = f"n{spine}{leaf}{number}", 8
         while room and chance.random() < 0.6:
