@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-Rung = Literal["empty", "greedy", "kernel", "blocks", "program"]
+Rung = Literal["empty", "greedy", "blocks", "program"]
 
 
 class Supply(msgspec.Struct, frozen=True):
