@@ -61,7 +61,11 @@ def _late(model: str, progress: Progress, rates: Floats) -> list[Observed]:
     for field, number in progress.known:
         if 0 <= number - progress.ask < rates.shape[1]:
             new[FIELDS.index(field), number - progress.ask] = np.nan
-    told = _observed(model, progress.ask, new)
+    some = np.flatnonzero(np.isfinite(new).any(axis=0))
+    if not some.size:
+        return []
+    first, end = int(some[0]), int(some[-1]) + 1
+    told = _observed(model, progress.ask + first, new[:, first:end])
     return [one for one in told if isinstance(one, Stretch) or one.valid]
 
 
