@@ -39,7 +39,7 @@ class Member(Protocol):
 
 MEMBERS: dict[str, Member] = {
     "last": Last(),
-    "half-hour": Average(0.5, votes=False),
+    "half-hour": Average(0.5),
     "day": Average(24.0),
     "hourly": Hourly(),
     "yesterday": Yesterday(),
