@@ -47,8 +47,9 @@ _UNKNOWN = 1 << 60
 _PAIRS_AT_ONCE = 2
 """Pairs of blocks that a quick answer improves."""
 
-_PAIRS_BEFORE = 3
-"""Pairs of blocks that a full answer improves before the whole program is solved."""
+_PAIRS_BEFORE = 1
+"""Pairs of blocks that a full answer improves at the bound's prices before the whole program is
+solved."""
 
 _ROUNDS = 4
 """How often a full answer to a large program improves half as many pairs as there are blocks."""
