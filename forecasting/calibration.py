@@ -1,6 +1,7 @@
 """Errors of the past become bands, bands become a mixture.
 
-Two steps, each for every (series, target, quantile) on its own:
+Steps, each for every (series, target, quantile) on its own:
+0. whether errors grow with what is said, as where demand varies by a share of itself;
 1. split-conformal bands per voice: weighted quantiles of its replayed errors;
 2. weights from the pinball loss of those bands, so that a season has to earn its weight.
 "Voices" are the members that vote and the stack. `feedback` corrects single series online.
@@ -24,6 +25,9 @@ _PRIOR_LOSS_DAYS = 1.0
 # As many independent errors as this, and the assumed band counts half; it fades with the square.
 # Errors are independent that lie as far apart as the target is ahead.
 _PRIOR_ERRORS = 1.0
+# Powers by which errors may grow with the root that is said, over the level, within bounds.
+_GROWTHS = (0.0, 0.5)
+_LEAST_AND_MOST_RATIO = (0.1, 4.0)
 # Errors older than this teach nothing.
 _WINDOW_DAYS = 7.0
 
@@ -33,74 +37,139 @@ class Calibration(msgspec.Struct, frozen=True):
 
     `offset` [series, voice, target, quantile] in units; `trust` [series, voice, target] the
     share of the learnt band against the assumed one; `weight` [series, voice, target,
-    quantile], sums to 1 over voices.
+    quantile], sums to 1 over voices; `growth` [series, target] the power by which units grow
+    with what is said.
     """
 
     offset: Singles
     trust: Singles
     weight: Singles
+    growth: Singles
 
 
 def calibrate(past: Replay, grid: Grid) -> Calibration:
     """Learn bands and weights from replayed forecasts, target by target."""
-    parts = [_learnt(past, grid, target) for target in range(past.steps.size)]
-    offset, trust, weight = (np.stack(part, axis=2) for part in zip(*parts, strict=True))
-    return Calibration(offset, trust, weight)
+    parts = [_learnt(_of_target(past, grid, one), grid) for one in range(past.steps.size)]
+    offset, trust, weight = (np.stack([part[n] for part in parts], axis=2) for n in range(3))
+    return Calibration(offset, trust, weight, np.stack([part[3] for part in parts], axis=1))
 
 
-def _learnt(past: Replay, grid: Grid, target: int) -> tuple[Singles, Singles, Singles]:
-    """Offset, trust and weight of one target, in single precision: half the memory to go through.
+class _Target(msgspec.Struct, frozen=True):
+    """What a replay holds of one target, in single precision: half the memory to go through.
 
-    Origins of which nothing can be learnt are left out.
+    `said` [series, voice, origin]; `seen`, `unit`, `level` [series, 1, origin]; `age` [origin];
+    `assumed` [quantile]. Origins of which nothing can be learnt are left out.
     """
-    recent = past.age <= _WINDOW_DAYS * grid.day + past.steps[target]
-    over = past.age >= past.steps[target]
+
+    steps: int
+    near: bool
+    said: Singles
+    seen: Singles
+    unit: Singles
+    level: Singles
+    age: Ints
+    assumed: Singles
+
+    def units(self, growth: Reals) -> Singles:
+        """What errors are measured in [series, voice, origin]."""
+        units: Singles = (self.unit * lift(self.said, self.level, growth[:, None, None])).astype(
+            np.float32
+        )
+        return units
+
+
+def _of_target(past: Replay, grid: Grid, target: int) -> _Target:
+    steps = past.steps[target : target + 1]
+    recent = past.age <= _WINDOW_DAYS * grid.day + steps
+    over = past.age >= steps
     used = recent & (over if over.any() else ~over)
-    said = past.said[:, :, target, used].astype(np.float32)
-    seen = past.seen[:, None, target, used].astype(np.float32)
-    unit = past.scales.unit[:, None, target, used].astype(np.float32)
-    steps, age = past.steps[target], past.age[used]
-    is_near = bool(near(past.steps[target : target + 1], grid)[0])
-    error = (seen - said) / unit
-    known = np.isfinite(error)
-    offset = weighted_quantiles(
-        error, _recency(age, _ERROR_HALF_LIFE_DAYS[not is_near], grid), grid.quantiles
+    return _Target(
+        int(steps[0]),
+        bool(near(steps, grid)[0]),
+        past.said[:, :, target, used].astype(np.float32),
+        past.seen[:, None, target, used].astype(np.float32),
+        past.scales.unit[:, None, target, used].astype(np.float32),
+        past.scales.level[:, None, used].astype(np.float32),
+        past.age[used],
+        assumed_band(steps, grid)[0].astype(np.float32),
     )
-    independent = known.sum(axis=-1) * grid.origin_step / max(steps, grid.origin_step)
+
+
+def _learnt(one: _Target, grid: Grid) -> tuple[Singles, Singles, Singles, Singles]:
+    """Offset, trust, weight and growth of one target."""
+    growth = _growth(one, grid)
+    units = one.units(growth)
+    offset = _offsets(one, units, grid)
+    known = np.isfinite(one.seen - one.said)
+    independent = known.sum(axis=-1) * grid.origin_step / max(one.steps, grid.origin_step)
     trust: Singles = (independent**2 / (independent**2 + _PRIOR_ERRORS**2)).astype(np.float32)
-    offset = np.where(trust[..., None] > 0, offset, 0.0)
-    level = past.scales.level[:, None, used].astype(np.float32)
-    assumed = assumed_band(past.steps[target : target + 1], grid)[0].astype(np.float32)
-    recency = _recency(age, _LOSS_HALF_LIFE_DAYS[not is_near], grid)
+    offset = np.where(trust[..., None] > 0, offset, np.float32(0.0))
+    recency = _recency(one.age, _LOSS_HALF_LIFE_DAYS[not one.near], grid)
     prior = _PRIOR_LOSS_DAYS * grid.day / grid.origin_step
     weight = np.zeros(offset.shape, np.float32)
     for index, tau in enumerate(grid.quantiles):
-        band = said + (trust * offset[..., index])[..., None] * unit
-        band += ((1 - trust) * assumed[index])[..., None] * level
-        loss = pinball(seen**2, np.maximum(band, 0.0) ** 2, tau)
+        band = one.said + (trust * offset[..., index])[..., None] * units
+        band += ((1 - trust) * one.assumed[index])[..., None] * one.level
+        loss = pinball(one.seen**2, np.maximum(band, 0.0) ** 2, tau)
         ratio, heard = _excess(loss, recency, prior)
         ratio = np.where(trust > 0, ratio, np.inf)
-        weight[..., index] = _softmin(ratio, heard, _LOSS_SHARPNESS[not is_near])
-    return offset.astype(np.float32), trust, weight
+        weight[..., index] = _softmin(ratio, heard, _LOSS_SHARPNESS[not one.near])
+    return offset, trust, weight, growth
+
+
+def _offsets(one: _Target, units: Singles, grid: Grid) -> Singles:
+    """Conformal offsets [series, voice, quantile] in units."""
+    recency = _recency(one.age, _ERROR_HALF_LIFE_DAYS[not one.near], grid)
+    offset = weighted_quantiles((one.seen - one.said) / units, recency, grid.quantiles)
+    return offset.astype(np.float32)
+
+
+def _growth(one: _Target, grid: Grid) -> Singles:
+    """The power [series] whose bands of the last voice, the stack, have lost less.
+
+    Roots of counts have errors of one size at every level; where demand varies by a share of
+    itself, errors grow with what is said.
+    """
+    stack = msgspec.structs.replace(one, said=one.said[:, -1:])
+    losses = [_band_loss(stack, np.full(one.seen.shape[0], power), grid) for power in _GROWTHS]
+    chosen: Singles = np.array(_GROWTHS, np.float32)[np.argmin(losses, axis=0)]
+    return chosen
+
+
+def _band_loss(stack: _Target, growth: Reals, grid: Grid) -> Floats:
+    """Loss of one voice's bands over all quantiles [series]; recent ones count more."""
+    units = stack.units(growth)
+    offset = _offsets(stack, units, grid)
+    recency = _recency(stack.age, _ERROR_HALF_LIFE_DAYS[not stack.near], grid)
+    total = np.zeros(stack.seen.shape[0])
+    for index, tau in enumerate(grid.quantiles):
+        band = stack.said + offset[..., index, None] * units
+        loss = pinball(stack.seen**2, np.maximum(band, 0.0) ** 2, tau)
+        total += np.nan_to_num(loss[:, 0]) @ recency
+    return total
 
 
 def voice_bands(
-    said: Floats,
-    scales: Scales,
-    offset: Reals,
-    trust: Reals,
-    steps: Ints,
-    grid: Grid,
+    said: Floats, scales: Scales, learnt: Calibration, steps: Ints, grid: Grid
 ) -> Floats:
     """Quantiles of each voice in roots [series, voice, target, origin, quantile].
 
     `steps` [target] or [series, target]. The assumed band fills in where trust is missing.
     """
-    learnt = offset[:, :, :, None, :] * scales.unit[:, None, :, :, None]
-    band = np.broadcast_to(assumed_band(steps, grid), (said.shape[0], *offset.shape[2:]))
-    assumed = band[:, None, :, None, :] * scales.level[:, None, None, :, None]
-    share = trust[:, :, :, None, None]
-    return said[..., None] + share * learnt + (1 - share) * assumed
+    level = scales.level[:, None, None, :]
+    unit = scales.unit[:, None] * lift(said, level, learnt.growth[:, None, :, None])
+    own = learnt.offset[:, :, :, None, :] * unit[..., None]
+    band = np.broadcast_to(assumed_band(steps, grid), (said.shape[0], *learnt.offset.shape[2:]))
+    assumed = band[:, None, :, None, :] * level[..., None]
+    share = learnt.trust[:, :, :, None, None]
+    return said[..., None] + share * own + (1 - share) * assumed
+
+
+def lift(said: Reals, level: Reals, growth: Reals) -> Reals:
+    """How much larger errors are for what is said; arguments broadcast, NaN where not said."""
+    ratio = np.divide(said, level, out=np.ones_like(said), where=level > 0)
+    lifted: Reals = np.clip(ratio, *_LEAST_AND_MOST_RATIO) ** growth
+    return lifted
 
 
 def mix(band: Floats, weight: Reals) -> Floats:

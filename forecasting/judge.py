@@ -73,7 +73,7 @@ def _judged(past: Replay, grid: Grid, target: int) -> tuple[Floats, Floats, Floa
         return unknown, unknown, unknown
     learnt = calibrate(_part(past, target, older), grid)
     newer = _part(past, target, np.arange(count) >= cut)
-    bands = voice_bands(newer.said, newer.scales, learnt.offset, learnt.trust, newer.steps, grid)
+    bands = voice_bands(newer.said, newer.scales, learnt, newer.steps, grid)
     said = mix(bands, learnt.weight[:, :, :, None])[:, 0, :, 0]
     (tau,) = grid.quantiles
     naive = newer.naive[:, 0] + _offset(past.seen, past.naive, target, older, tau)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.calibration import mix, voice_bands
+from forecasting.calibration import Calibration, mix, voice_bands
 from forecasting.feedback import Feedback, drift, near_targets, spans
 from forecasting.grid import Floats, Grid, Ints, Reals
 from forecasting.judge import judged_quantile, judged_target
@@ -51,17 +51,13 @@ def issue(
     now = np.array([panel.z.shape[1] - 1])
     said = _said(panel, grid, members, knowledge)
     reached, steps = _reached(panel, grid)
-    learnt = knowledge.calibration
     scale = scales(panel, grid, now, steps)
-    pick = reached[:, None, :, None]
-    weight = np.take_along_axis(learnt.weight, pick, 2)
-    offset = np.take_along_axis(learnt.offset, pick, 2)
-    trust = np.take_along_axis(learnt.trust, pick[..., 0], 2)
-    bands = voice_bands(said[..., None], scale, offset, trust, steps, grid)[:, :, :, 0]
-    roots = mix(bands, weight)
+    learnt = _picked(knowledge.calibration, reached)
+    bands = voice_bands(said[..., None], scale, learnt, steps, grid)[:, :, :, 0]
+    roots = mix(bands, learnt.weight)
     roots[:, near_targets(grid)] += drift(feedback, grid) * spans(scale.spread, grid)[..., None]
     at, peak = ordered(_bounded(roots, panel), grid)
-    return Issued(at, peak, _share(said, weight, grid))
+    return Issued(at, peak, _share(said, learnt.weight, grid))
 
 
 def _said(panel: Panel, grid: Grid, members: tuple[Member, ...], knowledge: Knowledge) -> Floats:
@@ -75,6 +71,17 @@ def _said(panel: Panel, grid: Grid, members: tuple[Member, ...], knowledge: Know
     stack = stacked(np.stack(looked_at, axis=1)[..., None], knowledge.slopes)[..., 0]
     voices = [said for said, member in zip(each, members, strict=True) if member.votes]
     return np.stack([*voices, stack], axis=1)
+
+
+def _picked(learnt: Calibration, reached: Ints) -> Calibration:
+    """What was learnt of the targets numbered `reached` [series, target]."""
+    pick = reached[:, None, :, None]
+    return Calibration(
+        np.take_along_axis(learnt.offset, pick, 2),
+        np.take_along_axis(learnt.trust, pick[..., 0], 2),
+        np.take_along_axis(learnt.weight, pick, 2),
+        np.take_along_axis(learnt.growth, reached, 1),
+    )
 
 
 def _reached(panel: Panel, grid: Grid) -> tuple[Ints, Ints]:

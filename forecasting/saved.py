@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from forecasting.forecast import State, forecast
 from forecasting.values import Sample
 
-VERSION = 1
+VERSION = 2
 _FAST = 1
 
 

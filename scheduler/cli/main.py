@@ -31,6 +31,8 @@ def plugin() -> int:
 
 def main(argv: Sequence[str] | None = None, *, plugin: bool = False) -> int:
     """Run one command and return the exit status."""
+    # Many small products of matrices: threads of the linear algebra would wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(words, plugin=plugin)

@@ -44,6 +44,7 @@ Member = Literal[
     "profile",
     "sharp",
     "harmonic",
+    "calm",
 ]
 _MEMBERS = get_args(Member)
 Quantile = Annotated[float, AfterValidator(_published)]

@@ -70,7 +70,8 @@ def test_a_strong_season_earns_the_weight_and_pays_for_it(both: Walks, tide: Flo
     weight = knowledge.calibration.weight[0, :, SIX_HOURS, P90]
     share = dict(zip(voices(DEFAULT_MEMBERS), weight.tolist(), strict=True))
     assert share["last"] < 0.05
-    assert share["harmonic"] + share["profile"] + share["stack"] > 0.5
+    seasonal = ("harmonic", "calm", "profile", "stack")
+    assert sum(share[name] for name in seasonal) > 0.5
 
 
 def test_the_mixture_is_no_worse_than_the_last_value_half_an_hour_ahead(
