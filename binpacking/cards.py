@@ -11,8 +11,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from binpacking.inventory import WHOLE_GPU_MILLI
-
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -106,8 +104,3 @@ class Fleet:
         """Per host: idle milli-GPU."""
         idle: Ints = np.maximum(self.cards, 0).sum(axis=1)
         return idle
-
-
-def lowest_whole(cards: Sequence[int], count: int) -> tuple[int, ...]:
-    """The first `count` wholly free cards of a host."""
-    return tuple(index for index, free in enumerate(cards) if free >= WHOLE_GPU_MILLI)[:count]

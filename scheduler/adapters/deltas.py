@@ -30,9 +30,6 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 """The sections of a snapshot, and the fields that tell their entities apart."""
 
-SCALARS = tuple(name for name in Snapshot.__struct_fields__ if name not in KEYS)
-"""Fields stored as one entity each: the times, the schema, and the forecasts as a whole."""
-
 _LEVEL = 1  # of zlib: a tick has milliseconds, and the disk is patient
 _ENCODE = msgspec.msgpack.Encoder().encode
 _HINTS: dict[str, Any] = get_type_hints(Snapshot)

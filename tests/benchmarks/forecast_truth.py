@@ -19,6 +19,7 @@ import msgspec
 from scheduler.cli import arguments
 from scheduler.cli.backtestinputs import METHODS
 from scheduler.simulation import reference
+from tests.benchmarks.seeds import seeds
 from tests.benchmarks.truthcommon import Record
 from tests.benchmarks.truthcost import timing
 from tests.benchmarks.truthfamilies import FAMILIES, Truth, generate
@@ -27,18 +28,6 @@ from tests.benchmarks.truthlife import first_day, outage
 
 SCHEMA = "tidal.forecast_truth/1"
 MEASURES = ("gap", "outage", "first-day", "timing")
-
-
-def numbers(text: str) -> list[int]:
-    """Return the numbers of `0-19` or `3,5,8`."""
-    first, dash, last = text.partition("-")
-    try:
-        found = [*range(int(first), int(last) + 1)] if dash else [int(n) for n in text.split(",")]
-    except ValueError:
-        found = []
-    if not found or found[0] < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of seeds; write 0-19 or 3,5,8")
-    return found
 
 
 def scales(text: str) -> list[float]:
@@ -50,7 +39,7 @@ def parsed() -> argparse.Namespace:
     """Read the arguments."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--families", type=arguments.names_of(FAMILIES), default=list(FAMILIES))
-    parser.add_argument("--seeds", type=numbers, default=numbers("0-19"))
+    parser.add_argument("--seeds", type=seeds, default=seeds("0-19"))
     parser.add_argument("--scales", type=scales, default=[0.02, 0.5, 20.0])
     parser.add_argument("--measures", type=arguments.names_of(MEASURES), default=list(MEASURES))
     parser.add_argument(

@@ -35,6 +35,7 @@ from scheduler.simulation import reference
 from tests.benchmarks import packing_rivals as rivals
 from tests.benchmarks.packing_lists import ListError, Pod, read_hosts, read_pods
 from tests.benchmarks.packing_protocol import Count, Taken, arrivals, in_windows, one_by_one
+from tests.benchmarks.seeds import seeds
 
 SCHEMA = "tidal.packing/1"
 COLUMNS = ("policy", "seed", "window", "order", "pod", "node", "gpus")
@@ -191,19 +192,6 @@ def _inputs(options: argparse.Namespace) -> dict[str, Any]:
 
 def _file(path: Path) -> dict[str, str]:
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def seeds(text: str) -> tuple[int, ...]:
-    """`42-51` or `1,2,7-9`."""
-    found: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            raise argparse.ArgumentTypeError(f"{part!r} is no seed; give 42, 1,2 or 42-51")
-        found.extend(range(int(first), int(last or first) + 1))
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} holds no seed; give the smaller number first")
-    return tuple(found)
 
 
 def policies(text: str) -> tuple[str, ...]:

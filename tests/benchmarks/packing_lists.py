@@ -87,7 +87,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str,
                     {column: row[column] or "" for column in columns},
                 )
     except OSError as error:
-        raise ListError(f"{path}: {error.strerror}") from None
+        raise ListError(f"{path}: cannot be read: {error.strerror}; name a CSV file") from None
 
 
 def _whole(row: dict[str, str], column: str, place: str) -> int:

@@ -32,6 +32,7 @@ from tests.benchmarks.replanmeasure import Figures, measure, with_batch
 from tests.benchmarks.replannaive import naive
 from tests.benchmarks.replanproblem import SECONDS_PER_HOUR, Plan, plan_of, problem_of
 from tests.benchmarks.replanrivals import cost_greedy, priority_first_fit
+from tests.benchmarks.seeds import seeds
 
 SCHEMA = "tidal.replan/1"
 QUICK = Effort(name="quick", program=True)
@@ -103,7 +104,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.replan", description=__doc__)
     parser.add_argument("--nodes", type=int, default=1000)
-    parser.add_argument("--seeds", type=_seeds, default=[0], help="such as 0-9 or 3,5")
+    parser.add_argument("--seeds", type=seeds, default=(0,), help="such as 0-9 or 3,5")
     parser.add_argument("--occupancy", type=float, default=0.9)
     parser.add_argument("--growth", type=float, default=0.3)
     parser.add_argument("--event", choices=("full", "small"), default="full")
@@ -117,14 +118,6 @@ def _options() -> argparse.Namespace:
     except ValueError as error:
         parser.error(str(error))
     return options
-
-
-def _seeds(text: str) -> list[int]:
-    found: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return found
 
 
 def _policies(text: str) -> list[str]:

@@ -108,6 +108,8 @@ def test_the_command_prints_one_document(
         ("--policies best", "no policy 'best'"),
         ("--nodes 3", "nodes is 3: a leaf has at least 8 nodes"),
         ("--occupancy 2", "occupancy is 2.0"),
+        ("--seeds x", "'x' is no seed"),
+        ("--seeds 5-3", "'5-3' holds no seed; give the smaller number first"),
     ],
 )
 def test_wrong_use_is_told(
