@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from binpacking.awake import Wake, awake
 from binpacking.board import Board
 from binpacking.fragmentation import unusable_milli_gpus
 from binpacking.layout import Layout
@@ -40,8 +41,10 @@ def packing(problem: Problem, draft: Draft, rung: Rung) -> Packing:
     """The draft as an answer: keys for numbers, tiers computed, nothing proven yet."""
     unserved = unserved_milli(problem, draft)
     killed = draft.board.stopped()
+    wakes = awake(draft.board, draft.online)
+    lateness = draft.board.layout.most_saved - sum(wake.bed.credit for wake in wakes)
     return Packing(
-        online=_placed_online(problem, draft),
+        online=_placed_online(problem, draft, wakes),
         batch=_placed_batch(problem, draft),
         killed=tuple(sorted(problem.gangs[gang].key for gang in killed)),
         unserved=unserved,
@@ -49,7 +52,7 @@ def packing(problem: Problem, draft: Draft, rung: Rung) -> Packing:
             unserved_milli_gpus=sum(
                 unserved.get(request.key, 0) * request.size for request in problem.online
             ),
-            loss=sum(problem.gangs[gang].cost for gang in killed),
+            loss=sum(problem.gangs[gang].cost for gang in killed) + lateness,
             batch_value=sum(problem.batch[seat.request].value for seat in draft.batch),
             fragmentation_milli_gpus=unusable_milli_gpus(draft.board.free, problem.mix),
             apart=_apart(problem, draft),
@@ -58,6 +61,7 @@ def packing(problem: Problem, draft: Draft, rung: Rung) -> Packing:
                 for seat in draft.online
                 if problem.online[seat.request].members
             ),
+            lateness=lateness,
         ),
         rung=rung,
     )
@@ -101,16 +105,22 @@ def lift(board: Board, seat: Seat) -> None:
         board.take(node, -gpus)
 
 
-def _placed_online(problem: Problem, draft: Draft) -> tuple[Placed, ...]:
+def _placed_online(problem: Problem, draft: Draft, wakes: list[Wake]) -> tuple[Placed, ...]:
     """Seats with names, in order of request and of nodes; the nodes of a pod in order."""
     layout, placed = draft.board.layout, []
-    for seat in draft.online:
+    keys: list[list[str]] = [[] for _ in draft.online]
+    for wake in wakes:
+        keys[wake.seat].append(problem.standby[wake.bed.unit].key)
+    for seat, woken in zip(draft.online, keys, strict=True):
         parts: list[tuple[str, int]] = []
         for shape in layout.pods[seat.request]:
             pod = sorted(seat.nodes[len(parts) : len(parts) + shape.pieces])
             parts += ((layout.names[node], shape.gpus) for node in pod)
-        placed.append((seat.request, tuple(parts)))
-    return tuple(Placed(problem.online[request].key, parts) for request, parts in sorted(placed))
+        placed.append((seat.request, tuple(parts), tuple(sorted(woken))))
+    return tuple(
+        Placed(problem.online[request].key, parts, woken)
+        for request, parts, woken in sorted(placed)
+    )
 
 
 def _placed_batch(problem: Problem, draft: Draft) -> tuple[Placed, ...]:

@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 
 from binpacking import blocks
+from binpacking.awake import awake, saved
+from binpacking.beds import cleared
 from binpacking.board import Board
 from binpacking.draft import Draft, Seat, capacity, nothing
 from binpacking.greedy import fill_batch
@@ -21,8 +23,9 @@ from binpacking.linear import Draft as Statement
 from binpacking.materialise import Counts, materialise
 from binpacking.problem import Effort, Problem
 from binpacking.prune import drop_needless_kills, drop_superfluous
-from binpacking.rows import Capacity, Crew, Rows, build, crews, leftovers
+from binpacking.rows import Crew, Rows, build, crews, leftovers
 from binpacking.solver import EXACT, Answer, Relaxation, minimise
+from binpacking.stops import Capacity
 
 _WHOLE_COLUMNS = 1800
 """Up to this many columns the tiers are solved whole."""
@@ -36,14 +39,17 @@ def fill(
 ) -> Draft | None:
     """The best use of what is free beside the stops of `draft`; None where no solve gives one.
 
-    `unserved`: milli-GPUs that may stay unserved. None for a draft: nothing is stopped.
+    `unserved`: milli-GPUs that may stay unserved. None for a draft: nothing is stopped, and no
+    unit that could wake is left asleep.
     """
     gangs = tuple(draft.board.stopped()) if draft else ()
     waiting = crews(problem.batch)
-    rows = build(after(layout, gangs), problem, waiting, sizes=[size for size, _ in problem.mix])
+    capacity = msgspec.structs.replace(after(layout, gangs), beds=cleared(layout.beds, gangs))
+    rows = build(capacity, problem, waiting, sizes=[size for size, _ in problem.mix])
     lower = _Lower(problem, layout, effort, rows, waiting)
     if rows.linear.columns <= _WHOLE_COLUMNS or draft is None:
-        values = lower.whole(unserved)
+        held = saved(draft.board, draft.online) if draft else layout.most_saved
+        values = lower.whole(unserved, held)
     else:
         values = lower.by_pods(draft)
     found = seated(problem, layout, rows, waiting, values, gangs) if values is not None else None
@@ -68,9 +74,9 @@ class _Lower:
         )
         self.split = costs_of(rows.linear, dict.fromkeys(rows.split.values(), 1))
 
-    def whole(self, unserved: int) -> Floats | None:
-        """All pods in one program."""
-        linear = self.rows.linear
+    def whole(self, unserved: int, held: int) -> Floats | None:
+        """All pods in one program; units woken save as much as is `held`."""
+        linear = self.rows.linear.with_row(credits_of(self.rows), held, FREE)
         costs = unserved_costs(self.problem, self.rows)
         linear = linear.with_row(costs, -FREE, unserved)
         third = minimise(linear, self.value, self.effort)
@@ -142,7 +148,23 @@ class _Lower:
         statement = Statement()
         for key, terms in mine.items():
             statement.row(terms, there.get(key, 0), there.get(key, 0))
+        self._hold_saved(draft, statement)
         return linear.joined(statement.finished())
+
+    def _hold_saved(self, draft: Draft, statement: Statement) -> None:
+        """Units woken in every pod save no less than those of the draft."""
+        layout = self.layout
+        held: dict[int, int] = {}
+        for wake in awake(draft.board, draft.online):
+            spine = layout.spine_of[layout.leaf_of[wake.bed.node]]
+            held[spine] = held.get(spine, 0) + wake.bed.credit
+        terms: dict[int, list[tuple[int, int]]] = {spine: [] for spine in held}
+        for column, bed in self.rows.wakes.items():
+            spine = layout.spine_of[layout.leaf_of[bed.node]]
+            if spine in held:
+                terms[spine].append((column, bed.credit))
+        for spine, credit in held.items():
+            statement.row(terms[spine], credit, FREE)
 
     def _crews_held(self, values: Floats, block_of: Integers) -> Linear:
         """Every pod starts as many jobs of each crew as it was dealt."""
@@ -211,6 +233,7 @@ def _counts(rows: Rows, waiting: Sequence[Crew], values: Floats) -> Counts:
     members = [iter(crew.members) for crew in waiting]
     return Counts(
         online=tuple(key for key, column in rows.online.items() for _ in range(many[column])),
+        beds=tuple(bed for column, bed in rows.wakes.items() if many[column]),
         split=tuple(key for key, column in rows.split.items() for _ in range(many[column])),
         pods=tuple(key for key, column in rows.pods.items() for _ in range(many[column])),
         batch=tuple(
@@ -243,6 +266,11 @@ def trimmed(problem: Problem, draft: Draft) -> Draft:
 def refilled(problem: Problem, draft: Draft) -> Draft:
     """With every further batch job that still fits: sizes were rounded up, solves may stop."""
     return draft._replace(batch=fill_batch(problem, draft.board, draft.batch))
+
+
+def credits_of(rows: Rows) -> Floats:
+    """What the units woken save."""
+    return costs_of(rows.linear, {column: bed.credit for column, bed in rows.wakes.items()})
 
 
 def unserved_costs(problem: Problem, rows: Rows) -> Floats:

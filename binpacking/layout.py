@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import msgspec
 
+from binpacking.beds import Bed, beds_by_node, most_saved
 from binpacking.problem import Gang, Problem, Shape
 from binpacking.topology import by_leaf
 
@@ -36,6 +37,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Spine pod by leaf number."""
     pods: tuple[tuple[Shape, ...], ...]
     """The pods of one replica by online request, in the order of its members."""
+    members: tuple[tuple[int, ...], ...]
+    """Which member each of those pods is."""
     sizes: tuple[tuple[int, ...], ...]
     """GPUs of each piece of one replica by online request, pod by pod."""
     parts: tuple[tuple[tuple[int, int], ...], ...]
@@ -44,6 +47,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """(gang number, GPUs) by node number, cheapest gang first, then by key."""
     limits_of: tuple[tuple[int, ...], ...]
     """Indices into the problem's `stop_limits` by gang number."""
+    beds: tuple[tuple[Bed, ...], ...]
+    """By node number: the standby units there that may be woken."""
+    most_saved: int
+    """What waking as many of them as the shortages could use would save (see `beds`)."""
 
     def allowed(self, gpu_models: tuple[str, ...]) -> tuple[int, ...]:
         """Leaf numbers of these models in their order; all leaves where the tuple is empty."""
@@ -71,6 +78,7 @@ def compile_layout(problem: Problem) -> Layout:
         tuple(member.shape for member in request.pods for _ in range(member.count))
         for request in problem.online
     )
+    beds = beds_by_node(problem, number)
     return Layout(
         names=tuple(supply.node for supply in ordered),
         free=tuple(supply.free for supply in ordered),
@@ -82,12 +90,18 @@ def compile_layout(problem: Problem) -> Layout:
         spines=spines,
         spine_of=spine_of,
         pods=pods,
+        members=tuple(
+            tuple(n for n, member in enumerate(request.pods) for _ in range(member.count))
+            for request in problem.online
+        ),
         sizes=tuple(
             tuple(gpus for shape in some for gpus in (shape.gpus,) * shape.pieces) for some in pods
         ),
         parts=parts,
         gangs_on=_gangs_on(problem.gangs, parts, len(ordered)),
         limits_of=_limits_of(problem),
+        beds=beds,
+        most_saved=most_saved(problem, beds),
     )
 
 
@@ -144,6 +158,8 @@ def _check(problem: Problem) -> None:
     _distinct("online", "key", [request.key for request in problem.online])
     _distinct("batch", "key", [request.key for request in problem.batch])
     _distinct("gangs", "key", [gang.key for gang in problem.gangs])
+    _distinct("standby", "key", [unit.key for unit in problem.standby])
+    _at_least(0, "late_price", problem.late_price)
     for supply in problem.supplies:
         _at_least(0, f"supplies: free of {supply.node}", supply.free)
     for request in problem.online:

@@ -9,6 +9,7 @@ are dealt to replicas in order of leaf, so that few replicas have pods in many l
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from binpacking.beds import Bed, Kind
 from binpacking.board import Board
 from binpacking.draft import Draft, Seat
 from binpacking.layout import Layout
@@ -27,6 +28,8 @@ class Counts(NamedTuple):
     """(online request, spine pod) of replicas over several leaves."""
     pods: tuple[tuple[int, int, int], ...] = ()
     """(online request, member, leaf) of the pods of split replicas."""
+    beds: tuple[Bed, ...] = ()
+    """Where units wake: pods of the beds' kinds are seated there before all others."""
 
 
 class _Piece(NamedTuple):
@@ -35,6 +38,8 @@ class _Piece(NamedTuple):
     owner: int
     place: int
     shape: Shape
+    kind: Kind | None
+    """None for a batch job."""
 
 
 def materialise(problem: Problem, board: Board, counts: Counts) -> Draft | None:
@@ -45,12 +50,16 @@ def materialise(problem: Problem, board: Board, counts: Counts) -> Draft | None:
     waiting: list[list[_Piece]] = [[] for _ in layout.leaves]
     for owner, (request, leaves) in enumerate(replicas):
         for place, (leaf, shape) in enumerate(zip(leaves, layout.pods[request], strict=True)):
-            waiting[leaf].append(_Piece(owner, place, shape))
+            kind = (request, layout.members[request][place])
+            waiting[leaf].append(_Piece(owner, place, shape, kind))
     for number, (job, leaf) in enumerate(counts.batch):
-        waiting[leaf].append(_Piece(len(replicas) + number, 0, problem.batch[job].shape))
+        waiting[leaf].append(_Piece(len(replicas) + number, 0, problem.batch[job].shape, None))
+    beds: list[list[Bed]] = [[] for _ in layout.leaves]
+    for bed in counts.beds:
+        beds[layout.leaf_of[bed.node]].append(bed)
     found: dict[tuple[int, int], tuple[int, ...]] = {}
     for leaf, pieces in enumerate(waiting):
-        nodes = _seated(board, leaf, [piece.shape for piece in pieces])
+        nodes = _seated(board, leaf, pieces, beds[leaf])
         if nodes is None:
             return None
         found.update(
@@ -80,6 +89,33 @@ def _split(problem: Problem, layout: Layout, counts: Counts) -> Iterator[tuple[i
         yield request, mine
 
 
-def _seated(board: Board, leaf: int, shapes: Sequence[Shape]) -> list[tuple[int, ...]] | None:
+def _seated(
+    board: Board, leaf: int, pieces: Sequence[_Piece], beds: Sequence[Bed]
+) -> list[tuple[int, ...]] | None:
+    """The nodes of each piece; units stay asleep where their pods leave others without room."""
+    mark = board.mark()
+    pinned = _pinned(board, pieces, beds)
+    shapes = [piece.shape for place, piece in enumerate(pieces) if place not in pinned]
     nodes = seat_largest_first(board, leaf, shapes)
-    return nodes if nodes is not None else seat_largest_first(board, leaf, shapes, rounded=True)
+    if nodes is None:
+        nodes = seat_largest_first(board, leaf, shapes, rounded=True)
+    if nodes is None:
+        board.undo(mark)
+        return _seated(board, leaf, pieces, ()) if pinned else None
+    others = iter(nodes)
+    return [(pinned[n],) if n in pinned else next(others) for n in range(len(pieces))]
+
+
+def _pinned(board: Board, pieces: Sequence[_Piece], beds: Sequence[Bed]) -> dict[int, int]:
+    """Node by piece: the first pods of each bed's kind, so that few replicas wake only in part."""
+    takers: dict[Kind, list[int]] = {}
+    for place in range(len(pieces) - 1, -1, -1):
+        kind = pieces[place].kind
+        if kind is not None:
+            takers.setdefault(kind, []).append(place)
+    pinned: dict[int, int] = {}
+    for bed in beds:
+        if takers.get(bed.kind) and board.free[bed.node] >= bed.gpus:
+            board.take(bed.node, bed.gpus)
+            pinned[takers[bed.kind].pop()] = bed.node
+    return pinned

@@ -35,12 +35,18 @@ class Stoppable(NamedTuple):
     """Whether it holds GPUs of other nodes too."""
 
 
-def menu(free: int, gangs: Sequence[Stoppable], sizes: Sequence[int]) -> tuple[Option, ...] | None:
+def menu(
+    free: int,
+    gangs: Sequence[Stoppable],
+    sizes: Sequence[int],
+    beds: Sequence[frozenset[int]] = (),
+) -> tuple[Option, ...] | None:
     """The useful sets but the empty one; None where there are too many to look at.
 
-    `gangs` in order of cost.
+    `gangs` in order of cost. `beds`: sets of gangs that are of use when stopped together, because
+    a standby unit sleeps under them; such a use counts as one more size.
     """
-    alone = _classes([one for one in gangs if not one.shared])
+    alone = _classes([one for one in gangs if not one.shared], beds)
     shared = [one for one in gangs if one.shared]
     count = 1 << len(shared)
     for members in alone:
@@ -49,32 +55,36 @@ def menu(free: int, gangs: Sequence[Stoppable], sizes: Sequence[int]) -> tuple[O
         return None
     found: list[Option] = []
     for some in chain.from_iterable(combinations(shared, n) for n in range(len(shared) + 1)):
-        found += _useful(free, some, alone, sizes)
+        found += _useful(free, (some, alone), sizes, beds)
     return tuple(found)
 
 
-def _classes(gangs: Sequence[Stoppable]) -> list[list[Stoppable]]:
+def _classes(gangs: Sequence[Stoppable], beds: Sequence[frozenset[int]]) -> list[list[Stoppable]]:
     """Gangs that differ by cost only, the cheapest first."""
-    classes: dict[tuple[int, tuple[int, ...]], list[Stoppable]] = {}
+    classes: dict[tuple[int, tuple[int, ...], tuple[bool, ...]], list[Stoppable]] = {}
     for one in gangs:
-        classes.setdefault((one.gpus, one.limits), []).append(one)
+        kind = (one.gpus, one.limits, tuple(one.gang in bed for bed in beds))
+        classes.setdefault(kind, []).append(one)
     return list(classes.values())
 
 
 def _useful(
     free: int,
-    shared: tuple[Stoppable, ...],
-    classes: Sequence[Sequence[Stoppable]],
+    gangs: tuple[tuple[Stoppable, ...], Sequence[Sequence[Stoppable]]],
     sizes: Sequence[int],
+    beds: Sequence[frozenset[int]],
 ) -> list[Option]:
     """The undominated sets that stop just these shared gangs."""
-    tried = []
+    (shared, classes), tried = gangs, []
     for counts in product(*(range(len(members) + 1) for members in classes)):
         stops = [*shared]
         for members, number in zip(classes, counts, strict=True):
             stops += members[:number]
         room = free + sum(one.gpus for one in stops)
         gains = tuple(room // size - free // size for size in sizes)
+        if beds:
+            keys = {one.gang for one in stops}
+            gains += tuple(int(bed <= keys) for bed in beds)
         limits = sorted(limit for one in stops for limit in one.limits)
         tried.append((sum(one.cost for one in stops), len(stops), gains, limits, stops))
     tried.sort(key=lambda one: one[:3])
@@ -84,7 +94,7 @@ def _useful(
         if not any(_covers(one, gains, limits) for one in kept):
             kept.append((gains, limits))
             if stops:
-                found.append(Option(tuple(one.gang for one in stops), gains))
+                found.append(Option(tuple(one.gang for one in stops), gains[: len(sizes)]))
     return found
 
 

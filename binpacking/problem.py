@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from binpacking.standby import Standby
+
 Rung = Literal["empty", "greedy", "blocks", "program"]
 
 
@@ -116,6 +118,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     batch: tuple[BatchRequest, ...] = ()
     gangs: tuple[Gang, ...] = ()
     stop_limits: tuple[StopLimit, ...] = ()
+    standby: tuple[Standby, ...] = ()
+    """Those of no account here, such as units of other requests, may be left in."""
+    late_price: int = 1
+    """Priority-weighted GPU-seconds that a second of lateness of one GPU counts as."""
     mix: tuple[tuple[int, int], ...] = ((1, 35), (2, 20), (4, 20), (8, 25))
     """Shapes to come: (GPUs on one node, weight in percent), for the fragmentation tier."""
 
@@ -138,6 +144,8 @@ class Placed(msgspec.Struct, frozen=True):
     parts: tuple[tuple[str, int], ...]
     """(node, GPUs), one entry per piece, in order of node; two pieces may share a node. In a fixed
     group pod by pod, in the order of its members."""
+    wakes: tuple[str, ...] = ()
+    """Standby units that its pods wake, in order of key."""
 
 
 class Tiers(msgspec.Struct, frozen=True):
@@ -145,12 +153,15 @@ class Tiers(msgspec.Struct, frozen=True):
 
     unserved_milli_gpus: int
     loss: int
+    """Work that the stops throw away, and the price of lateness."""
     batch_value: int
     fragmentation_milli_gpus: int
     apart: int = 0
     """Leaves that groups stand under besides those they need; weighs more than fragmentation."""
     split: int = 0
     """Replicas of fixed groups that stand under several leaves; weighs least."""
+    lateness: int = 0
+    """The part of the loss that waking as many units as the shortages could use would save."""
 
 
 class Packing(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from binpacking.bounds import least_unserved
 from binpacking.draft import Draft
 from binpacking.filling import (
     after,
+    credits_of,
     fill,
     refilled,
     seated,
@@ -31,9 +32,10 @@ from binpacking.filling import (
 from binpacking.layout import Layout
 from binpacking.linear import FREE, Floats, Linear, costs_of
 from binpacking.problem import Effort, Problem, Rung, Tiers
-from binpacking.rows import Capacity, Rows, build
+from binpacking.rows import Rows, build
 from binpacking.slots import power_of_two
 from binpacking.solver import EXACT, Relaxation, Relaxed, Stop, minimise
+from binpacking.stops import Capacity
 
 WHOLE_COLUMNS = 5000
 """Up to this many columns the whole program is solved."""
@@ -111,6 +113,8 @@ class _Search:
         self.problem, self.layout, self.effort, self.stop = problem, layout, effort, stop
         self.honest = _divisible(problem)
         """Whether bounds of the rows hold for the true sizes: no piece was rounded up."""
+        self.offset = layout.most_saved
+        """Loss less the objective, which counts units woken and not those left asleep."""
 
     def state(self, dearest: int | None) -> None:
         """State tier 2's program, without gangs that cost more than a whole packing in hand."""
@@ -120,15 +124,13 @@ class _Search:
             gangs_on = tuple(
                 tuple(pair for pair in some if gangs[pair[0]].cost <= dearest) for some in gangs_on
             )
-        self.rows = build(Capacity(layout, layout.free, gangs_on), self.problem)
+        self.rows = build(Capacity(layout, layout.free, gangs_on, layout.beds), self.problem)
         self.unserved = unserved_costs(self.problem, self.rows)
-        self.loss = costs_of(
-            self.rows.linear,
-            {
-                column: sum(gangs[gang].cost for gang in some)
-                for column, some in self.rows.stops.items()
-            },
-        )
+        stops = {
+            column: sum(gangs[gang].cost for gang in some)
+            for column, some in self.rows.stops.items()
+        }
+        self.loss = costs_of(self.rows.linear, stops) - credits_of(self.rows)
 
     def steps(self, known: Tiers, least: int) -> Iterator[Step]:
         """Bounds, then packings."""
@@ -140,13 +142,13 @@ class _Search:
         soft = _Soft(self, unserved)
         proof = self._proof(proof, soft.relaxed)
         yield Step(None, "greedy", proof)
-        ceiling = known.loss
+        ceiling = known.loss - self.offset
         if unserved > bound:
             before = unserved
             unserved, bound = self._first_tier(unserved, bound)
             soft = _Soft(self, unserved)
             proof = self._proof(Bounds(bound if self.honest else least, None), soft.relaxed)
-            ceiling = known.loss if before == unserved else _UNKNOWN
+            ceiling = ceiling if before == unserved else _UNKNOWN
         if soft.relaxed is not None:
             yield from self._tier_two(soft, soft.relaxed, unserved, ceiling, proof)
 
@@ -182,13 +184,13 @@ class _Search:
         return self._better(proof, relaxed.objective)
 
     def _better(self, proof: Bounds, objective: float) -> Bounds:
-        loss = _ceiling(objective)
+        loss = _ceiling(objective + self.offset)
         return proof._replace(loss=loss if proof.loss is None else max(loss, proof.loss))
 
     def _tier_two(
         self, soft: "_Soft", relaxed: Relaxed, unserved: int, ceiling: int, proof: Bounds
     ) -> Iterator[Step]:
-        """Packings whose loss is below the ceiling, or equal; `ceiling` is that of one in hand."""
+        """Packings whose loss, less the offset, is not above the ceiling, that of one in hand."""
         full, columns = self.effort.name == "full", soft.linear.columns
         if soft.parts.count == 1 or columns <= _AT_ONCE:
             yield from self._exact(relaxed, unserved, (ceiling, None), proof)
@@ -219,7 +221,7 @@ class _Search:
     ) -> Iterator[Step]:
         """The whole program, without columns that cost more than a point in hand can gain.
 
-        `hand`: that point's loss, and the point where it is one of this program.
+        `hand`: that point's objective, and the point where it is one of this program.
         """
         ceiling, start = hand
         linear = self.rows.linear.with_row(self.unserved, -FREE, unserved)
@@ -266,7 +268,8 @@ class _Soft:
         )
         self.linear: Linear = grown.with_row(np.append(scaled, -1.0), -FREE, unserved // unit)
         gpus = sum(gpus for parts in layout.parts for _, gpus in parts)
-        price = 50.0 * float(sum(gang.cost for gang in search.problem.gangs)) / max(1, gpus)
+        stops = sum(gang.cost for gang in search.problem.gangs)
+        price = 50.0 * float(stops + layout.most_saved) / max(1, gpus)
         self.costs = np.append(search.loss, max(1.0, math.ceil(price * unit / 1000)))
         self.parts = blocks.Parts(
             self.linear, np.append(spine_by_column(rows, layout), -1), len(layout.spines)
@@ -280,7 +283,7 @@ class _Soft:
 
     def descend(self, relaxed: Relaxed) -> Floats | None:
         """A point block by block."""
-        self.close = max(EXACT, _CLOSE * relaxed.objective / self.parts.count)
+        self.close = max(EXACT, _CLOSE * abs(relaxed.objective) / self.parts.count)
         return blocks.descend(
             self.parts, self.costs, self.effort, self.relaxation, relaxed, self.close
         )

@@ -6,6 +6,7 @@ they are, nor, for sizes that are powers of two, with the pieces of its leaves s
 
 from collections.abc import Iterator
 
+from binpacking.awake import awake, saved
 from binpacking.board import Board
 from binpacking.draft import Seat, capacity, lift
 from binpacking.problem import Problem, Shape
@@ -13,23 +14,30 @@ from binpacking.slots import fits, seat_largest_first
 
 
 def drop_superfluous(problem: Problem, board: Board, seats: list[Seat]) -> list[Seat]:
-    """Lift replicas without which the shortage stays covered, the latest first."""
+    """Lift replicas without which the shortage stays covered, those first that save least by waking
+    units, and of those the latest.
+    """
     surplus = [-request.shortage_milli for request in problem.online]
     for seat in seats:
         surplus[seat.request] += capacity(problem, board, seat)
-    kept: list[Seat] = []
-    for seat in reversed(seats):
+    credit = [0] * len(seats)
+    for wake in awake(board, seats):
+        credit[wake.seat] += wake.bed.credit
+    kept = set(range(len(seats)))
+    for index in sorted(kept, key=lambda index: (credit[index], -index)):
+        seat = seats[index]
         yielded = capacity(problem, board, seat)
         if surplus[seat.request] >= yielded:
             surplus[seat.request] -= yielded
             lift(board, seat)
-        else:
-            kept.append(seat)
-    return kept[::-1]
+            kept.remove(index)
+    return [seats[index] for index in sorted(kept)]
 
 
 def drop_needless_kills(problem: Problem, board: Board, seats: list[Seat]) -> list[Seat]:
-    """Revive gangs, dearest first, as long as every seat still finds room in its leaf."""
+    """Revive gangs, dearest first, as long as every seat still finds room in its leaf, and units
+    that have to sleep on would not have saved more than the stop costs.
+    """
     gangs = problem.gangs
     revived = True
     while revived:  # for odd sizes, seats that moved may have made room for a gang refused before
@@ -43,18 +51,23 @@ def drop_needless_kills(problem: Problem, board: Board, seats: list[Seat]) -> li
 
 def _revived(problem: Problem, board: Board, seats: list[Seat], gang: int) -> list[Seat] | None:
     """The seats with the gang running on; None, and the board as before, where they need it."""
-    parts = board.layout.parts[gang]
+    parts, mark = board.layout.parts[gang], board.mark()
+    wakes = awake(board, seats)
+    least = sum(wake.bed.credit for wake in wakes) - problem.gangs[gang].cost
     if all(board.free[node] >= gpus for node, gpus in parts):
         board.revive(gang)
-        return seats
+        if saved(board, seats) >= least:
+            return seats
+        board.undo(mark)
     leaves = sorted({board.layout.leaf_of[node] for node, _ in parts})
     if any(board.leaf_free[leaf] < _held(board, gang, leaf) for leaf in leaves):
         return None
-    mark = board.mark()
     board.revive(gang)
-    moved = _seat_anew(board, seats, leaves)
-    if moved is None:
+    pinned = {(wake.seat, wake.start) for wake in wakes if gang not in wake.bed.gangs}
+    moved = _seat_anew(board, seats, leaves, pinned)
+    if moved is None or saved(board, moved) < least:
         board.undo(mark)
+        return None
     return moved
 
 
@@ -63,11 +76,16 @@ def _held(board: Board, gang: int, leaf: int) -> int:
     return sum(gpus for node, gpus in layout.parts[gang] if layout.leaf_of[node] == leaf)
 
 
-def _seat_anew(board: Board, seats: list[Seat], leaves: list[int]) -> list[Seat] | None:
-    """The same seats with new nodes inside these leaves; None where one leaf has no way."""
+def _seat_anew(
+    board: Board, seats: list[Seat], leaves: list[int], pinned: set[tuple[int, int]]
+) -> list[Seat] | None:
+    """The same seats with new nodes inside these leaves; None where one leaf has no way.
+
+    `pinned`: (seat, first piece) of pods that stay where they are.
+    """
     moved = list(seats)
     for leaf in leaves:
-        inside = list(_pods_in(board, moved, leaf))
+        inside = [one for one in _pods_in(board, moved, leaf) if one[:2] not in pinned]
         for _, _, shape, nodes in inside:
             for node in nodes:
                 board.take(node, -shape.gpus)

@@ -16,11 +16,12 @@ from math import gcd
 
 import msgspec
 
-from binpacking.layout import Layout
+from binpacking.beds import Bed
 from binpacking.linear import FREE, Draft, Linear, Term
-from binpacking.menus import Stoppable, menu
 from binpacking.problem import BatchRequest, Member, OnlineRequest, Problem, Shape
 from binpacking.slots import power_of_two
+from binpacking.stops import Capacity, Stops
+from binpacking.waking import Wake, no_waste
 
 Need = tuple[tuple[int, int], ...]
 """(GPUs of a piece, rounded up to a power of two; how many) of one of a column."""
@@ -34,14 +35,6 @@ class Crew(msgspec.Struct, frozen=True):
     value: int
     members: tuple[int, ...]
     """Indices into the problem's `batch`, in its order."""
-
-
-class Capacity(msgspec.Struct, frozen=True):
-    """What there is to pack into: free GPUs per node, and the gangs that may still be stopped."""
-
-    layout: Layout
-    free: tuple[int, ...]
-    gangs_on: tuple[tuple[tuple[int, int], ...], ...]
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +55,8 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     """Column by (crew, leaf): jobs started."""
     stops: dict[int, tuple[int, ...]]
     """The gangs that a column stops; each gang is in one set that costs."""
+    wakes: dict[int, Bed]
+    """The unit that a column wakes."""
     leaf_of: tuple[int, ...]
     """Leaf by column; -1 for columns of no leaf or of several."""
     spine_of: dict[int, int]
@@ -93,6 +88,7 @@ def build(
         made.add_crew(index, crew)
     for leaf in range(len(capacity.layout.leaves)):
         made.add_leaf(leaf, {power_of_two(size) for size in sizes})
+    made.add_kinds()
     made.add_limits([limit.most for limit in problem.stop_limits])
     return made.finished()
 
@@ -141,9 +137,8 @@ class _Maker:
         self.split: dict[tuple[int, int], int] = {}
         self.pods: dict[tuple[int, int, int], int] = {}
         self.batch: dict[tuple[int, int], int] = {}
-        self.stops: dict[int, tuple[int, ...]] = {}
-        self.shared: dict[int, int] = {}
-        """Column by gang, for gangs whose stop is one choice for several nodes."""
+        self.stops = Stops(self.draft, capacity, problem)
+        self.wakes: dict[int, Bed] = {}
         self.leaf_of: dict[int, int] = {}
         self.spine_of: dict[int, int] = {}
         self.loads: list[list[tuple[int, Need]]] = [[] for _ in capacity.layout.leaves]
@@ -153,10 +148,13 @@ class _Maker:
             for free, gangs in zip(capacity.free, capacity.gangs_on, strict=True)
         ]
         self.most: dict[tuple[int, int], int] = {}
+        self.woken = {bed.kind[0] for some in capacity.beds for bed in some}
+        """Requests of which units may be woken."""
 
     def finished(self) -> Rows:
         """The value."""
         linear = self.draft.finished()
+        leaf_of = self.leaf_of | self.stops.leaf_of
         return Rows(
             linear=linear,
             unserved=self.unserved,
@@ -165,8 +163,9 @@ class _Maker:
             split=self.split,
             pods=self.pods,
             batch=self.batch,
-            stops=self.stops,
-            leaf_of=tuple(self.leaf_of.get(column, -1) for column in range(linear.columns)),
+            stops=self.stops.gangs,
+            wakes=self.wakes,
+            leaf_of=tuple(leaf_of.get(column, -1) for column in range(linear.columns)),
             spine_of=self.spine_of,
             slots=self.slots,
         )
@@ -188,12 +187,14 @@ class _Maker:
                 replicas.append((column, gain))
         if request.reach == "spine" and sum(member.count for member in request.pods) > 1:
             replicas += self._splits(index, request, leaves)
-        terms = ((column, gain // unit) for column, gain in replicas)
-        most = (milli + max(request.capacity_milli.values(), default=1) - 1) // unit
+        terms = [(column, gain // unit) for column, gain in replicas]
+        most = (milli + max((gain for _, gain in replicas), default=1) - 1) // unit
         self.draft.row(((unserved, 1), *terms), milli // unit, most)
         least = min(request.capacity_milli.values(), default=1)
         if replicas and request.limit * least < most * unit:
             self.draft.row(((column, 1) for column, _ in replicas), -FREE, request.limit)
+        if index in self.woken:
+            no_waste(self.draft, terms, milli // unit)
 
     def _splits(self, index: int, request: OnlineRequest, leaves: Sequence[int]) -> list[Term]:
         """Replicas over leaves of one spine pod: as many of each member as they have."""
@@ -247,91 +248,63 @@ class _Maker:
             if size in used:
                 self.draft.row(terms, -FREE, slots)
 
+    def add_kinds(self) -> None:
+        """In every leaf no more units wake than it has pods of their kind."""
+        layout = self.capacity.layout
+        wakes: dict[tuple[int, int, int], list[Term]] = {}
+        for column, bed in self.wakes.items():
+            key = (*bed.kind, layout.leaf_of[bed.node])
+            wakes.setdefault(key, []).append((column, 1))
+        for (request, member, leaf), terms in wakes.items():
+            pods = [(self.pods.get((request, member, leaf)), 1)]
+            count = self.problem.online[request].pods[member].count
+            pods.append((self.online.get((request, leaf)), count))
+            counted = ((column, -each) for column, each in pods if column is not None)
+            self.draft.row((*terms, *counted), -FREE, 0)
+
     def add_limits(self, most: Sequence[int]) -> None:
         """At most so many stops of the gangs that a limit names."""
         limits_of = self.capacity.layout.limits_of
         for index, limit in enumerate(most):
             counts = {
                 column: sum(index in limits_of[gang] for gang in gangs)
-                for column, gangs in self.stops.items()
+                for column, gangs in self.stops.gangs.items()
             }
             if sum(counts.values()) > limit:
                 self.draft.row((term for term in counts.items() if term[1]), -FREE, limit)
 
     def _gained(self, leaf: int, sizes: Sequence[int]) -> dict[int, dict[int, int]]:
-        """Terms by size: slots gained by stopping gangs on the leaf's nodes, negative."""
+        """Terms by size: slots gained by stopping gangs on the leaf's nodes, negative, and slots
+        taken by pods that wake a unit there, where that is more than the pods' own.
+        """
         gained: dict[int, dict[int, int]] = {size: {} for size in sizes}
         for node in self.capacity.layout.leaves[leaf]:
-            if not self.capacity.gangs_on[node]:
+            wakes = self._wakes(node, leaf)
+            if not self.capacity.gangs_on[node] and not wakes:
                 continue
-            for column, gains in self._choices(node, sizes):
-                for size, gain in zip(sizes, gains, strict=True):
-                    if gain:
-                        gained[size][column] = gained[size].get(column, 0) - gain
+            first = len(self.draft.uppers)
+            for size, (column, slots) in self.stops.taken(node, wakes, sizes):
+                gained[size][column] = gained[size].get(column, 0) + slots
+                self.leaf_of.setdefault(column, leaf)
+            for column in range(first, len(self.draft.uppers)):
                 self.leaf_of.setdefault(column, leaf)
         return gained
 
-    def _choices(self, node: int, sizes: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
-        """(column, slots gained by size) of what may be stopped on the node."""
-        layout = self.capacity.layout
-        gangs = [
-            Stoppable(
-                gang,
-                gpus,
-                self.problem.gangs[gang].cost,
-                layout.limits_of[gang],
-                len(layout.parts[gang]) > 1,
-            )
-            for gang, gpus in self.capacity.gangs_on[node]
-        ]
-        options = menu(self.capacity.free[node], gangs, sizes)
-        if options is None:
-            return self._linear_choices(node, sizes)
-        shared = {one.gang for one in gangs if one.shared}
-        if len(gangs) == 1 and shared:
-            return [(self._stop(gangs[0].gang), options[0].gains)] if options else []
+    def _wakes(self, node: int, leaf: int) -> list[Wake]:
+        """Columns of the node's units whose pods can stand in the leaf."""
+        if not self.capacity.beds:
+            return []
+        there = {gang for gang, _ in self.capacity.gangs_on[node]}
         found = []
-        ties: dict[int, list[Term]] = {gang: [] for gang in shared}
-        for option in options:
-            column = self.draft.column(1)
-            own = tuple(gang for gang in option.gangs if gang not in shared)
-            if own:
-                self.stops[column] = own
-            for gang in shared.intersection(option.gangs):
-                ties[gang].append((column, 1))
-            found.append((column, option.gains))
-        if len(found) > 1:
-            self.draft.row(((column, 1) for column, _ in found), -FREE, 1)
-        for gang in sorted(ties):
-            if ties[gang]:
-                self.draft.row((*ties[gang], (self._stop(gang), -1)), -FREE, 0)
+        for bed in self.capacity.beds[node]:
+            request, member = bed.kind
+            wanted = (request, leaf) in self.online or (request, member, leaf) in self.pods
+            if wanted and bed.gangs <= there:
+                column = self.draft.column(1)
+                self.wakes[column] = bed
+                self.leaf_of[column] = leaf
+                found.append((column, bed))
         return found
-
-    def _linear_choices(self, node: int, sizes: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
-        """Too many sets for a menu: one column per gang, and one for the slots gained by size.
-
-        k x gain <= f - k floor(f / k) + sum of GPUs stopped.
-        """
-        free, gangs = self.capacity.free[node], self.capacity.gangs_on[node]
-        found = []
-        for place, size in enumerate(sizes):
-            most = self.cleared[node] // size - free // size
-            if most:
-                gain = self.draft.column(most)
-                stops = [(self._stop(gang), -gpus) for gang, gpus in gangs]
-                self.draft.row(((gain, size), *stops), -FREE, free % size)
-                found.append((gain, tuple(int(at == place) for at in range(len(sizes)))))
-        return found
-
-    def _stop(self, gang: int) -> int:
-        """The column of a gang whose stop is one choice for several nodes or sets."""
-        if gang not in self.shared:
-            column = self.shared[gang] = self.draft.column(1)
-            self.stops[column] = (gang,)
-            layout = self.capacity.layout
-            leaves = {layout.leaf_of[node] for node, _ in layout.parts[gang]}
-            self.leaf_of[column] = leaves.pop() if len(leaves) == 1 else -1
-        return self.shared[gang]
 
     def _load(self, leaf: int, need: Need, most: int) -> int | None:
         """A column that takes room in the leaf; None where it never could."""

@@ -16,6 +16,7 @@ from binpacking.problem import (
     Supply,
     Tiers,
 )
+from binpacking.verifywakes import lateness, saves, wakes, woken
 
 
 def verify(problem: Problem, packing: Packing) -> tuple[str, ...]:
@@ -25,6 +26,7 @@ def verify(problem: Problem, packing: Packing) -> tuple[str, ...]:
         return tuple(wrong)
     wrong += _seats(problem, packing)
     wrong += _capacity(problem, packing)
+    wrong += wakes(problem, packing)
     wrong += _kills(problem, packing)
     wrong += _limits(problem, packing)
     wrong += _replicas(problem, packing)
@@ -127,14 +129,18 @@ def _capacity(problem: Problem, packing: Packing) -> list[str]:
 
 
 def _kills(problem: Problem, packing: Packing) -> list[str]:
-    """Every stopped gang holds GPUs that an online replica stands on."""
+    """Every stopped gang holds GPUs that an online replica stands on, or that those units slept on
+    which save more than the stop costs.
+    """
     left = _left(problem, packing, packing.online)
     stopped = set(packing.killed)
+    units = [unit for unit in problem.standby if unit.key in woken(packing)]
     return [
         f"{gang.key}: stopped without need"
         for gang in problem.gangs
         if gang.key in stopped
         and all(left.get(node, gpus) >= gpus for node, gpus in _by_node(gang.parts).items())
+        and sum(saves(problem, unit) for unit in units if gang.key in unit.under) <= gang.cost
     ]
 
 
@@ -193,13 +199,15 @@ def _claims(problem: Problem, packing: Packing) -> list[str]:
     if unserved != packing.unserved:
         wrong.append(f"unserved: claimed {packing.unserved}, found {unserved}")
     stopped, started = set(packing.killed), {placed.key for placed in packing.batch}
+    late = lateness(problem, packing)
     tiers = Tiers(
         unserved_milli_gpus=lost_milli,
-        loss=sum(gang.cost for gang in problem.gangs if gang.key in stopped),
+        loss=sum(gang.cost for gang in problem.gangs if gang.key in stopped) + late,
         batch_value=sum(job.value for job in problem.batch if job.key in started),
         fragmentation_milli_gpus=_wasted(problem, packing),
         apart=_apart(problem, packing),
         split=_split(problem, packing),
+        lateness=late,
     )
     if tiers != packing.tiers:
         wrong.append(f"tiers: claimed {packing.tiers}, found {tiers}")

@@ -17,8 +17,9 @@ from binpacking.layout import Layout, compile_layout
 from binpacking.linear import FREE, costs_of
 from binpacking.problem import Problem, StopLimit, Tiers
 from binpacking.program import Bounds, Step
-from binpacking.rows import Capacity, build, crews, leftovers
+from binpacking.rows import build, crews, leftovers
 from binpacking.solver import minimise
+from binpacking.stops import Capacity
 from binpacking.verify import verify
 from tests.binpacking.problems import (
     FULL,

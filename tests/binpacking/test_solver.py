@@ -12,8 +12,9 @@ from binpacking.layout import compile_layout
 from binpacking.linear import FREE, Floats, Linear, costs_of
 from binpacking.linear import program as rows
 from binpacking.problem import Effort
-from binpacking.rows import Capacity, build, crews, leftovers
+from binpacking.rows import build, crews, leftovers
 from binpacking.solver import Answer, Relaxation, minimise
+from binpacking.stops import Capacity
 from tests.binpacking.problems import FULL, chances, random_problem
 
 
