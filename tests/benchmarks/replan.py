@@ -28,16 +28,20 @@ from binpacking.ladder import climb
 from binpacking.problem import Effort, Packing
 from scheduler.simulation import reference
 from scheduler.simulation.instances import Instance, generate
+from tests.benchmarks.replanexact import Exact
 from tests.benchmarks.replanmeasure import Figures, measure, with_batch
 from tests.benchmarks.replannaive import naive
 from tests.benchmarks.replanproblem import SECONDS_PER_HOUR, Plan, plan_of, problem_of
 from tests.benchmarks.replanrivals import cost_greedy, priority_first_fit
+from tests.benchmarks.replansleepers import Sleeper, draw, with_sleepers
 from tests.benchmarks.seeds import seeds
 
 SCHEMA = "tidal.replan/1"
 QUICK = Effort(name="quick", program=True)
 FULL = Effort(name="full", program=True)
 MILLI = 1000
+MOST_EXACT_NODES = 64
+"""Above this the program GPU by GPU takes too long."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -49,6 +53,7 @@ class Case(msgspec.Struct, frozen=True):
     growth: float
     small: bool
     seconds: float
+    sleepers: float = 0.0
 
     def instance(self) -> Instance:
         """Draw it."""
@@ -59,6 +64,10 @@ class Case(msgspec.Struct, frozen=True):
             growth=self.growth,
             small=self.small,
         )
+
+    def asleep(self, instance: Instance) -> tuple[Sleeper, ...]:
+        """Draw its sleepers."""
+        return draw(instance, self.seed, self.sleepers)
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,15 +117,24 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--occupancy", type=float, default=0.9)
     parser.add_argument("--growth", type=float, default=0.3)
     parser.add_argument("--event", choices=("full", "small"), default="full")
+    parser.add_argument(
+        "--sleepers", type=float, default=0.0, help="share of the nodes with engines asleep"
+    )
+    parser.add_argument(
+        "--exact-warm", action="store_true", help="solve each seed GPU by GPU; at most 64 nodes"
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="CPU seconds for a plan")
     parser.add_argument("--policies", type=_policies, default=["tidal"], help=", ".join(POLICIES))
     parser.add_argument("--plans", type=Path, help="write one JSON object a plan to this file")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     options = parser.parse_args()
     try:
-        _case(options, options.seeds[0]).instance()
+        case = _case(options, options.seeds[0])
+        case.asleep(case.instance())
     except ValueError as error:
         parser.error(str(error))
+    if options.exact_warm and options.nodes > MOST_EXACT_NODES:
+        parser.error(f"--exact-warm: give at most {MOST_EXACT_NODES} --nodes")
     return options
 
 
@@ -130,7 +148,15 @@ def _policies(text: str) -> list[str]:
 
 def _case(options: argparse.Namespace, seed: int) -> Case:
     small = options.event == "small"
-    return Case(options.nodes, seed, options.occupancy, options.growth, small, options.seconds)
+    return Case(
+        options.nodes,
+        seed,
+        options.occupancy,
+        options.growth,
+        small,
+        options.seconds,
+        options.sleepers,
+    )
 
 
 def _seed(options: argparse.Namespace, seed: int) -> list[Run]:
@@ -156,14 +182,14 @@ def run(policy: str, case: Case) -> Run:
         policy=policy,
         seed=case.seed,
         decision=decision,
-        figures=measure(instance, decision.plan),
+        figures=measure(instance, decision.plan, case.asleep(instance)),
         peak_rss_mib=peak,
     )
 
 
 def _tidal(effort: Effort) -> Policy:
     def decide(case: Case, instance: Instance) -> Decision:
-        problem = problem_of(instance)
+        problem = with_sleepers(problem_of(instance), case.asleep(instance))
         begun = time.process_time()
 
         def spent() -> float:
@@ -246,6 +272,7 @@ def _document(
     options: argparse.Namespace, runs: list[Run], since: reference.Started
 ) -> dict[str, Any]:
     bounds = {one.seed: one.decision for one in runs if one.policy == "tidal"}
+    best = {seed: _exact(options, seed) for seed in options.seeds if options.exact_warm}
     machine = msgspec.to_builtins(reference.machine(since))
     return {
         "schema": SCHEMA,
@@ -255,11 +282,24 @@ def _document(
             "occupancy": options.occupancy,
             "growth": options.growth,
             "event": options.event,
+            "sleepers": options.sleepers,
             "seconds": options.seconds,
             "policies": options.policies,
         },
-        "results": [_record(one, bounds.get(one.seed)) for one in runs],
+        "results": [_record(one, bounds.get(one.seed)) | best.get(one.seed, {}) for one in runs],
         "timing": machine | {"records": [_timing(one) for one in runs]},
+    }
+
+
+def _exact(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """What the program GPU by GPU finds: the least unserved, then the least loss."""
+    case = _case(options, seed)
+    instance = case.instance()
+    unserved, loss, woken = Exact(instance, case.asleep(instance)).least()
+    return {
+        "exact_unserved_gpus": unserved,
+        "exact_loss": round(loss, 6),
+        "exact_sleepers_hit": woken,
     }
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from scheduler.simulation.instances import Instance, RunningGang, pieces_of
 from tests.benchmarks.replanproblem import Plan, Seated, Started
+from tests.benchmarks.replansleepers import Sleeper, hits, lateness
 
 MIX = ((1, 0.35), (2, 0.20), (4, 0.20), (8, 0.25))
 """Shapes to come: GPUs on one node, and their share."""
@@ -19,34 +20,44 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     unserved_gpus: int
     loss: float
-    """Priority-weighted GPU-hours."""
+    """Priority-weighted GPU-hours, lateness included."""
+    sleepers: int
+    sleepers_hit: int
+    lateness: float
+    """What the units left asleep would have saved, as many as were of use (`replansleepers`)."""
     batch_priority_gpus: int
     fragmentation_gpus: float
     split_groups: int
     topology_violations: int
     nonminimal_victim_sets: int
-    """1 where one victim of the plan could run on with every group still in its leaves."""
+    """1 where one victim of the plan could run on with every group still in its leaves, every unit
+    awake that does not sleep under it, and no more loss."""
     materialised: bool
     """Every piece has its GPUs on a node, and nothing is placed that nobody asked for."""
 
 
-def measure(instance: Instance, plan: Plan) -> Figures:
+def measure(instance: Instance, plan: Plan, sleepers: Sequence[Sleeper] = ()) -> Figures:
     """Count a plan's figures."""
     gangs = {gang.number: gang for gang in instance.gangs}
     killed = [gangs[number] for number in plan.killed if number in gangs]
     leaf = {node: s for s, nodes in enumerate(instance.leaf_nodes) for node in nodes}
     served = sum(instance.services[one.service].gpus for one in plan.placed)
     left = _left(instance, killed, plan)
+    hit = hits(sleepers, plan)
+    late = lateness(instance, sleepers, hit)
     return Figures(
         unserved_gpus=instance.wanted_gpus - served,
-        loss=round(sum(gang.cost for gang in killed), 9),
+        loss=round(sum(gang.cost for gang in killed) + late, 9),
+        sleepers=len(sleepers),
+        sleepers_hit=len(hit),
+        lateness=round(late, 9),
         batch_priority_gpus=sum(one.gpus * one.priority for one in plan.started),
         fragmentation_gpus=round(
             sum(share * (free % size) for free in left for size, share in MIX), 9
         ),
         split_groups=sum(len(_leaves(leaf, one)) > 1 for one in plan.placed),
         topology_violations=_violations(instance, leaf, plan),
-        nonminimal_victim_sets=int(_has_needless(instance, leaf, killed, plan)),
+        nonminimal_victim_sets=int(_has_needless(instance, killed, plan, hit)),
         materialised=min(left) >= 0 and _as_asked(instance, plan, gangs),
     )
 
@@ -158,33 +169,50 @@ def _shaped(instance: Instance, one: Seated) -> bool:
 
 
 def _has_needless(
-    instance: Instance, leaf: dict[int, int], killed: Sequence[RunningGang], plan: Plan
+    instance: Instance, killed: Sequence[RunningGang], plan: Plan, hit: Sequence[Sleeper]
 ) -> bool:
     """Return whether a victim could run on with the groups' pieces seated anew in their leaves.
 
-    The slot test is exact: all sizes are powers of two (`binpacking.slots`).
+    Units awake that do not sleep under it stay so; those that do save no more than it costs. The
+    slot test is exact: all sizes are powers of two (`binpacking.slots`).
     """
-    online = [(node, gpus) for one in plan.placed for node, gpus, _ in one.pieces]
+    return any(
+        sum(one.saves for one in hit if gang.number in one.gangs) <= gang.cost
+        and _fits_anew(
+            instance,
+            [one for one in killed if one is not gang],
+            plan,
+            [one for one in hit if gang.number not in one.gangs],
+            {piece.node for piece in gang.pieces},
+        )
+        for gang in killed
+    )
+
+
+def _fits_anew(
+    instance: Instance,
+    killed: Iterable[RunningGang],
+    plan: Plan,
+    awake: Iterable[Sleeper],
+    nodes: set[int],
+) -> bool:
+    """Return whether all pieces in the leaves of these nodes fit, those awake where they are."""
     free = list(instance.free_gpus)
     for gang in killed:
         for piece in gang.pieces:
             free[piece.node] += piece.gpus
-    for gang in killed:
-        for piece in gang.pieces:
-            free[piece.node] -= piece.gpus
-        touched = {leaf[piece.node] for piece in gang.pieces}
-        fits = all(
-            _fits(
-                [free[node] for node in instance.leaf_nodes[s]],
-                [gpus for node, gpus in online if leaf[node] == s],
-            )
-            for s in touched
+    pieces = Counter((node, gpus) for one in plan.placed for node, gpus, _ in one.pieces)
+    for unit in awake:
+        pieces[unit.node, len(unit.devices)] -= 1
+        free[unit.node] -= len(unit.devices)
+    return all(
+        _fits(
+            [free[node] for node in leaf],
+            [gpus for (node, gpus), n in pieces.items() if node in leaf for _ in range(n)],
         )
-        for piece in gang.pieces:
-            free[piece.node] += piece.gpus
-        if fits:
-            return True
-    return False
+        for leaf in instance.leaf_nodes
+        if nodes.intersection(leaf)
+    )
 
 
 def _fits(free: Sequence[int], pieces: Sequence[int]) -> bool:

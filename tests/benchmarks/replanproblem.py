@@ -92,6 +92,11 @@ def node_name(node: int) -> str:
     return f"n{node:05}"
 
 
+def service_key(number: int) -> str:
+    """Name a service so that keys sort as numbers do."""
+    return f"s{number:03}"
+
+
 def gang_key(number: int) -> str:
     """Name a gang so that keys sort as numbers do."""
     return f"g{number:05}"
@@ -123,7 +128,7 @@ def model_name(model: int) -> str:
 def _request(instance: Instance, number: int, wanted: int) -> OnlineRequest:
     service = instance.services[number]
     return OnlineRequest(
-        key=f"s{number:03}",
+        key=service_key(number),
         members=(
             Member("prefill", service.prefill_pods, _shape(service.prefill_gpus)),
             Member("decode", service.decode_pods, _shape(service.decode_gpus)),

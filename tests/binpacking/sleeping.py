@@ -90,9 +90,9 @@ def crowded(chance: Random) -> Problem:
 def owned(problem: Problem) -> dict[str, list[str]]:
     """By node: who holds each GPU; empty for the free ones."""
     owners = {supply.node: [""] * supply.free for supply in problem.supplies}
-    for gang in problem.gangs:
-        for node, gpus in gang.parts:
-            owners[node] += [gang.key] * gpus
+    for one in problem.gangs:
+        for node, gpus in one.parts:
+            owners[node] += [one.key] * gpus
     for held in owners.values():
         held.sort(key=lambda key: (key[::-1], key))  # so that free GPUs are not all in front
     return owners
@@ -107,14 +107,14 @@ def least(problem: Problem) -> tuple[int, int]:
 
 
 def _answers(problem: Problem, stopped: tuple[Gang, ...]) -> Iterator[tuple[int, int]]:
-    keys = {gang.key for gang in stopped}
+    keys = {one.key for one in stopped}
     if any(len(keys & set(limit.gangs)) > limit.most for limit in problem.stop_limits):
         return
     room = Counter({supply.node: supply.free for supply in problem.supplies})
-    for gang in stopped:
-        for node, gpus in gang.parts:
+    for one in stopped:
+        for node, gpus in one.parts:
             room[node] += gpus
-    spent = sum(gang.cost for gang in stopped) + _all_of_use(problem)
+    spent = sum(one.cost for one in stopped) + _all_of_use(problem)
     clear = [unit for unit in problem.standby if keys.issuperset(unit.under)]
     known: dict[Pods, int] = {}
     for unserved, pods in _seatings(problem, 0, room):
@@ -126,7 +126,7 @@ def _answers(problem: Problem, stopped: tuple[Gang, ...]) -> Iterator[tuple[int,
 def _all_of_use(problem: Problem) -> int:
     """What the best units of every role save, as many as its shortage could use."""
     models = {supply.node: supply.gpu_model for supply in problem.supplies}
-    gangs = {gang.key for gang in problem.gangs}
+    gangs = {one.key for one in problem.gangs}
     total = 0
     for request in problem.online:
         slowest = min(request.capacity_milli.values())
