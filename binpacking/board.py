@@ -4,6 +4,8 @@ The only mutable value of this package; it never leaves a rung. Both rungs seat 
 `best_fit`, so "fewest free GPUs, then name" is decided in one place.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from binpacking.layout import Layout
@@ -34,6 +36,7 @@ class Board:
         "free",
         "layout",
         "leaf_free",
+        "roused",
     )
 
     def __init__(self, layout: Layout, problem: Problem) -> None:
@@ -41,6 +44,8 @@ class Board:
         self.free = list(layout.free)
         self.leaf_free = [sum(layout.free[node] for node in nodes) for nodes in layout.leaves]
         self.alive = [True] * len(problem.gangs)
+        self.roused = [0] * len(layout.free)
+        """Bits of the GPUs by node that units have taken which the heuristic wakes."""
         self._costs = [gang.cost for gang in problem.gangs]
         self._stops_left = [limit.most for limit in problem.stop_limits]
         self._log: list[tuple[int, int]] = []
@@ -54,7 +59,9 @@ class Board:
         """Take back every change since `mark`."""
         while len(self._log) > mark:
             index, gpus = self._log.pop()
-            if index < 0:
+            if index >= len(self.free):
+                self.roused[index - len(self.free)] ^= gpus
+            elif index < 0:
                 self._set_alive(~index, alive=not self.alive[~index])
             else:
                 self._change(index, -gpus)
@@ -71,6 +78,11 @@ class Board:
         for node, gpus in self.layout.parts[gang]:
             self.take(node, -gpus)
 
+    def rouse(self, node: int, devices: int) -> None:
+        """Let a unit have these GPUs to itself; `take` counts them."""
+        self.roused[node] |= devices
+        self._log.append((len(self.free) + node, devices))
+
     def revive(self, gang: int) -> None:
         """Let a stopped gang run on; nodes may go below zero, the caller looks."""
         self._set_alive(gang, alive=True)
@@ -81,6 +93,13 @@ class Board:
     def stopped(self) -> list[int]:
         """Numbers of the gangs that are stopped."""
         return [gang for gang, alive in enumerate(self.alive) if not alive]
+
+    def cost_of(self, gangs: Sequence[int]) -> int | None:
+        """The cost of stopping these running gangs; None where a limit forbids it."""
+        counts = Counter(limit for gang in gangs for limit in self.layout.limits_of[gang])
+        if any(count > self._stops_left[limit] for limit, count in counts.items()):
+            return None
+        return sum(self._costs[gang] for gang in gangs)
 
     def best_fit(self, leaf: int, gpus: int) -> int:
         """The node of the leaf with the fewest free GPUs that suffice, then by name; -1: none."""

@@ -11,17 +11,20 @@ needless kills are dropped, and batch jobs fill what is free.
 
 from typing import NamedTuple
 
+from binpacking.beds import Bed, Kind
 from binpacking.board import Board
 from binpacking.draft import Draft, Seat
 from binpacking.layout import Layout
 from binpacking.problem import BatchRequest, OnlineRequest, Problem, Shape
 from binpacking.prune import drop_needless_kills, drop_superfluous
+from binpacking.rousing import rouse
 
 
 class _Trial(NamedTuple):
     """What seating one replica in one leaf would take."""
 
     cost: int
+    """Of the stops, less what the units save that wake."""
     leftover: int
     """Free GPUs left on the nodes used: small is a good fit."""
     leaf: int
@@ -29,6 +32,8 @@ class _Trial(NamedTuple):
     nodes: tuple[int, ...]
     """Of each piece, pod by pod."""
     gangs: tuple[int, ...]
+    beds: tuple[Bed, ...] = ()
+    """Whose units wake."""
 
 
 def greedy(problem: Problem, layout: Layout) -> Draft:
@@ -96,7 +101,7 @@ def _best_hole(
     best: tuple[int, int, _Trial] | None = None
     for leaf in board.layout.allowed(request.gpu_models):
         if leaf not in known:
-            known[leaf] = _try(board, leaf, (request.shape,), may_kill=False)
+            known[leaf] = _try(board, leaf, ((request.shape, None),), may_kill=False)
         trial = known[leaf]
         if trial is not None:
             rank = (trial.leftover, board.leaf_free[leaf], trial)
@@ -161,7 +166,8 @@ def _best(
         known = trials[may_kill]
         for leaf in leaves:
             if leaf not in known:
-                known[leaf] = _try(board, leaf, board.layout.pods[index], may_kill=may_kill)
+                pods = _pods(board, index)
+                known[leaf] = _try(board, leaf, pods, may_kill=may_kill)
         found = [trial for trial in known.values() if trial]
         if found:
             return min(found, key=order)
@@ -189,52 +195,94 @@ def _spread(
 
 def _try_spread(board: Board, index: int, leaves: list[int]) -> _Trial | None:
     """Seat the largest pods first, note what it took, and undo it."""
-    pods = board.layout.pods[index]
-    mark, cost, gangs = board.mark(), 0, list[int]()
+    pods = _pods(board, index)
+    mark, cost = board.mark(), 0
+    gangs, beds = list[int](), list[Bed]()
     nodes: dict[int, tuple[int, ...]] = {}
-    for place in sorted(range(len(pods)), key=lambda place: (-pods[place].size, place)):
-        shape = pods[place : place + 1]
-        trials = [t for s in leaves if (t := _try(board, s, shape, may_kill=False))]
-        trials = trials or [t for s in leaves if (t := _try(board, s, shape, may_kill=True))]
+    for place in sorted(range(len(pods)), key=lambda place: (-pods[place][0].size, place)):
+        pod = pods[place : place + 1]
+        trials = [t for s in leaves if (t := _try(board, s, pod, may_kill=False))]
+        trials = trials or [t for s in leaves if (t := _try(board, s, pod, may_kill=True))]
         if not trials:
             break
         best = min(trials)
-        _commit(board, best, (shape[0].gpus,) * shape[0].pieces)
+        _commit(board, best, (pod[0][0].gpus,) * pod[0][0].pieces)
         nodes[place] = best.nodes
-        cost, gangs = cost + best.cost, [*gangs, *best.gangs]
+        cost, gangs, beds = cost + best.cost, [*gangs, *best.gangs], [*beds, *best.beds]
     flat = tuple(node for place in sorted(nodes) for node in nodes[place])
     leftover = sum(board.free[node] for node in {*flat})
     board.undo(mark)
     if len(nodes) < len(pods):
         return None
-    return _Trial(cost, leftover, board.layout.leaf_of[flat[0]], flat, tuple(gangs))
+    where = board.layout.leaf_of[flat[0]]
+    return _Trial(cost, leftover, where, flat, tuple(gangs), tuple(beds))
 
 
-def _try(board: Board, leaf: int, pods: tuple[Shape, ...], *, may_kill: bool) -> _Trial | None:
+class _Seated(NamedTuple):
+    """One piece on a node, and what that took."""
+
+    cost: int
+    node: int
+    gangs: tuple[int, ...] = ()
+    bed: Bed | None = None
+
+
+_Pod = tuple[Shape, Kind | None]
+"""A pod and its kind, where that could wake a unit."""
+
+
+def _pods(board: Board, index: int) -> tuple[_Pod, ...]:
+    """The pods of one replica."""
+    shapes, members = board.layout.pods[index], board.layout.members[index]
+    return tuple((shape, (index, m)) for shape, m in zip(shapes, members, strict=True))
+
+
+def _try(board: Board, leaf: int, pods: tuple[_Pod, ...], *, may_kill: bool) -> _Trial | None:
     """Seat one replica or job in the leaf, note what it took, and undo it."""
-    if not may_kill and board.leaf_free[leaf] < sum(shape.size for shape in pods):
+    if not may_kill and board.leaf_free[leaf] < sum(shape.size for shape, _ in pods):
         return None
-    sizes = [shape.gpus for shape in pods for _ in range(shape.pieces)]
+    pieces = [(shape.gpus, kind) for shape, kind in pods for _ in range(shape.pieces)]
     mark = board.mark()
-    cost = 0
-    nodes = [-1] * len(sizes)
-    gangs: list[int] = []
-    for piece in sorted(range(len(sizes)), key=lambda piece: -sizes[piece]):
-        node = board.best_fit(leaf, sizes[piece])
-        if node < 0:
-            option = board.cheapest_kill(leaf, sizes[piece]) if may_kill else None
-            if option is None:
-                board.undo(mark)
-                return None
-            cost, node = cost + option.cost, option.node
-            gangs += option.gangs
-            for gang in option.gangs:
-                board.stop(gang)
-        board.take(node, sizes[piece])
-        nodes[piece] = node
-    leftover = sum(board.free[node] for node in set(nodes))
+    seated: dict[int, _Seated] = {}
+    for piece in sorted(range(len(pieces)), key=lambda piece: -pieces[piece][0]):
+        gpus, kind = pieces[piece]
+        one = _seat(board, leaf, gpus, kind, may_kill=may_kill)
+        if one is None:
+            board.undo(mark)
+            return None
+        for gang in one.gangs:
+            board.stop(gang)
+        board.take(one.node, gpus)
+        if one.bed is not None:
+            board.rouse(one.node, one.bed.devices)
+        seated[piece] = one
+    every = list(seated.values())
+    leftover = sum(board.free[node] for node in {one.node for one in every})
     board.undo(mark)
-    return _Trial(cost, leftover, leaf, tuple(nodes), tuple(gangs))
+    return _Trial(
+        sum(one.cost for one in every),
+        leftover,
+        leaf,
+        tuple(seated[piece].node for piece in range(len(pieces))),
+        tuple(gang for one in every for gang in one.gangs),
+        tuple(one.bed for one in every if one.bed is not None),
+    )
+
+
+def _seat(
+    board: Board, leaf: int, gpus: int, kind: Kind | None, *, may_kill: bool
+) -> _Seated | None:
+    """The cheapest of a free seat, a seat after stops, and a bed of a unit that it wakes."""
+    best: _Seated | None = None
+    node = board.best_fit(leaf, gpus)
+    if node >= 0:
+        best = _Seated(0, node)
+    elif may_kill and (option := board.cheapest_kill(leaf, gpus)) is not None:
+        best = _Seated(option.cost, option.node, option.gangs)
+    way = rouse(board, kind, leaf, may_kill=may_kill) if kind is not None else None
+    if way is not None and (best is None or way.cost < best.cost):
+        return _Seated(way.cost, way.bed.node, way.gangs, way.bed)
+    return best
 
 
 def _commit(board: Board, trial: _Trial, sizes: tuple[int, ...]) -> None:
@@ -242,6 +290,8 @@ def _commit(board: Board, trial: _Trial, sizes: tuple[int, ...]) -> None:
         board.stop(gang)
     for node, gpus in zip(trial.nodes, sizes, strict=True):
         board.take(node, gpus)
+    for bed in trial.beds:
+        board.rouse(bed.node, bed.devices)
 
 
 def _forget(board: Board, trial: _Trial, trials: dict[bool, dict[int, _Trial | None]]) -> None:

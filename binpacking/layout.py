@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import msgspec
 
-from binpacking.beds import Bed, beds_by_node, most_saved
+from binpacking.beds import Bed, Kind, beds_by_node, most_saved
 from binpacking.problem import Gang, Problem, Shape
 from binpacking.topology import by_leaf
 
@@ -49,6 +49,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Indices into the problem's `stop_limits` by gang number."""
     beds: tuple[tuple[Bed, ...], ...]
     """By node number: the standby units there that may be woken."""
+    beds_of: dict[tuple[Kind, int], tuple[Bed, ...]]
+    """The same by kind of pod and leaf number."""
     most_saved: int
     """What waking as many of them as the shortages could use would save (see `beds`)."""
 
@@ -101,6 +103,7 @@ def compile_layout(problem: Problem) -> Layout:
         gangs_on=_gangs_on(problem.gangs, parts, len(ordered)),
         limits_of=_limits_of(problem),
         beds=beds,
+        beds_of=_beds_of(beds, [leaf for leaf, (_, group) in enumerate(groups) for _ in group]),
         most_saved=most_saved(problem, beds),
     )
 
@@ -112,6 +115,17 @@ def _limits_of(problem: Problem) -> tuple[tuple[int, ...], ...]:
             if key in found:
                 found[key].append(index)
     return tuple(tuple(found[gang.key]) for gang in problem.gangs)
+
+
+def _beds_of(
+    beds: tuple[tuple[Bed, ...], ...], leaf_of: list[int]
+) -> dict[tuple[Kind, int], tuple[Bed, ...]]:
+    found: dict[tuple[Kind, int], tuple[Bed, ...]] = {}
+    for node, some in enumerate(beds):
+        for bed in some:
+            key = (bed.kind, leaf_of[node])
+            found[key] = (*found.get(key, ()), bed)
+    return found
 
 
 def _leaves_of(models: tuple[str, ...]) -> dict[str, tuple[int, ...]]:

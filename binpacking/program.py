@@ -156,7 +156,7 @@ class _Search:
         """Tier 1's bound by the relaxation, all gangs stopped."""
         rows, costs = self._cleared()
         relaxed = Relaxation(rows.linear).minimise(costs)
-        return _ceiling(relaxed.objective) if relaxed else 0
+        return max(0, _ceiling(relaxed.objective)) if relaxed else 0
 
     def _cleared(self) -> tuple[Rows, Floats]:
         """Tier 1's program: stops cost nothing, so that all are made where no limit binds."""
@@ -184,7 +184,7 @@ class _Search:
         return self._better(proof, relaxed.objective)
 
     def _better(self, proof: Bounds, objective: float) -> Bounds:
-        loss = _ceiling(objective + self.offset)
+        loss = max(0, self.offset + _ceiling(objective))
         return proof._replace(loss=loss if proof.loss is None else max(loss, proof.loss))
 
     def _tier_two(
@@ -338,7 +338,7 @@ def _limited(effort: Effort) -> Effort:
 
 def _ceiling(bound: float) -> int:
     """The least integer objective that the bound allows, solver tolerance granted."""
-    return max(0, math.ceil(bound - 1e-6 * max(1.0, abs(bound))))
+    return math.ceil(bound - 1e-6 * max(1.0, abs(bound)))
 
 
 def _divisible(problem: Problem) -> bool:

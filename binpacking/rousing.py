@@ -1,0 +1,41 @@
+"""Where the heuristic can wake a unit rather than start a pod cold: one bed at a time.
+
+Which units the seats wake in the end is decided by `awake`, which may find more.
+"""
+
+from typing import NamedTuple
+
+from binpacking.beds import Bed, Kind
+from binpacking.board import Board
+
+
+class Way(NamedTuple):
+    """A bed, what is stopped for it, and the cost of that less the credit."""
+
+    cost: int
+    bed: Bed
+    gangs: tuple[int, ...]
+
+
+def rouse(board: Board, kind: Kind, leaf: int, *, may_kill: bool) -> Way | None:
+    """The way of least cost, then of most credit, then by node and unit; None: no way."""
+    ways = (
+        _way(board, bed, may_kill=may_kill) for bed in board.layout.beds_of.get((kind, leaf), ())
+    )
+    return min(
+        (way for way in ways if way),
+        key=lambda way: (way.cost, -way.bed.credit, way.bed.node, way.bed.unit),
+        default=None,
+    )
+
+
+def _way(board: Board, bed: Bed, *, may_kill: bool) -> Way | None:
+    gangs = tuple(sorted(gang for gang in bed.gangs if board.alive[gang]))
+    if bed.devices & board.roused[bed.node] or (gangs and not may_kill):
+        return None
+    room = board.free[bed.node]
+    room += sum(gpus for gang, gpus in board.layout.gangs_on[bed.node] if gang in gangs)
+    cost = board.cost_of(gangs)
+    if room < bed.gpus or cost is None:
+        return None
+    return Way(cost - bed.credit, bed, gangs)
