@@ -1,4 +1,4 @@
-"""Free GPUs per node while a packing is built: plain lists that can be changed and undone.
+"""What is free on each node while a packing is built: plain lists that can be changed and undone.
 
 The only mutable value of this package; it never leaves a rung. Both rungs seat pieces through
 `best_fit`, so "fewest free GPUs, then name" is decided in one place.
@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from binpacking.layout import Layout
-from binpacking.problem import Problem
+from binpacking.problem import Piece, Problem
 
 _MOST_GANGS_PER_NODE = 16
 """As many as a node has GPUs; with more stops than these left, a limit binds no single node."""
+
+
+_NOTHING = (0, 0)
 
 
 class KillOption(NamedTuple):
@@ -33,23 +36,27 @@ class Board:
         "_options",
         "_stops_left",
         "alive",
+        "cpu",
         "free",
         "layout",
         "leaf_free",
+        "memory",
         "roused",
     )
 
     def __init__(self, layout: Layout, problem: Problem) -> None:
         self.layout = layout
         self.free = list(layout.free)
+        self.cpu = [cpu for cpu, _ in layout.beside]
+        self.memory = [memory for _, memory in layout.beside]
         self.leaf_free = [sum(layout.free[node] for node in nodes) for nodes in layout.leaves]
         self.alive = [True] * len(problem.gangs)
         self.roused = [0] * len(layout.free)
         """Bits of the GPUs by node that units have taken which the heuristic wakes."""
         self._costs = [gang.cost for gang in problem.gangs]
         self._stops_left = [limit.most for limit in problem.stop_limits]
-        self._log: list[tuple[int, int]] = []
-        self._options: dict[int, list[KillOption | bool | None]] = {}
+        self._log: list[tuple[int, int, int, int]] = []
+        self._options: dict[Piece, list[KillOption | bool | None]] = {}
 
     def mark(self) -> int:
         """A point to return to with `undo`."""
@@ -58,37 +65,46 @@ class Board:
     def undo(self, mark: int) -> None:
         """Take back every change since `mark`."""
         while len(self._log) > mark:
-            index, gpus = self._log.pop()
+            index, gpus, cpu, memory = self._log.pop()
             if index >= len(self.free):
                 self.roused[index - len(self.free)] ^= gpus
             elif index < 0:
                 self._set_alive(~index, alive=not self.alive[~index])
             else:
-                self._change(index, -gpus)
+                self._change(index, -gpus, -cpu, -memory)
 
-    def take(self, node: int, gpus: int) -> None:
-        """Seat a piece; negative GPUs lift it again."""
-        self._change(node, -gpus)
-        self._log.append((node, -gpus))
+    def take(self, node: int, gpus: int, cpu: int = 0, memory: int = 0) -> None:
+        """Seat a piece."""
+        self._change(node, -gpus, -cpu, -memory)
+        self._log.append((node, -gpus, -cpu, -memory))
+
+    def lift(self, node: int, gpus: int, cpu: int = 0, memory: int = 0) -> None:
+        """Take a piece off again."""
+        self._change(node, gpus, cpu, memory)
+        self._log.append((node, gpus, cpu, memory))
 
     def stop(self, gang: int) -> None:
-        """Stop a gang: its GPUs come free on all its nodes."""
+        """Stop a gang: what it holds comes free on all its nodes."""
         self._set_alive(gang, alive=False)
-        self._log.append((~gang, 0))
-        for node, gpus in self.layout.parts[gang]:
-            self.take(node, -gpus)
+        self._log.append((~gang, 0, 0, 0))
+        for node, gpus, cpu, memory in self._held(gang):
+            self.lift(node, gpus, cpu, memory)
 
     def rouse(self, node: int, devices: int) -> None:
         """Let a unit have these GPUs to itself; `take` counts them."""
         self.roused[node] |= devices
-        self._log.append((len(self.free) + node, devices))
+        self._log.append((len(self.free) + node, devices, 0, 0))
 
     def revive(self, gang: int) -> None:
         """Let a stopped gang run on; nodes may go below zero, the caller looks."""
         self._set_alive(gang, alive=True)
-        self._log.append((~gang, 0))
-        for node, gpus in self.layout.parts[gang]:
-            self.take(node, gpus)
+        self._log.append((~gang, 0, 0, 0))
+        for node, gpus, cpu, memory in self._held(gang):
+            self.take(node, gpus, cpu, memory)
+
+    def holds(self, node: int, gpus: int, cpu: int = 0, memory: int = 0) -> bool:
+        """Whether the node has room for so much."""
+        return self.free[node] >= gpus and self.cpu[node] >= cpu and self.memory[node] >= memory
 
     def stopped(self) -> list[int]:
         """Numbers of the gangs that are stopped."""
@@ -101,32 +117,57 @@ class Board:
             return None
         return sum(self._costs[gang] for gang in gangs)
 
-    def best_fit(self, leaf: int, gpus: int) -> int:
+    def room(self, node: int, gangs: Sequence[int]) -> Piece:
+        """What is free on the node once these gangs are stopped."""
+        gpus, cpu, memory = self.free[node], self.cpu[node], self.memory[node]
+        for gang, held in self.layout.gangs_on[node]:
+            if gang in gangs:
+                cores, ram = self.layout.freed[gang].get(node, _NOTHING)
+                gpus, cpu, memory = gpus + held, cpu + cores, memory + ram
+        return Piece(gpus, cpu, memory)
+
+    def _held(self, gang: int) -> list[tuple[int, int, int, int]]:
+        """(node, GPUs, milli-CPU, MiB) of the gang."""
+        freed = self.layout.freed[gang]
+        return [
+            (node, gpus, *(freed[node] if freed else _NOTHING))
+            for node, gpus in self.layout.parts[gang]
+        ]
+
+    def best_fit(self, leaf: int, piece: Piece) -> int:
         """The node of the leaf with the fewest free GPUs that suffice, then by name; -1: none."""
+        gpus, cpu, memory = piece
         if self.leaf_free[leaf] < gpus:
             return -1
         free, best, fewest = self.free, -1, 1 << 30
         for node in self.layout.leaves[leaf]:
-            if gpus <= free[node] < fewest:
+            if (
+                gpus <= free[node] < fewest
+                and self.cpu[node] >= cpu
+                and self.memory[node] >= memory
+            ):
                 best, fewest = node, free[node]
                 if fewest == gpus:
                     break
         return best
 
-    def cheapest_kill(self, leaf: int, gpus: int) -> KillOption | None:
+    def cheapest_kill(self, leaf: int, piece: Piece) -> KillOption | None:
         """The least (cost, free GPUs after, name) over the leaf's nodes; None: no way."""
-        options = self._options.setdefault(gpus, [False] * len(self.free))
+        options = self._options.setdefault(piece, [False] * len(self.free))
         best: KillOption | None = None
         for node in self.layout.leaves[leaf]:
             option = options[node]
             if option is False:
-                option = options[node] = self._kill_option(node, gpus)
+                option = options[node] = self._kill_option(node, piece)
             if isinstance(option, KillOption) and (best is None or option < best):
                 best = option
         return best
 
-    def _change(self, node: int, gpus: int) -> None:
+    def _change(self, node: int, gpus: int, cpu: int, memory: int) -> None:
         self.free[node] += gpus
+        if cpu or memory:
+            self.cpu[node] += cpu
+            self.memory[node] += memory
         self.leaf_free[self.layout.leaf_of[node]] += gpus
         for options in self._options.values():
             options[node] = False
@@ -138,25 +179,29 @@ class Board:
             if self._stops_left[limit] <= _MOST_GANGS_PER_NODE:
                 self._options.clear()
 
-    def _kill_option(self, node: int, gpus: int) -> KillOption | None:
+    def _kill_option(self, node: int, piece: Piece) -> KillOption | None:
         """Gangs of the node by rising cost until the piece fits, less those not needed."""
-        room = self.free[node]
-        chosen: list[tuple[int, int]] = []
+        room = self.free[node] - piece.gpus
+        cpu, memory = self.cpu[node] - piece.cpu_milli, self.memory[node] - piece.memory_mib
+        chosen: list[tuple[int, int, int, int]] = []
         left = list(self._stops_left)
         for gang, held in self.layout.gangs_on[node]:
-            if room >= gpus:
+            if room >= 0 and cpu >= 0 and memory >= 0:
                 break
             limits = self.layout.limits_of[gang]
             if self.alive[gang] and all(left[limit] > 0 for limit in limits):
                 for limit in limits:
                     left[limit] -= 1
-                chosen.append((gang, held))
-                room += held
-        if room < gpus:
+                freed = self.layout.freed[gang]
+                cores, ram = freed[node] if freed else _NOTHING
+                chosen.append((gang, held, cores, ram))
+                room, cpu, memory = room + held, cpu + cores, memory + ram
+        if room < 0 or cpu < 0 or memory < 0:
             return None
-        for gang, held in reversed(chosen[:-1]):
-            if room - held >= gpus:
-                chosen.remove((gang, held))
-                room -= held
-        cost = sum(self._costs[gang] for gang, _ in chosen)
-        return KillOption(cost, room - gpus, node, tuple(gang for gang, _ in chosen))
+        for one in chosen[-2::-1]:
+            _, held, cores, ram = one
+            if room >= held and cpu >= cores and memory >= ram:
+                chosen.remove(one)
+                room, cpu, memory = room - held, cpu - cores, memory - ram
+        gangs = tuple([one[0] for one in chosen])
+        return KillOption(sum([self._costs[gang] for gang in gangs]), room, node, gangs)

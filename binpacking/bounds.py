@@ -6,10 +6,12 @@ no gang is stopped: requests that fit alone, taken by value per GPU into the fre
 online replicas must leave (a fractional knapsack over the whole cluster).
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from binpacking.layout import Layout
-from binpacking.problem import OnlineRequest, Problem, Shape, Tiers
+from binpacking.problem import OnlineRequest, Piece, Problem, Shape, Tiers
+from binpacking.rooms import times
 
 
 def settled(problem: Problem, layout: Layout, tiers: Tiers) -> bool:
@@ -19,10 +21,7 @@ def settled(problem: Problem, layout: Layout, tiers: Tiers) -> bool:
 
 def least_unserved(problem: Problem, layout: Layout) -> int:
     """Milli-GPUs of online shortage that stay unserved in every packing."""
-    cleared = list(layout.free)
-    for parts in layout.parts:
-        for node, gpus in parts:
-            cleared[node] += gpus
+    cleared = _cleared(layout)
     total = 0
     for request in problem.online:
         best = _best_capacity(request, layout, cleared)
@@ -32,13 +31,14 @@ def least_unserved(problem: Problem, layout: Layout) -> int:
 
 def most_batch_value(problem: Problem, layout: Layout) -> int:
     """No packing without kills that serves the online requests as well exceeds this value."""
-    free = sum(layout.free) - sum(_least_gpus(request, layout) for request in problem.online)
+    rooms = _rooms(layout)
+    free = sum(layout.free) - sum(_least_gpus(request, layout, rooms) for request in problem.online)
     fits: dict[tuple[Shape, tuple[str, ...]], bool] = {}
     for request in problem.batch:
         kind = (request.shape, request.gpu_models)
         if kind not in fits:
             fits[kind] = any(
-                _fits_alone(layout, layout.free, leaf, request.shape)
+                _fits_alone(layout, rooms, leaf, request.shape)
                 for leaf in layout.allowed(request.gpu_models)
             )
     startable = [
@@ -54,24 +54,22 @@ def most_batch_value(problem: Problem, layout: Layout) -> int:
     return int(value)
 
 
-def _least_gpus(request: OnlineRequest, layout: Layout) -> int:
+def _least_gpus(request: OnlineRequest, layout: Layout, rooms: Sequence[Piece]) -> int:
     """GPUs that serving the request as well as it can be served takes at least."""
-    best = _best_capacity(request, layout, layout.free)
+    best = _best_capacity(request, layout, rooms)
     if not best:
         return 0
     return min(request.limit, -(-max(0, request.shortage_milli) // best)) * request.size
 
 
-def _best_capacity(
-    request: OnlineRequest, layout: Layout, free: list[int] | tuple[int, ...]
-) -> int:
+def _best_capacity(request: OnlineRequest, layout: Layout, rooms: Sequence[Piece]) -> int:
     """Milli-replicas of one replica on the best model that has a leaf for it; 0: none has."""
     return max(
         (
             capacity
             for model, capacity in request.capacity_milli.items()
             if any(
-                _could_stand(layout, free, leaf, request)
+                _could_stand(layout, rooms, leaf, request)
                 for leaf in layout.leaves_of.get(model, ())
             )
         ),
@@ -79,14 +77,28 @@ def _best_capacity(
     )
 
 
-def _could_stand(
-    layout: Layout, free: list[int] | tuple[int, ...], leaf: int, request: OnlineRequest
-) -> bool:
+def _could_stand(layout: Layout, rooms: Sequence[Piece], leaf: int, request: OnlineRequest) -> bool:
     """False when no replica has a pod in the leaf; a spread one may have only one there."""
-    fits = (_fits_alone(layout, free, leaf, member.shape) for member in request.pods)
+    fits = (_fits_alone(layout, rooms, leaf, member.shape) for member in request.pods)
     return any(fits) if request.reach == "spine" else all(fits)
 
 
-def _fits_alone(layout: Layout, free: list[int] | tuple[int, ...], leaf: int, shape: Shape) -> bool:
-    slots = sum(free[node] // shape.gpus for node in layout.leaves[leaf])
-    return slots >= shape.pieces
+def _fits_alone(layout: Layout, rooms: Sequence[Piece], leaf: int, shape: Shape) -> bool:
+    piece = shape.piece
+    return sum(times(piece, rooms[node]) for node in layout.leaves[leaf]) >= shape.pieces
+
+
+def _rooms(layout: Layout) -> list[Piece]:
+    """What is free by node."""
+    return [Piece(gpus, *beside) for gpus, beside in zip(layout.free, layout.beside, strict=True)]
+
+
+def _cleared(layout: Layout) -> list[Piece]:
+    """The same with all gangs stopped."""
+    rooms = _rooms(layout)
+    for parts, freed in zip(layout.parts, layout.freed, strict=True):
+        for node, held in parts:
+            gpus, cpu, memory = rooms[node]
+            cores, ram = freed.get(node, (0, 0))
+            rooms[node] = Piece(gpus + held, cpu + cores, memory + ram)
+    return rooms

@@ -101,8 +101,8 @@ def capacity(problem: Problem, board: Board, seat: Seat) -> int:
 
 def lift(board: Board, seat: Seat) -> None:
     """Take the pieces of an online seat off the board."""
-    for node, gpus in zip(seat.nodes, board.layout.sizes[seat.request], strict=True):
-        board.take(node, -gpus)
+    for node, piece in zip(seat.nodes, board.layout.pieces[seat.request], strict=True):
+        board.lift(node, *piece)
 
 
 def _placed_online(problem: Problem, draft: Draft, wakes: list[Wake]) -> tuple[Placed, ...]:

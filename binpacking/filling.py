@@ -18,14 +18,15 @@ from binpacking.board import Board
 from binpacking.draft import Draft, Seat, capacity, nothing
 from binpacking.greedy import fill_batch
 from binpacking.layout import Layout
+from binpacking.leftovers import leftovers
 from binpacking.linear import FREE, Floats, Integers, Linear, costs_of
 from binpacking.linear import Draft as Statement
 from binpacking.materialise import Counts, materialise
 from binpacking.problem import Effort, Problem
 from binpacking.prune import drop_needless_kills, drop_superfluous
-from binpacking.rows import Crew, Rows, build, crews, leftovers
+from binpacking.rooms import Capacity
+from binpacking.rows import Crew, Rows, build, crews
 from binpacking.solver import EXACT, Answer, Relaxation, minimise
-from binpacking.stops import Capacity
 
 _WHOLE_COLUMNS = 1800
 """Up to this many columns the tiers are solved whole."""
@@ -193,11 +194,13 @@ def _fifth(
 
 def after(layout: Layout, gangs: Iterable[int]) -> Capacity:
     """The capacity once these gangs are stopped, with no further stop allowed."""
-    free = list(layout.free)
+    free, beside = list(layout.free), list(layout.beside)
     for gang in gangs:
         for node, gpus in layout.parts[gang]:
             free[node] += gpus
-    return Capacity(layout, tuple(free), tuple(() for _ in free))
+        for node, (cpu, memory) in layout.freed[gang].items():
+            beside[node] = (beside[node][0] + cpu, beside[node][1] + memory)
+    return Capacity(layout, tuple(free), tuple(beside), tuple(() for _ in free))
 
 
 def spine_by_column(rows: Rows, layout: Layout) -> Integers:
@@ -253,18 +256,18 @@ def trimmed(problem: Problem, draft: Draft) -> Draft:
     stopped = board.stopped()
     for seat in draft.batch:
         for node in seat.nodes:
-            board.take(node, -problem.batch[seat.request].shape.gpus)
+            board.lift(node, *problem.batch[seat.request].shape.piece)
     online = drop_superfluous(problem, board, list(draft.online))
     online = drop_needless_kills(problem, board, online)
     kept = draft.batch if board.stopped() == stopped else ()
     for seat in kept:
         for node in seat.nodes:
-            board.take(node, problem.batch[seat.request].shape.gpus)
+            board.take(node, *problem.batch[seat.request].shape.piece)
     return Draft(board, tuple(online), kept)
 
 
 def refilled(problem: Problem, draft: Draft) -> Draft:
-    """With every further batch job that still fits: sizes were rounded up, solves may stop."""
+    """With every further batch job that still fits: a solve may have stopped early."""
     return draft._replace(batch=fill_batch(problem, draft.board, draft.batch))
 
 

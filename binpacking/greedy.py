@@ -15,7 +15,7 @@ from binpacking.beds import Bed, Kind
 from binpacking.board import Board
 from binpacking.draft import Draft, Seat
 from binpacking.layout import Layout
-from binpacking.problem import BatchRequest, OnlineRequest, Problem, Shape
+from binpacking.problem import BatchRequest, OnlineRequest, Piece, Problem, Shape
 from binpacking.prune import drop_needless_kills, drop_superfluous
 from binpacking.rousing import rouse
 
@@ -87,7 +87,7 @@ def fill_batch(problem: Problem, board: Board, seated: tuple[Seat, ...] = ()) ->
         best = _best_hole(board, request, known)
         if best is None:
             continue
-        _commit(board, best, (request.shape.gpus,) * request.shape.pieces)
+        _commit(board, best, (request.shape.piece,) * request.shape.pieces)
         seats.append(Seat(index, best.nodes))
         for other in trials.values():
             other.pop(best.leaf, None)
@@ -131,7 +131,7 @@ def _serve(board: Board, index: int, request: OnlineRequest, near: _Near | None)
         best = best or _spread(board, index, request, leaves)
         if best is None:
             break
-        _commit(board, best, board.layout.sizes[index])
+        _commit(board, best, board.layout.pieces[index])
         _forget(board, best, trials)
         seats.append(Seat(index, best.nodes))
         if near is not None:
@@ -206,7 +206,7 @@ def _try_spread(board: Board, index: int, leaves: list[int]) -> _Trial | None:
         if not trials:
             break
         best = min(trials)
-        _commit(board, best, (pod[0][0].gpus,) * pod[0][0].pieces)
+        _commit(board, best, (pod[0][0].piece,) * pod[0][0].pieces)
         nodes[place] = best.nodes
         cost, gangs, beds = cost + best.cost, [*gangs, *best.gangs], [*beds, *best.beds]
     flat = tuple(node for place in sorted(nodes) for node in nodes[place])
@@ -241,21 +241,21 @@ def _try(board: Board, leaf: int, pods: tuple[_Pod, ...], *, may_kill: bool) -> 
     """Seat one replica or job in the leaf, note what it took, and undo it."""
     if not may_kill and board.leaf_free[leaf] < sum(shape.size for shape, _ in pods):
         return None
-    pieces = [(shape.gpus, kind) for shape, kind in pods for _ in range(shape.pieces)]
+    pieces = [(shape.piece, kind) for shape, kind in pods for _ in range(shape.pieces)]
     mark = board.mark()
     seated: dict[int, _Seated] = {}
-    for piece in sorted(range(len(pieces)), key=lambda piece: -pieces[piece][0]):
-        gpus, kind = pieces[piece]
-        one = _seat(board, leaf, gpus, kind, may_kill=may_kill)
+    for place in sorted(range(len(pieces)), key=lambda place: pieces[place][0], reverse=True):
+        piece, kind = pieces[place]
+        one = _seat(board, leaf, piece, kind, may_kill=may_kill)
         if one is None:
             board.undo(mark)
             return None
         for gang in one.gangs:
             board.stop(gang)
-        board.take(one.node, gpus)
+        board.take(one.node, *piece)
         if one.bed is not None:
             board.rouse(one.node, one.bed.devices)
-        seated[piece] = one
+        seated[place] = one
     every = list(seated.values())
     leftover = sum(board.free[node] for node in {one.node for one in every})
     board.undo(mark)
@@ -263,33 +263,33 @@ def _try(board: Board, leaf: int, pods: tuple[_Pod, ...], *, may_kill: bool) -> 
         sum(one.cost for one in every),
         leftover,
         leaf,
-        tuple(seated[piece].node for piece in range(len(pieces))),
+        tuple(seated[place].node for place in range(len(pieces))),
         tuple(gang for one in every for gang in one.gangs),
         tuple(one.bed for one in every if one.bed is not None),
     )
 
 
 def _seat(
-    board: Board, leaf: int, gpus: int, kind: Kind | None, *, may_kill: bool
+    board: Board, leaf: int, piece: Piece, kind: Kind | None, *, may_kill: bool
 ) -> _Seated | None:
     """The cheapest of a free seat, a seat after stops, and a bed of a unit that it wakes."""
     best: _Seated | None = None
-    node = board.best_fit(leaf, gpus)
+    node = board.best_fit(leaf, piece)
     if node >= 0:
         best = _Seated(0, node)
-    elif may_kill and (option := board.cheapest_kill(leaf, gpus)) is not None:
+    elif may_kill and (option := board.cheapest_kill(leaf, piece)) is not None:
         best = _Seated(option.cost, option.node, option.gangs)
-    way = rouse(board, kind, leaf, may_kill=may_kill) if kind is not None else None
+    way = rouse(board, kind, piece, leaf, may_kill=may_kill) if kind is not None else None
     if way is not None and (best is None or way.cost < best.cost):
         return _Seated(way.cost, way.bed.node, way.gangs, way.bed)
     return best
 
 
-def _commit(board: Board, trial: _Trial, sizes: tuple[int, ...]) -> None:
+def _commit(board: Board, trial: _Trial, pieces: tuple[Piece, ...]) -> None:
     for gang in trial.gangs:
         board.stop(gang)
-    for node, gpus in zip(trial.nodes, sizes, strict=True):
-        board.take(node, gpus)
+    for node, piece in zip(trial.nodes, pieces, strict=True):
+        board.take(node, *piece)
     for bed in trial.beds:
         board.rouse(bed.node, bed.devices)
 

@@ -10,8 +10,11 @@ from itertools import pairwise
 import msgspec
 
 from binpacking.beds import Bed, Kind, beds_by_node, most_saved
-from binpacking.problem import Gang, Problem, Shape
+from binpacking.problem import Gang, Piece, Problem, Shape, Supply
 from binpacking.topology import by_leaf
+
+PLENTY = 1 << 60
+"""Stands for CPU and memory that are not known."""
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +24,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Node name by node number."""
     free: tuple[int, ...]
     """Free GPUs by node number, before any kill."""
+    beside: tuple[tuple[int, int], ...]
+    """Free (milli-CPU, MiB of memory) by node number; `PLENTY` where not known."""
     leaf_of: tuple[int, ...]
     """Leaf number by node number."""
     leaves: tuple[range, ...]
@@ -39,10 +44,12 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """The pods of one replica by online request, in the order of its members."""
     members: tuple[tuple[int, ...], ...]
     """Which member each of those pods is."""
-    sizes: tuple[tuple[int, ...], ...]
-    """GPUs of each piece of one replica by online request, pod by pod."""
+    pieces: tuple[tuple[Piece, ...], ...]
+    """The pieces of one replica by online request, pod by pod."""
     parts: tuple[tuple[tuple[int, int], ...], ...]
     """(node number, GPUs) by gang number; parts on nodes that are no supply are left out."""
+    freed: tuple[dict[int, tuple[int, int]], ...]
+    """Node number -> (milli-CPU, MiB) that come free there, by gang number; where that is known."""
     gangs_on: tuple[tuple[tuple[int, int], ...], ...]
     """(gang number, GPUs) by node number, cheapest gang first, then by key."""
     limits_of: tuple[tuple[int, ...], ...]
@@ -84,6 +91,7 @@ def compile_layout(problem: Problem) -> Layout:
     return Layout(
         names=tuple(supply.node for supply in ordered),
         free=tuple(supply.free for supply in ordered),
+        beside=tuple(_beside(supply) for supply in ordered),
         leaf_of=tuple(leaf for leaf, (_, group) in enumerate(groups) for _ in group),
         leaves=tuple(range(a, b) for a, b in pairwise(starts)),
         models=models,
@@ -96,10 +104,12 @@ def compile_layout(problem: Problem) -> Layout:
             tuple(n for n, member in enumerate(request.pods) for _ in range(member.count))
             for request in problem.online
         ),
-        sizes=tuple(
-            tuple(gpus for shape in some for gpus in (shape.gpus,) * shape.pieces) for some in pods
+        pieces=tuple(
+            tuple(piece for shape in some for piece in (shape.piece,) * shape.pieces)
+            for some in pods
         ),
         parts=parts,
+        freed=tuple(_freed(gang, number) for gang in problem.gangs),
         gangs_on=_gangs_on(problem.gangs, parts, len(ordered)),
         limits_of=_limits_of(problem),
         beds=beds,
@@ -156,6 +166,23 @@ def _known_parts(gang: Gang, number: dict[str, int]) -> tuple[tuple[int, int], .
     return tuple(sorted(merged.items()))
 
 
+def _beside(supply: Supply) -> tuple[int, int]:
+    return (
+        PLENTY if supply.cpu_milli is None else supply.cpu_milli,
+        PLENTY if supply.memory_mib is None else supply.memory_mib,
+    )
+
+
+def _freed(gang: Gang, number: dict[str, int]) -> dict[int, tuple[int, int]]:
+    """What stopping the gang frees besides GPUs: each part has as much."""
+    if not gang.cpu_milli and not gang.memory_mib:
+        return {}
+    counts = Counter(number[node] for node, _ in gang.parts if node in number)
+    return {
+        node: (count * gang.cpu_milli, count * gang.memory_mib) for node, count in counts.items()
+    }
+
+
 def _gangs_on(
     gangs: tuple[Gang, ...], parts: tuple[tuple[tuple[int, int], ...], ...], nodes: int
 ) -> tuple[tuple[tuple[int, int], ...], ...]:
@@ -176,6 +203,8 @@ def _check(problem: Problem) -> None:
     _at_least(0, "late_price", problem.late_price)
     for supply in problem.supplies:
         _at_least(0, f"supplies: free of {supply.node}", supply.free)
+        _at_least(0, f"supplies: cpu_milli of {supply.node}", supply.cpu_milli or 0)
+        _at_least(0, f"supplies: memory_mib of {supply.node}", supply.memory_mib or 0)
     for request in problem.online:
         if request.members and request.shape != Shape(0, 0):
             raise ValueError(f"online: {request.key} has a shape and members; give one of them")
@@ -194,11 +223,15 @@ def _check_stops(problem: Problem) -> None:
         _at_least(0, f"stop_limits: most of {limit.name}", limit.most)
     for gang in problem.gangs:  # a free stop would be taken for nothing
         _at_least(1, f"gangs: cost of {gang.key}", gang.cost)
+        _at_least(0, f"gangs: cpu_milli of {gang.key}", gang.cpu_milli)
+        _at_least(0, f"gangs: memory_mib of {gang.key}", gang.memory_mib)
 
 
 def _check_shape(field: str, key: str, shape: Shape) -> None:
     _at_least(1, f"{field}: shape.pieces of {key}", shape.pieces)
     _at_least(1, f"{field}: shape.gpus of {key}", shape.gpus)
+    _at_least(0, f"{field}: shape.cpu_milli of {key}", shape.cpu_milli)
+    _at_least(0, f"{field}: shape.memory_mib of {key}", shape.memory_mib)
 
 
 def _at_least(least: int, what: str, value: int) -> None:

@@ -1,9 +1,8 @@
 """From counts per leaf to nodes.
 
-Each leaf on its own, largest pieces first, each by best fit. Whenever the program's rows hold for
-the counts this succeeds without search: at true sizes almost always, and else with every piece
-holding the next power of two while the others are seated (see `slots`). Pods of split replicas
-are dealt to replicas in order of leaf, so that few replicas have pods in many leaves.
+Each leaf on its own (see `seating`); whenever the program's rows hold for the counts, there is a
+way. Pods of split replicas are dealt to replicas in order of leaf, so that few replicas have pods
+in many leaves.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from binpacking.board import Board
 from binpacking.draft import Draft, Seat
 from binpacking.layout import Layout
 from binpacking.problem import Problem, Shape
-from binpacking.slots import seat_largest_first
+from binpacking.seating import seat_all
 
 
 class Counts(NamedTuple):
@@ -96,9 +95,7 @@ def _seated(
     mark = board.mark()
     pinned = _pinned(board, pieces, beds)
     shapes = [piece.shape for place, piece in enumerate(pieces) if place not in pinned]
-    nodes = seat_largest_first(board, leaf, shapes)
-    if nodes is None:
-        nodes = seat_largest_first(board, leaf, shapes, rounded=True)
+    nodes = seat_all(board, leaf, shapes)
     if nodes is None:
         board.undo(mark)
         return _seated(board, leaf, pieces, ()) if pinned else None
@@ -115,7 +112,10 @@ def _pinned(board: Board, pieces: Sequence[_Piece], beds: Sequence[Bed]) -> dict
             takers.setdefault(kind, []).append(place)
     pinned: dict[int, int] = {}
     for bed in beds:
-        if takers.get(bed.kind) and board.free[bed.node] >= bed.gpus:
-            board.take(bed.node, bed.gpus)
+        if not takers.get(bed.kind):
+            continue
+        piece = pieces[takers[bed.kind][-1]].shape.piece
+        if board.holds(bed.node, *piece):
+            board.take(bed.node, *piece)
             pinned[takers[bed.kind].pop()] = bed.node
     return pinned

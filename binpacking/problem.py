@@ -5,7 +5,7 @@ give way); a rung of the ladder answers with a `Packing`; `verify` accepts or re
 Every number is an integer, so that an answer can be checked without tolerance.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -14,15 +14,28 @@ from binpacking.standby import Standby
 Rung = Literal["empty", "greedy", "blocks", "program"]
 
 
+class Piece(NamedTuple):
+    """What one pod asks of one node; ordered by GPUs first."""
+
+    gpus: int
+    cpu_milli: int = 0
+    memory_mib: int = 0
+
+
 class Supply(msgspec.Struct, frozen=True):
-    """A node's whole GPUs that a new pod may count on: free now, or being released."""
+    """What of a node a new pod may count on: free now, or being released."""
 
     node: str
     gpu_model: str
     leaf: tuple[str, ...]
     """Switch path and GPU model; tensor-parallel pieces and gangs stay inside one leaf."""
     free: int
+    """Whole GPUs."""
     total: int
+    cpu_milli: int | None = None
+    """Free CPU; None: not known, and never short."""
+    memory_mib: int | None = None
+    """Free memory of the host; None: not known, and never short."""
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -30,11 +43,20 @@ class Shape(msgspec.Struct, frozen=True):
 
     pieces: int
     gpus: int
+    cpu_milli: int = 0
+    """Of each piece."""
+    memory_mib: int = 0
+    """Of each piece."""
 
     @property
     def size(self) -> int:
         """GPUs of the whole."""
         return self.pieces * self.gpus
+
+    @property
+    def piece(self) -> Piece:
+        """One of the pieces."""
+        return Piece(self.gpus, self.cpu_milli, self.memory_mib)
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -99,6 +121,9 @@ class Gang(msgspec.Struct, frozen=True, kw_only=True):
     """(node, GPUs) in order of node; the whole gang goes or stays."""
     cost: int
     """Priority-weighted GPU-seconds that stopping it throws away, restart included."""
+    cpu_milli: int = 0
+    """Of each part, as is `memory_mib`."""
+    memory_mib: int = 0
 
 
 class StopLimit(msgspec.Struct, frozen=True):

@@ -32,10 +32,9 @@ from binpacking.filling import (
 from binpacking.layout import Layout
 from binpacking.linear import FREE, Floats, Linear, costs_of
 from binpacking.problem import Effort, Problem, Rung, Tiers
+from binpacking.rooms import Capacity
 from binpacking.rows import Rows, build
-from binpacking.slots import power_of_two
 from binpacking.solver import EXACT, Relaxation, Relaxed, Stop, minimise
-from binpacking.stops import Capacity
 
 WHOLE_COLUMNS = 5000
 """Up to this many columns the whole program is solved."""
@@ -111,8 +110,6 @@ class _Search:
 
     def __init__(self, problem: Problem, layout: Layout, effort: Effort, stop: Stop) -> None:
         self.problem, self.layout, self.effort, self.stop = problem, layout, effort, stop
-        self.honest = _divisible(problem)
-        """Whether bounds of the rows hold for the true sizes: no piece was rounded up."""
         self.offset = layout.most_saved
         """Loss less the objective, which counts units woken and not those left asleep."""
 
@@ -124,7 +121,8 @@ class _Search:
             gangs_on = tuple(
                 tuple(pair for pair in some if gangs[pair[0]].cost <= dearest) for some in gangs_on
             )
-        self.rows = build(Capacity(layout, layout.free, gangs_on, layout.beds), self.problem)
+        capacity = Capacity(layout, layout.free, layout.beside, gangs_on, layout.beds)
+        self.rows = build(capacity, self.problem)
         self.unserved = unserved_costs(self.problem, self.rows)
         stops = {
             column: sum(gangs[gang].cost for gang in some)
@@ -138,7 +136,7 @@ class _Search:
         if unserved > least:
             bound = max(bound, self._least_unserved())
         self.state(known.loss if unserved == bound else None)
-        proof = Bounds(bound, None) if self.honest else Bounds(least, None)
+        proof = Bounds(bound, None)
         soft = _Soft(self, unserved)
         proof = self._proof(proof, soft.relaxed)
         yield Step(None, "greedy", proof)
@@ -147,7 +145,7 @@ class _Search:
             before = unserved
             unserved, bound = self._first_tier(unserved, bound)
             soft = _Soft(self, unserved)
-            proof = self._proof(Bounds(bound if self.honest else least, None), soft.relaxed)
+            proof = self._proof(Bounds(bound, None), soft.relaxed)
             ceiling = ceiling if before == unserved else _UNKNOWN
         if soft.relaxed is not None:
             yield from self._tier_two(soft, soft.relaxed, unserved, ceiling, proof)
@@ -162,7 +160,7 @@ class _Search:
         """Tier 1's program: stops cost nothing, so that all are made where no limit binds."""
         layout = self.layout
         capacity = (
-            Capacity(layout, layout.free, layout.gangs_on)
+            Capacity(layout, layout.free, layout.beside, layout.gangs_on)
             if self.problem.stop_limits
             else after(layout, range(len(self.problem.gangs)))
         )
@@ -179,9 +177,7 @@ class _Search:
         return min(known, value), max(bound, _ceiling(answer.bound))
 
     def _proof(self, proof: Bounds, relaxed: Relaxed | None) -> Bounds:
-        if relaxed is None or not self.honest:
-            return proof
-        return self._better(proof, relaxed.objective)
+        return proof if relaxed is None else self._better(proof, relaxed.objective)
 
     def _better(self, proof: Bounds, objective: float) -> Bounds:
         loss = max(0, self.offset + _ceiling(objective))
@@ -202,7 +198,7 @@ class _Search:
             yield Step(self._draft(values[:-1]), "blocks", proof)
         if full and columns <= WHOLE_COLUMNS:
             known = blocks.bound(soft.parts, soft.costs, relaxed, soft.effort, EXACT)
-            proof = self._better(proof, known.total) if self.honest else proof
+            proof = self._better(proof, known.total)
             if values is not None:
                 values = soft.paired(values, known, _PAIRS_BEFORE)
                 yield Step(self._draft(values[:-1]), "blocks", proof)
@@ -230,17 +226,15 @@ class _Search:
         answer = minimise(linear, self.loss, self.effort, self.stop, start=start)
         if answer is None:
             return
-        if self.honest:
-            proof = self._better(proof, min(answer.bound, float(ceiling)))
+        proof = self._better(proof, min(answer.bound, float(ceiling)))
         yield Step(self._draft(answer.values), "program", proof)
 
     def _large(
         self, soft: "_Soft", relaxed: Relaxed, values: Floats, proof: Bounds
     ) -> Iterator[Step]:
         known = blocks.bound(soft.parts, soft.costs, relaxed, soft.effort, soft.close)
-        if self.honest:
-            proof = self._better(proof, known.total)
-            yield Step(None, "blocks", proof)
+        proof = self._better(proof, known.total)
+        yield Step(None, "blocks", proof)
         for _ in range(_ROUNDS):
             values = soft.paired(values, known, soft.parts.count // 2)
             yield Step(self._draft(values[:-1]), "blocks", proof)
@@ -339,12 +333,3 @@ def _limited(effort: Effort) -> Effort:
 def _ceiling(bound: float) -> int:
     """The least integer objective that the bound allows, solver tolerance granted."""
     return math.ceil(bound - 1e-6 * max(1.0, abs(bound)))
-
-
-def _divisible(problem: Problem) -> bool:
-    """True when no online piece was rounded up, so that bounds hold for the true sizes."""
-    return all(
-        member.shape.gpus == power_of_two(member.shape.gpus)
-        for request in problem.online
-        for member in request.pods
-    )

@@ -1,7 +1,7 @@
 """What a packing can do without: replicas beyond the shortage, kills beyond the need.
 
 After `drop_needless_kills` no single stopped gang can be revived: neither do the seats hold as
-they are, nor, for sizes that are powers of two, with the pieces of its leaves seated anew.
+they are, nor with the pieces of its leaves seated anew.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from binpacking.awake import awake, saved
 from binpacking.board import Board
 from binpacking.draft import Seat, capacity, lift
 from binpacking.problem import Problem, Shape
-from binpacking.slots import fits, seat_largest_first
+from binpacking.seating import seat_all
 
 
 def drop_superfluous(problem: Problem, board: Board, seats: list[Seat]) -> list[Seat]:
@@ -52,9 +52,10 @@ def drop_needless_kills(problem: Problem, board: Board, seats: list[Seat]) -> li
 def _revived(problem: Problem, board: Board, seats: list[Seat], gang: int) -> list[Seat] | None:
     """The seats with the gang running on; None, and the board as before, where they need it."""
     parts, mark = board.layout.parts[gang], board.mark()
+    freed = board.layout.freed[gang]
     wakes = awake(board, seats)
     least = sum(wake.bed.credit for wake in wakes) - problem.gangs[gang].cost
-    if all(board.free[node] >= gpus for node, gpus in parts):
+    if all(board.holds(node, gpus, *freed.get(node, (0, 0))) for node, gpus in parts):
         board.revive(gang)
         if saved(board, seats) >= least:
             return seats
@@ -88,9 +89,9 @@ def _seat_anew(
         inside = [one for one in _pods_in(board, moved, leaf) if one[:2] not in pinned]
         for _, _, shape, nodes in inside:
             for node in nodes:
-                board.take(node, -shape.gpus)
+                board.lift(node, *shape.piece)
         shapes = [shape for _, _, shape, _ in inside]
-        found = seat_largest_first(board, leaf, shapes) if fits(board, leaf, shapes) else None
+        found = seat_all(board, leaf, shapes)
         if found is None:
             return None
         for (index, start, _, _), nodes in zip(inside, found, strict=True):

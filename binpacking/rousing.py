@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from binpacking.beds import Bed, Kind
 from binpacking.board import Board
+from binpacking.problem import Piece
 
 
 class Way(NamedTuple):
@@ -17,10 +18,11 @@ class Way(NamedTuple):
     gangs: tuple[int, ...]
 
 
-def rouse(board: Board, kind: Kind, leaf: int, *, may_kill: bool) -> Way | None:
+def rouse(board: Board, kind: Kind, piece: Piece, leaf: int, *, may_kill: bool) -> Way | None:
     """The way of least cost, then of most credit, then by node and unit; None: no way."""
     ways = (
-        _way(board, bed, may_kill=may_kill) for bed in board.layout.beds_of.get((kind, leaf), ())
+        _way(board, bed, piece, may_kill=may_kill)
+        for bed in board.layout.beds_of.get((kind, leaf), ())
     )
     return min(
         (way for way in ways if way),
@@ -29,13 +31,11 @@ def rouse(board: Board, kind: Kind, leaf: int, *, may_kill: bool) -> Way | None:
     )
 
 
-def _way(board: Board, bed: Bed, *, may_kill: bool) -> Way | None:
+def _way(board: Board, bed: Bed, piece: Piece, *, may_kill: bool) -> Way | None:
     gangs = tuple(sorted(gang for gang in bed.gangs if board.alive[gang]))
     if bed.devices & board.roused[bed.node] or (gangs and not may_kill):
         return None
-    room = board.free[bed.node]
-    room += sum(gpus for gang, gpus in board.layout.gangs_on[bed.node] if gang in gangs)
-    cost = board.cost_of(gangs)
-    if room < bed.gpus or cost is None:
+    cost, room = board.cost_of(gangs), board.room(bed.node, gangs)
+    if cost is None or any(have < asked for have, asked in zip(room, piece, strict=True)):
         return None
     return Way(cost - bed.credit, bed, gangs)

@@ -1,11 +1,11 @@
-"""The nested-capacity integer program: no solver, no node variables.
+"""The nested-capacity integer program: no solver, no node variables where they are not needed.
 
 Per leaf s and size k one row U_k[s] <= C_k[s] + G_k[s]: the k-slots that all pieces of k GPUs or
 more use up are covered by the free k-slots and those gained by stopping gangs. For sizes that are
-powers of two these rows hold exactly when the pieces fit (see `slots`); other sizes are rounded up
-here, which is safe, and keep their true size when they are seated. What stopping gains on a node
-is stated by one 0-1 column per useful set of gangs (see `menus`); gangs that hold GPUs of several
-nodes have a column of their own that ties their sets together.
+powers of two these rows hold exactly when the pieces fit (see `slots`); nodes where other sizes
+could stand, or where CPU or memory may run short, are stated by `uneven`. What stopping gains on a
+node is stated by one 0-1 column per useful set of gangs (see `menus`); gangs that hold GPUs of
+several nodes have a column of their own that ties their sets together.
 
 A replica stands wholly in one leaf, or, where it is a group that may be split, has its pods in
 leaves of one spine pod.
@@ -18,13 +18,15 @@ import msgspec
 
 from binpacking.beds import Bed
 from binpacking.linear import FREE, Draft, Linear, Term
-from binpacking.problem import BatchRequest, Member, OnlineRequest, Problem, Shape
+from binpacking.problem import BatchRequest, Member, OnlineRequest, Piece, Problem, Shape
+from binpacking.rooms import Capacity, ground, simple, times
 from binpacking.slots import power_of_two
-from binpacking.stops import Capacity, Stops
+from binpacking.stops import Stops
+from binpacking.uneven import Bin, Load, Uneven
 from binpacking.waking import Wake, no_waste
 
-Need = tuple[tuple[int, int], ...]
-"""(GPUs of a piece, rounded up to a power of two; how many) of one of a column."""
+Need = tuple[tuple[Piece, int], ...]
+"""(piece, how many) of one of a column."""
 
 
 class Crew(msgspec.Struct, frozen=True):
@@ -63,6 +65,10 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     """Spine pod by column, for columns of several of its leaves."""
     slots: dict[tuple[int, int], tuple[tuple[Term, ...], int]]
     """(terms, slots) by (leaf, size): terms <= slots; gained slots are negative terms."""
+    spare: dict[int, int]
+    """By column, for ways to fill a node: GPUs that stay free on it."""
+    bins: tuple[Bin, ...]
+    """Nodes stated by themselves."""
 
 
 def crews(batch: Sequence[BatchRequest]) -> tuple[Crew, ...]:
@@ -93,37 +99,6 @@ def build(
     return made.finished()
 
 
-def leftovers(
-    rows: Rows, linear: Linear, mix: Iterable[tuple[int, int]]
-) -> tuple[Linear, dict[int, int], list[int]]:
-    """The program with slots left over per (leaf, size), the fragmentation to minimise, and the
-    leaf of each new column.
-
-    R_k counts k-slots that stay free: for every k' up to k, (k / k') R_k + U_k' <= C_k' + G_k'.
-    Expected unusable GPUs are sum over k of p_k (R_1 - k R_k) with R_1 = C_1 + G_1 - U_1;
-    constants are left out of the objective. Sizes of the mix are rounded up to powers of two.
-    """
-    weights: dict[int, int] = {}
-    for size, weight in mix:
-        weights[power_of_two(size)] = weights.get(power_of_two(size), 0) + weight
-    draft, costs, leaves = Draft(), dict[int, int](), list[int]()
-    for leaf in sorted({leaf for leaf, _ in rows.slots}):
-        for column, value in rows.slots[leaf, 1][0]:
-            costs[column] = costs.get(column, 0) - value * sum(weights.values())
-        for size in sorted(weights):
-            terms, slots = rows.slots.get((leaf, size), ((), 0))
-            gained = sum(-value for _, value in terms if value < 0)
-            if size == 1 or slots + gained == 0:
-                continue
-            column = linear.columns + draft.column(slots + gained)
-            leaves.append(leaf)
-            costs[column] = -size * weights[size]
-            for power in range(size.bit_length()):
-                terms, slots = rows.slots[leaf, 1 << power]
-                draft.row((*terms, (column, size >> power)), -FREE, slots)
-    return linear.joined(draft.finished()), costs, leaves
-
-
 class _Maker:
     """Columns and rows while they are made."""
 
@@ -141,13 +116,14 @@ class _Maker:
         self.wakes: dict[int, Bed] = {}
         self.leaf_of: dict[int, int] = {}
         self.spine_of: dict[int, int] = {}
+        self.uneven = Uneven(self.draft, capacity, self.stops.stop, self.stops.freed)
         self.loads: list[list[tuple[int, Need]]] = [[] for _ in capacity.layout.leaves]
         self.slots: dict[tuple[int, int], tuple[tuple[Term, ...], int]] = {}
         self.cleared = [
             free + sum(gpus for _, gpus in gangs)
             for free, gangs in zip(capacity.free, capacity.gangs_on, strict=True)
         ]
-        self.most: dict[tuple[int, int], int] = {}
+        self.most: dict[tuple[int, Piece], int] = {}
         self.woken = {bed.kind[0] for some in capacity.beds for bed in some}
         """Requests of which units may be woken."""
 
@@ -168,6 +144,8 @@ class _Maker:
             leaf_of=tuple(leaf_of.get(column, -1) for column in range(linear.columns)),
             spine_of=self.spine_of,
             slots=self.slots,
+            spare={column: way.spare for column, way in self.uneven.ways.items()},
+            bins=tuple(self.uneven.bins),
         )
 
     def add_request(self, index: int, request: OnlineRequest) -> None:
@@ -224,7 +202,7 @@ class _Maker:
     def add_crew(self, index: int, crew: Crew) -> None:
         """At most as many jobs as wait."""
         terms: list[Term] = []
-        need = ((power_of_two(crew.shape.gpus), crew.shape.pieces),)
+        need = ((crew.shape.piece, crew.shape.pieces),)
         for leaf in self.capacity.layout.allowed(crew.gpu_models):
             column = self._load(leaf, need, len(crew.members))
             if column is not None:
@@ -235,15 +213,15 @@ class _Maker:
 
     def add_leaf(self, leaf: int, sizes: set[int]) -> None:
         """One capacity row per size in use; for `sizes`, and those below, terms at least."""
-        loads = self.loads[leaf]
+        nodes, loads = self._nested(leaf, full=not sizes)
         used = {gpus for _, need in loads for gpus, _ in need}
         stated = sorted(
             used | ({1 << n for n in range(max(sizes).bit_length())} if sizes else set())
         )
-        gained = self._gained(leaf, stated) if stated else {}
+        gained = self._gained(leaf, nodes, stated) if stated else {}
         for size in stated:
             terms = (*_used(loads, size), *sorted(gained[size].items()))
-            slots = self._slots(leaf, size)
+            slots = sum(self.capacity.free[node] // size for node in nodes)
             self.slots[leaf, size] = (terms, slots)
             if size in used:
                 self.draft.row(terms, -FREE, slots)
@@ -262,6 +240,41 @@ class _Maker:
             counted = ((column, -each) for column, each in pods if column is not None)
             self.draft.row((*terms, *counted), -FREE, 0)
 
+    def _nested(self, leaf: int, *, full: bool) -> tuple[Sequence[int], list[Load]]:
+        """The nodes that the nested rows are for, and what these have to hold."""
+        loads, nodes = self.loads[leaf], self.capacity.layout.leaves[leaf]
+        kinds = {kind for _, need in loads for kind, _ in need}
+        if simple(kinds):
+            return nodes, [(c, tuple((kind.gpus, n) for kind, n in need)) for c, need in loads]
+        parts, first = ground(self.capacity, leaf, sorted(kinds)), len(self.draft.uppers)
+        rest = self.uneven.add_leaf(leaf, parts, loads, full=full)
+        self._wake_bound(leaf, parts.bound)
+        for column in range(first, len(self.draft.uppers)):
+            self.leaf_of.setdefault(column, leaf)
+        return parts.plain, [
+            (column, tuple((power_of_two(size), count) for size, count in need))
+            for column, need in rest
+        ]
+
+    def _wake_bound(self, leaf: int, nodes: Iterable[int]) -> None:
+        """On a node stated by itself no more units wake than it has pods of their size."""
+        if not self.capacity.beds:
+            return
+        stands = {place: column for column, place in self.uneven.pieces.items()}
+        for node in nodes:
+            wakes = self._wakes(node, leaf)
+            pods: dict[Piece, list[Term]] = {}
+            for column, bed in wakes:
+                request, member = bed.kind
+                piece = self.problem.online[request].pods[member].shape.piece
+                pods.setdefault(piece, []).append((column, 1))
+            for piece, terms in pods.items():
+                there = stands.get((node, piece))
+                held = () if there is None else ((there, -1),)
+                self.draft.row((*terms, *held), -FREE, 0)
+            if wakes:
+                self.stops.one_by_one(node, wakes)
+
     def add_limits(self, most: Sequence[int]) -> None:
         """At most so many stops of the gangs that a limit names."""
         limits_of = self.capacity.layout.limits_of
@@ -273,12 +286,14 @@ class _Maker:
             if sum(counts.values()) > limit:
                 self.draft.row((term for term in counts.items() if term[1]), -FREE, limit)
 
-    def _gained(self, leaf: int, sizes: Sequence[int]) -> dict[int, dict[int, int]]:
+    def _gained(
+        self, leaf: int, nodes: Iterable[int], sizes: Sequence[int]
+    ) -> dict[int, dict[int, int]]:
         """Terms by size: slots gained by stopping gangs on the leaf's nodes, negative, and slots
         taken by pods that wake a unit there, where that is more than the pods' own.
         """
         gained: dict[int, dict[int, int]] = {size: {} for size in sizes}
-        for node in self.capacity.layout.leaves[leaf]:
+        for node in nodes:
             wakes = self._wakes(node, leaf)
             if not self.capacity.gangs_on[node] and not wakes:
                 continue
@@ -308,7 +323,7 @@ class _Maker:
 
     def _load(self, leaf: int, need: Need, most: int) -> int | None:
         """A column that takes room in the leaf; None where it never could."""
-        upper = min(most, *(self._most(leaf, gpus) // pieces for gpus, pieces in need))
+        upper = min(most, *(self._most(leaf, piece) // pieces for piece, pieces in need))
         if upper < 1:
             return None
         column = self.draft.column(upper)
@@ -316,23 +331,24 @@ class _Maker:
         self.loads[leaf].append((column, need))
         return column
 
-    def _most(self, leaf: int, size: int) -> int:
-        """k-slots of the leaf with all gangs stopped."""
-        if (leaf, size) not in self.most:
+    def _most(self, leaf: int, piece: Piece) -> int:
+        """How many of the piece the leaf has room for, with all gangs stopped."""
+        if (leaf, piece) not in self.most:
             nodes = self.capacity.layout.leaves[leaf]
-            self.most[leaf, size] = sum(self.cleared[node] // size for node in nodes)
-        return self.most[leaf, size]
-
-    def _slots(self, leaf: int, size: int) -> int:
-        return sum(self.capacity.free[node] // size for node in self.capacity.layout.leaves[leaf])
+            if piece.cpu_milli or piece.memory_mib:
+                most = sum(times(piece, self.capacity.cleared(node)) for node in nodes)
+            else:
+                most = sum(self.cleared[node] // piece.gpus for node in nodes)
+            self.most[leaf, piece] = most
+        return self.most[leaf, piece]
 
 
 def need_of(pods: Iterable[Member]) -> Need:
-    """Pieces by size, rounded up, of these pods together."""
-    counts: dict[int, int] = {}
+    """Pieces of these pods together, by kind."""
+    counts: dict[Piece, int] = {}
     for member in pods:
-        size = power_of_two(member.shape.gpus)
-        counts[size] = counts.get(size, 0) + member.count * member.shape.pieces
+        piece = member.shape.piece
+        counts[piece] = counts.get(piece, 0) + member.count * member.shape.pieces
     return tuple(sorted(counts.items()))
 
 
@@ -341,7 +357,7 @@ def _most(request: OnlineRequest, gain: int) -> int:
     return min(request.limit, -(-max(0, request.shortage_milli) // gain))
 
 
-def _used(loads: Sequence[tuple[int, Need]], size: int) -> list[Term]:
+def _used(loads: Sequence[Load], size: int) -> list[Term]:
     """U_k: k-slots used by one of each load whose pieces have k GPUs or more."""
     found = []
     for column, need in loads:

@@ -4,7 +4,8 @@ A k-slot is a block of k free GPUs on one node; a leaf has C_k = sum over nodes 
 them. Pieces of sizes that divide one another fit in the leaf if and only if, for every size k in
 use, U_k = sum over pieces of q >= k GPUs of q / k is at most C_k: blocks of larger pieces use up
 k-slots one for one, and while a slot is left some node has room for the next largest piece. So
-largest first needs no search. For other sizes the test below stays necessary, not sufficient.
+largest first needs no search. For other sizes, and where CPU or memory may run short, the test
+below stays necessary, not sufficient (see `rooms`).
 """
 
 from collections.abc import Sequence
@@ -29,28 +30,22 @@ def fits(board: Board, leaf: int, shapes: Sequence[Shape]) -> bool:
 
 
 def seat_largest_first(
-    board: Board, leaf: int, shapes: Sequence[Shape], *, rounded: bool = False
+    board: Board, leaf: int, shapes: Sequence[Shape]
 ) -> list[tuple[int, ...]] | None:
     """Seat every shape's pieces in the leaf, largest pieces first, each by best fit.
 
     Returns the nodes of each shape in the order given; None (and the board as before) when a
-    piece finds no room. `rounded` keeps the next power of two for each piece while seating, so
-    that the exactness of the slot test covers other sizes too.
+    piece finds no room.
     """
     mark = board.mark()
     nodes: list[list[int]] = [[] for _ in shapes]
-    slack: list[tuple[int, int]] = []
-    for index in sorted(range(len(shapes)), key=lambda index: (-shapes[index].gpus, index)):
-        gpus = shapes[index].gpus
-        size = power_of_two(gpus) if rounded else gpus
+    pieces = [shape.piece for shape in shapes]
+    for index in sorted(range(len(shapes)), key=pieces.__getitem__, reverse=True):
         for _ in range(shapes[index].pieces):
-            node = board.best_fit(leaf, size)
+            node = board.best_fit(leaf, pieces[index])
             if node < 0:
                 board.undo(mark)
                 return None
-            board.take(node, size)
-            slack.append((node, size - gpus))
+            board.take(node, *pieces[index])
             nodes[index].append(node)
-    for node, gpus in slack:
-        board.take(node, -gpus)
     return [tuple(found) for found in nodes]

@@ -7,25 +7,12 @@ to the sets that clear it (see `waking`).
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
-from binpacking.beds import Bed
-from binpacking.layout import Layout
 from binpacking.linear import FREE, Draft, Term
 from binpacking.menus import Option, Stoppable, menu
 from binpacking.problem import Problem
+from binpacking.rooms import Capacity
 from binpacking.slots import power_of_two
 from binpacking.waking import Choice, Site, Slot, Wake, each_clear, tie
-
-
-class Capacity(msgspec.Struct, frozen=True):
-    """What there is to pack into: free GPUs per node, and the gangs that may still be stopped."""
-
-    layout: Layout
-    free: tuple[int, ...]
-    gangs_on: tuple[tuple[tuple[int, int], ...], ...]
-    beds: tuple[tuple[Bed, ...], ...] = ()
-    """By node: standby units that may be woken; empty: the question does not ask for any."""
 
 
 class Stops:
@@ -74,7 +61,7 @@ class Stops:
             return None
         shared = {one.gang for one in gangs if one.shared}
         if len(gangs) == 1 and shared:
-            return [self._choice(node, self._stop(gangs[0].gang), one) for one in options]
+            return [self._choice(node, self.stop(gangs[0].gang), one) for one in options]
         found = []
         ties: dict[int, list[Term]] = {gang: [] for gang in shared}
         for option in options:
@@ -89,7 +76,7 @@ class Stops:
             self.draft.row(((choice.column, 1) for choice in found), -FREE, 1)
         for gang in sorted(ties):
             if ties[gang]:
-                self.draft.row((*ties[gang], (self._stop(gang), -1)), -FREE, 0)
+                self.draft.row((*ties[gang], (self.stop(gang), -1)), -FREE, 0)
         return found
 
     def _choice(self, node: int, column: int, option: Option) -> Choice:
@@ -106,10 +93,7 @@ class Stops:
         k x (gain - short) <= f - k floor(f / k) + sum of GPUs stopped - GPUs of lesser units woken.
         """
         free, gangs = self.capacity.free[node], self.capacity.gangs_on[node]
-        stops = [
-            Choice(self._stop(gang), (), frozenset([gang]), free + gpus) for gang, gpus in gangs
-        ]
-        each_clear(self.draft, wakes, stops)
+        stops = self.one_by_one(node, wakes)
         cleared = free + sum(gpus for _, gpus in gangs)
         for size in sizes:
             terms: list[Term] = [(stop.column, free - stop.gpus) for stop in stops]
@@ -126,7 +110,22 @@ class Stops:
             if most or light:
                 self.draft.row(terms, -FREE, free % size)
 
-    def _stop(self, gang: int) -> int:
+    def freed(self, node: int) -> list[tuple[int, int]] | None:
+        """(column, GPUs that it frees) of what may be stopped; None where that is no short list."""
+        choices = self._choices(node, (1,), ())
+        free = self.capacity.free[node]
+        return None if choices is None else [(one.column, one.gpus - free) for one in choices]
+
+    def one_by_one(self, node: int, wakes: Sequence[Wake]) -> list[Choice]:
+        """A column per gang, and what each unit needs stopped."""
+        free, gangs = self.capacity.free[node], self.capacity.gangs_on[node]
+        stops = [
+            Choice(self.stop(gang), (), frozenset([gang]), free + gpus) for gang, gpus in gangs
+        ]
+        each_clear(self.draft, wakes, stops)
+        return stops
+
+    def stop(self, gang: int) -> int:
         """The column of a gang whose stop is one choice for several nodes or sets."""
         if gang not in self.shared:
             column = self.shared[gang] = self.draft.column(1)

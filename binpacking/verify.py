@@ -5,8 +5,10 @@ kill is one whose GPUs no online replica of this very packing stands on.
 """
 
 from collections import Counter
+from typing import Literal
 
 from binpacking.problem import (
+    Gang,
     Member,
     OnlineRequest,
     Packing,
@@ -17,6 +19,9 @@ from binpacking.problem import (
     Tiers,
 )
 from binpacking.verifywakes import lateness, saves, wakes, woken
+
+Beside = Literal["cpu_milli", "memory_mib"]
+_BESIDE: tuple[Beside, ...] = ("cpu_milli", "memory_mib")
 
 
 def verify(problem: Problem, packing: Packing) -> tuple[str, ...]:
@@ -125,14 +130,21 @@ def _left(problem: Problem, packing: Packing, placements: tuple[Placed, ...]) ->
 
 def _capacity(problem: Problem, packing: Packing) -> list[str]:
     left = _left(problem, packing, (*packing.online, *packing.batch))
-    return [f"{node}: {-gpus} GPUs too many" for node, gpus in left.items() if gpus < 0]
+    wrong = [f"{node}: {-gpus} GPUs too many" for node, gpus in left.items() if gpus < 0]
+    pieces = [*_online_pieces(problem, packing), *_batch_pieces(problem, packing)]
+    for resource in _BESIDE:
+        known = _left_beside(problem, packing, pieces, resource)
+        wrong += [f"{node}: {-n} {resource} too much" for node, n in known.items() if n < 0]
+    return wrong
 
 
 def _kills(problem: Problem, packing: Packing) -> list[str]:
-    """Every stopped gang holds GPUs that an online replica stands on, or that those units slept on
-    which save more than the stop costs.
+    """Every stopped gang holds GPUs, CPU or memory that an online replica stands on, or GPUs that
+    those units slept on which save more than the stop costs.
     """
     left = _left(problem, packing, packing.online)
+    pieces = _online_pieces(problem, packing)
+    beside = {one: _left_beside(problem, packing, pieces, one) for one in _BESIDE}
     stopped = set(packing.killed)
     units = [unit for unit in problem.standby if unit.key in woken(packing)]
     return [
@@ -140,8 +152,65 @@ def _kills(problem: Problem, packing: Packing) -> list[str]:
         for gang in problem.gangs
         if gang.key in stopped
         and all(left.get(node, gpus) >= gpus for node, gpus in _by_node(gang.parts).items())
+        and all(_spared(gang, left, resource) for resource, left in beside.items())
         and sum(saves(problem, unit) for unit in units if gang.key in unit.under) <= gang.cost
     ]
+
+
+def _spared(gang: Gang, left: dict[str, int], resource: Beside) -> bool:
+    """Whether as much of it as the gang held on each node is not used."""
+    count = Counter(node for node, _ in gang.parts)
+    return all(
+        left[node] >= parts * _amount(gang, resource)
+        for node, parts in count.items()
+        if node in left
+    )
+
+
+def _left_beside(
+    problem: Problem, packing: Packing, pieces: list[tuple[str, Shape]], resource: Beside
+) -> dict[str, int]:
+    """Free CPU or memory after the kills, less what these pieces ask of their nodes.
+
+    Only nodes of which it is known.
+    """
+    free = ((supply.node, getattr(supply, resource)) for supply in problem.supplies)
+    left = {node: amount for node, amount in free if amount is not None}
+    if not left:
+        return left
+    stopped = set(packing.killed)
+    for gang in problem.gangs:
+        for node, _ in gang.parts:
+            if node in left and gang.key in stopped:
+                left[node] += _amount(gang, resource)
+    for node, shape in pieces:
+        if node in left:
+            left[node] -= _amount(shape, resource)
+    return left
+
+
+def _amount(of: Gang | Shape, resource: Beside) -> int:
+    return of.cpu_milli if resource == "cpu_milli" else of.memory_mib
+
+
+def _online_pieces(problem: Problem, packing: Packing) -> list[tuple[str, Shape]]:
+    """(node, shape) of every piece of every replica."""
+    shapes: dict[str, list[Shape]] = {}
+    for request in problem.online:
+        pods = request.members or (Member("", 1, request.shape),)
+        shapes[request.key] = [
+            one.shape for one in pods for _ in range(one.count * one.shape.pieces)
+        ]
+    return [
+        (node, shape)
+        for placed in packing.online
+        for (node, _), shape in zip(placed.parts, shapes[placed.key], strict=False)
+    ]
+
+
+def _batch_pieces(problem: Problem, packing: Packing) -> list[tuple[str, Shape]]:
+    shape = {job.key: job.shape for job in problem.batch}
+    return [(node, shape[placed.key]) for placed in packing.batch for node, _ in placed.parts]
 
 
 def _by_node(parts: tuple[tuple[str, int], ...]) -> Counter[str]:

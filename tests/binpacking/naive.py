@@ -1,7 +1,7 @@
 """A second checker and an exhaustive search, to hold `binpacking.verify` and the ladder to.
 
 Both think in single GPUs and single seats, as slowly as the words of `binpacking.problem` allow,
-and use nothing else of the package.
+and use nothing else of the package. CPU and memory are drawers of a node beside its GPUs.
 """
 
 from collections import Counter
@@ -11,6 +11,7 @@ from itertools import chain, combinations, combinations_with_replacement, produc
 
 from binpacking.problem import (
     BatchRequest,
+    Gang,
     Member,
     OnlineRequest,
     Packing,
@@ -28,6 +29,10 @@ Stands = frozenset[tuple[str, Path]]
 """Which requests stand under which leaves."""
 
 
+ENOUGH = 10**9
+"""CPU and memory of nodes of which they are not known."""
+
+
 class Refused(Exception):  # noqa: N818  # a verdict
     """The packing is wrong; the first thing found."""
 
@@ -43,14 +48,12 @@ def accepts(problem: Problem, packing: Packing) -> bool:
 
 def _replay(problem: Problem, packing: Packing) -> None:
     nodes = {one.node: one for one in problem.supplies}
-    slots = {one.node: ["free"] * one.free for one in problem.supplies}
+    slots, drawers = _slots(problem), _drawers(problem)
     running = {gang.key: gang for gang in problem.gangs}
-    for gang in problem.gangs:
-        for node, gpus in gang.parts:
-            if node in slots:
-                slots[node] += [f"gang {gang.key}"] * gpus
     for key in packing.killed:
         _must(key in running)
+        for node, _ in running[key].parts:
+            _put(drawers, node, running[key], 1)
         del running[key]  # a second stop of the same gang finds nothing
         for held in slots.values():
             held[:] = ["free" if one == f"gang {key}" else one for one in held]
@@ -60,15 +63,18 @@ def _replay(problem: Problem, packing: Packing) -> None:
         known = [one for one in problem.online if one.key == placed.key]
         _must(bool(known))
         _seat(slots, nodes, placed, known[0], f"online {number}")
+        _fill(drawers, placed, known[0])
     spare = {node: held.count("free") for node, held in slots.items()}
-    for key in packing.killed:
-        _must(not _stands(spare, next(g.parts for g in problem.gangs if g.key == key)))
+    for gang in problem.gangs:
+        _must(gang.key not in packing.killed or not _stands(spare, drawers, gang))
     begun: set[str] = set()
     for placed in packing.batch:
         waits = [one for one in problem.batch if one.key == placed.key]
         _must(bool(waits) and placed.key not in begun and placed.key not in packing.killed)
         begun.add(placed.key)
         _seat(slots, nodes, placed, waits[0], f"batch {placed.key}")
+        _fill(drawers, placed, waits[0])
+    _must(min(drawers.values(), default=0) >= 0)
     _replicas(problem, packing, nodes)
     _must(packing.unserved == _unserved(problem, packing, nodes))
     _must(packing.tiers == _tiers(problem, packing, nodes, slots))
@@ -79,13 +85,45 @@ def _must(holds: bool) -> None:
         raise Refused
 
 
-def _stands(spare: dict[str, int], parts: tuple[tuple[str, int], ...]) -> bool:
-    """Whether the gang could stand where it stood, on GPUs that nobody uses now."""
-    left = dict(spare)
-    for node, gpus in parts:
+def _slots(problem: Problem) -> dict[str, list[str]]:
+    """Who holds each GPU of each node."""
+    slots = {one.node: ["free"] * one.free for one in problem.supplies}
+    for gang in problem.gangs:
+        for node, gpus in gang.parts:
+            if node in slots:
+                slots[node] += [f"gang {gang.key}"] * gpus
+    return slots
+
+
+def _drawers(problem: Problem) -> dict[tuple[str, str], int]:
+    return {
+        (one.node, what): ENOUGH if free is None else free
+        for one in problem.supplies
+        for what, free in (("cpu", one.cpu_milli), ("memory", one.memory_mib))
+    }
+
+
+def _put(drawers: dict[tuple[str, str], int], node: str, what: Shape | Gang, sign: int) -> None:
+    if (node, "cpu") in drawers:
+        drawers[node, "cpu"] += sign * what.cpu_milli
+        drawers[node, "memory"] += sign * what.memory_mib
+
+
+def _fill(drawers: dict[tuple[str, str], int], placed: Placed, request: Request) -> None:
+    parts = iter(placed.parts)
+    for member in _members(request):
+        for _ in range(member.count * member.shape.pieces):
+            _put(drawers, next(parts)[0], member.shape, -1)
+
+
+def _stands(spare: dict[str, int], drawers: dict[tuple[str, str], int], gang: Gang) -> bool:
+    """Whether the gang could stand where it stood, on what nobody uses now."""
+    left, beside = dict(spare), dict(drawers)
+    for node, gpus in gang.parts:
+        _put(beside, node, gang, -1)
         if node in left:
             left[node] -= gpus
-    return min(left.values(), default=0) >= 0
+    return min((*left.values(), *beside.values()), default=0) >= 0
 
 
 def _seat(
@@ -223,10 +261,15 @@ def best_with(problem: Problem, killed: frozenset[str]) -> Order | None:
     if any(len(killed & set(limit.gangs)) > limit.most for limit in problem.stop_limits):
         return None
     freed: Counter[str] = Counter()
+    drawers = _drawers(problem)
     for gang in problem.gangs:
-        for node, gpus in gang.parts:
-            freed[node] += gpus if gang.key in killed else 0
-    room = tuple(one.free + freed[one.node] for one in problem.supplies)
+        for node, gpus in gang.parts if gang.key in killed else ():
+            freed[node] += gpus
+            _put(drawers, node, gang, 1)
+    room = (
+        *(one.free + freed[one.node] for one in problem.supplies),
+        *(drawers[one.node, what] for what in ("cpu", "memory") for one in problem.supplies),
+    )
     loss = sum(gang.cost for gang in problem.gangs if gang.key in killed)
     unserved, value, apart, waste = _Search(problem).online(0, 0, 0, room, frozenset())
     return unserved, loss, value, apart, waste
@@ -244,7 +287,7 @@ class _Search:
     def _batch(self, number: int, room: tuple[int, ...]) -> tuple[int, int]:
         """(-value, fragmentation) of the waiting jobs from this number on."""
         if number == len(self.problem.batch):
-            return 0, _waste(list(room), self.problem)
+            return 0, _waste(list(room[: len(self.nodes)]), self.problem)
         job = self.problem.batch[number]
         found = [self.batch(number + 1, room)]
         for after, _ in _ways(self.nodes, job, room):
@@ -287,6 +330,8 @@ def _ways(
         for shape, seats in zip(pods, choice, strict=True):
             for seat in seats:
                 left[seat] -= shape.gpus
+                left[len(nodes) + seat] -= shape.cpu_milli
+                left[2 * len(nodes) + seat] -= shape.memory_mib
         every = tuple(seat for seats in choice for seat in seats)
         leaves = [nodes[seat].leaf for seat in every]
         what = (tuple(left), frozenset(leaves), nodes[every[0]].leaf)

@@ -14,6 +14,7 @@ from binpacking.verify import verify
 from tests.binpacking.groups import grouped
 from tests.binpacking.naive import accepts
 from tests.binpacking.problems import FULL, QUICK, random_problem
+from tests.binpacking.stinted import stinted
 
 WORLDS = 250 if settings.default.max_examples < 1000 else 10_000  # type: ignore[union-attr]
 
@@ -196,12 +197,17 @@ SOMETIMES_WRONG: tuple[Corrupt, ...] = (moved_piece, moved_job)
 
 
 @pytest.mark.parametrize(
-    ("sizes", "groups"),
-    [((1, 2, 4, 8), False), ((1, 2, 3, 5), False), ((1, 2, 4), True)],
-    ids=["powers", "any", "groups"],
+    ("sizes", "groups", "scarce"),
+    [
+        ((1, 2, 4, 8), False, False),
+        ((1, 2, 3, 5), False, False),
+        ((1, 2, 4), True, False),
+        ((1, 2, 4), True, True),
+    ],
+    ids=["powers", "any", "groups", "stinted"],
 )
 def test_both_checkers_agree_on_right_packings_and_on_each_kind_of_wrong_one(
-    sizes: tuple[int, ...], groups: bool
+    sizes: tuple[int, ...], groups: bool, scarce: bool
 ) -> None:
     made: Counter[str] = Counter()
     found: Counter[str] = Counter()
@@ -209,6 +215,7 @@ def test_both_checkers_agree_on_right_packings_and_on_each_kind_of_wrong_one(
         chance = Random(number)  # noqa: S311  # a numbered world, no secret
         problem = random_problem(chance, sizes=sizes)
         problem = grouped(chance, problem, sizes) if groups else problem
+        problem = stinted(chance, problem) if scarce else problem
         packing = solve(problem, FULL if number % 4 == 0 else QUICK)
         assert verify(problem, packing) == (), number
         assert accepts(problem, packing), number

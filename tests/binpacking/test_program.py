@@ -14,12 +14,13 @@ from binpacking.draft import Draft, Seat, nothing
 from binpacking.fragmentation import unusable_milli_gpus
 from binpacking.ladder import better, solve
 from binpacking.layout import Layout, compile_layout
+from binpacking.leftovers import leftovers
 from binpacking.linear import FREE, costs_of
 from binpacking.problem import Problem, StopLimit, Tiers
 from binpacking.program import Bounds, Step
-from binpacking.rows import build, crews, leftovers
+from binpacking.rooms import Capacity
+from binpacking.rows import build, crews
 from binpacking.solver import minimise
-from binpacking.stops import Capacity
 from binpacking.verify import verify
 from tests.binpacking.problems import (
     FULL,
@@ -135,7 +136,7 @@ def test_the_fragmentation_tier_is_exact_for_one_size(chance: Random) -> None:
     )
     layout = compile_layout(problem)
     waiting = crews(problem.batch)
-    capacity = Capacity(layout, layout.free, tuple(() for _ in free))
+    capacity = Capacity(layout, layout.free, layout.beside, tuple(() for _ in free))
     rows = build(capacity, problem, waiting, sizes=[size for size, _ in problem.mix])
     jobs = costs_of(rows.linear, dict.fromkeys(rows.batch.values(), 1))
     linear, waste, _ = leftovers(rows, rows.linear.with_row(jobs, 3, FREE), problem.mix)

@@ -55,13 +55,13 @@ def test_for_other_sizes_the_slot_test_is_necessary(free: list[int], sizes: list
 
 
 @settings(max_examples=500)
-@given(chances, st.sampled_from([(1, 2, 4, 8), (1, 2, 3, 5, 6, 7, 8)]))
-def test_counts_that_satisfy_the_rows_materialise(chance: Random, sizes: tuple[int, ...]) -> None:
+@given(chances)
+def test_counts_that_satisfy_the_rows_materialise(chance: Random) -> None:
     free = [chance.randint(0, 16) for _ in range(chance.randint(1, 8))]
     shapes: list[Shape] = []
     for _ in range(20):
-        more = [*shapes, Shape(chance.randint(1, 2), chance.choice(sizes))]
-        if fits(board(free), 0, [Shape(one.pieces, power_of_two(one.gpus)) for one in more]):
+        more = [*shapes, Shape(chance.randint(1, 2), chance.choice((1, 2, 4, 8)))]
+        if fits(board(free), 0, more):
             shapes = more
     problem = Problem(
         supplies=tuple(supply(f"n{i}", gpus) for i, gpus in enumerate(free)),
@@ -84,13 +84,6 @@ def test_counts_beyond_the_rows_do_not_materialise() -> None:
     problem = Problem(supplies=(supply("n", 3),), batch=(batch("j", 2, 1, pieces=2),))
     empty = nothing(problem, compile_layout(problem)).board
     assert materialise(problem, empty, Counts((), ((0, 0),))) is None
-
-
-def test_rounded_pieces_find_the_way_that_true_sizes_miss() -> None:
-    free = [5, 8]
-    shapes = [Shape(1, 5), Shape(2, 2), Shape(1, 1)]
-    assert seat_largest_first(board(free), 0, shapes) == [(0,), (1, 1), (1,)]
-    assert seat_largest_first(board(free), 0, shapes, rounded=True) == [(1,), (0, 0), (0,)]
 
 
 @pytest.mark.parametrize(

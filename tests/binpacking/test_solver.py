@@ -9,12 +9,13 @@ from hypothesis import given, settings
 
 from binpacking import solver
 from binpacking.layout import compile_layout
+from binpacking.leftovers import leftovers
 from binpacking.linear import FREE, Floats, Linear, costs_of
 from binpacking.linear import program as rows
 from binpacking.problem import Effort
-from binpacking.rows import build, crews, leftovers
+from binpacking.rooms import Capacity
+from binpacking.rows import build, crews
 from binpacking.solver import Answer, Relaxation, minimise
-from binpacking.stops import Capacity
 from tests.binpacking.problems import FULL, chances, random_problem
 
 
@@ -150,7 +151,7 @@ def stated(chance: Random) -> list[Linear]:
     """The program of a random problem, before and after the rows of the lower tiers."""
     problem = random_problem(chance)
     layout = compile_layout(problem)
-    capacity = Capacity(layout, layout.free, layout.gangs_on)
+    capacity = Capacity(layout, layout.free, layout.beside, layout.gangs_on)
     sizes = [size for size, _ in problem.mix]
     made = build(capacity, problem, crews(problem.batch), sizes=sizes)
     return [made.linear, leftovers(made, made.linear, problem.mix)[0]]

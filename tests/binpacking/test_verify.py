@@ -6,7 +6,17 @@ import msgspec
 import pytest
 
 from binpacking.ladder import solve
-from binpacking.problem import Packing, Placed, Problem, StopLimit, Tiers
+from binpacking.problem import (
+    Gang,
+    OnlineRequest,
+    Packing,
+    Placed,
+    Problem,
+    Shape,
+    StopLimit,
+    Supply,
+    Tiers,
+)
 from binpacking.verify import verify
 from tests.binpacking.problems import FULL, batch, gang, online, supply
 
@@ -103,3 +113,35 @@ def test_a_gang_with_two_parts_on_a_node_is_needed_where_a_replica_takes_one_of_
     assert packing.unserved == {}
     assert packing.rejected == ()
     assert verify(problem, packing) == ()
+
+
+SCARCE = Problem(
+    supplies=(
+        Supply("a", "h100", ("core", "l1", "h100"), 4, 8, cpu_milli=8, memory_mib=9),
+        Supply("b", "h100", ("core", "l1", "h100"), 4, 8, cpu_milli=2, memory_mib=9),
+    ),
+    online=(
+        OnlineRequest(
+            key="m",
+            shape=Shape(1, 1, 3, 4),
+            capacity_milli={"h100": 1000},
+            shortage_milli=3000,
+            limit=3,
+        ),
+    ),
+    gangs=(Gang(key="g", parts=(("b", 4),), cost=5, cpu_milli=1),),
+)
+"""Two on `a` for its memory, one on `b` for the CPU that the gang gives back."""
+
+
+def test_cpu_and_memory_are_counted_node_by_node() -> None:
+    packing = solve(SCARCE, FULL)
+    assert (packing.killed, packing.unserved) == (("g",), {})
+    assert verify(SCARCE, packing) == ()
+    spared = msgspec.structs.replace(packing, killed=())
+    assert "b: 1 cpu_milli too much" in verify(SCARCE, spared)
+    crowded = (Placed("m", (("a", 1),)),) * 3
+    found = verify(SCARCE, msgspec.structs.replace(packing, online=crowded))
+    assert "a: 1 cpu_milli too much" in found
+    assert "a: 3 memory_mib too much" in found
+    assert "g: stopped without need" in found

@@ -1,0 +1,56 @@
+"""Tier 4 as columns and rows: the slots that stay free, beside the packing program of `rows`."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from binpacking.linear import FREE, Draft, Linear
+from binpacking.rows import Rows
+from binpacking.slots import power_of_two
+
+
+def leftovers(
+    rows: Rows, linear: Linear, mix: Iterable[tuple[int, int]]
+) -> tuple[Linear, dict[int, int], list[int]]:
+    """The program with slots left over per (leaf, size), the fragmentation to minimise, and the
+    leaf of each new column.
+
+    R_k counts k-slots that stay free: for every k' up to k, (k / k') R_k + U_k' <= C_k' + G_k'.
+    Expected unusable GPUs are sum over k of p_k (R_1 - k R_k) with R_1 = C_1 + G_1 - U_1;
+    constants are left out of the objective. Sizes of the mix are rounded up to powers of two.
+    Ways to fill a node waste what they waste, and a bin has slots left over of its own.
+    """
+    weights: dict[int, int] = {}
+    for size, weight in mix:
+        weights[power_of_two(size)] = weights.get(power_of_two(size), 0) + weight
+    draft, costs, leaves = Draft(), dict[int, int](), list[int]()
+    for leaf in sorted({leaf for leaf, _ in rows.slots}):
+        for column, value in rows.slots[leaf, 1][0]:
+            costs[column] = costs.get(column, 0) - value * sum(weights.values())
+        for size in sorted(weights):
+            terms, slots = rows.slots.get((leaf, size), ((), 0))
+            gained = sum(-value for _, value in terms if value < 0)
+            if size == 1 or slots + gained == 0:
+                continue
+            column = linear.columns + draft.column(slots + gained)
+            leaves.append(leaf)
+            costs[column] = -size * weights[size]
+            for power in range(size.bit_length()):
+                terms, slots = rows.slots[leaf, 1 << power]
+                draft.row((*terms, (column, size >> power)), -FREE, slots)
+    leaves += _left_uneven(rows, weights, linear.columns, draft, costs)
+    return linear.joined(draft.finished()), costs, leaves
+
+
+def _left_uneven(
+    rows: Rows, weights: Mapping[int, int], columns: int, draft: Draft, costs: dict[int, int]
+) -> Iterator[int]:
+    """The same for uneven nodes: costs by column, and the leaf of each new one."""
+    for column, gpus in rows.spare.items():
+        costs[column] = sum(gpus % size * weight for size, weight in weights.items())
+    for leaf, terms, gpus in rows.bins:
+        for column, value in terms:
+            costs[column] = costs.get(column, 0) - value * sum(weights.values())
+        for size in sorted(weights.keys() - {1}):
+            column = columns + draft.column(gpus // size)
+            costs[column] = -size * weights[size]
+            draft.row((*terms, (column, size)), -FREE, gpus)
+            yield leaf
