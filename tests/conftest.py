@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest.register_assert_rewrite("tests.controlplane")  # what its helpers assert shows values too
 pytest_plugins = ("tests.controlplane.fixtures",)  # `plane` and `namespace`, for tests anywhere
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -3,7 +3,8 @@
 Between sizing and growing. Replicas go in the order that frees most for others: those that
 wait, those that start, then those on the least preferred GPU model and on the node with the
 fewest GPUs in use, so that whole nodes come free. Where the workload's controller lets nobody
-choose, the highest ordinals go. Capacity never falls below what was wanted.
+choose, the highest ordinals go. Capacity never falls below what was wanted. A role of which more
+replicas are there than are asked for waits: its controller has yet to take some of them away.
 """
 
 import msgspec
@@ -35,7 +36,9 @@ def shrink(snapshot: Snapshot, held: tuple[Holding, ...], sizings: tuple[Sizing,
     released: set[str] = set()
     for holding, sizing in zip(held, sizings, strict=True):
         spare = holding.covered_milli - sizing.wanted_milli
-        if spare < 0 or others_hand(holding, snapshot.now_seconds):
+        there = len(holding.bound) + len(holding.unbound)
+        going = there > holding.target.replicas
+        if spare < 0 or going or others_hand(holding, snapshot.now_seconds):
             continue
         chosen = holding.target.removable == "any"
         gone, dropped = _chosen(holding, spare, used) if chosen else _last(holding, spare)

@@ -5,6 +5,7 @@ removed before the next begins.
 """
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from multiprocessing.connection import Connection
@@ -28,9 +29,11 @@ NAMESPACES = "/api/v1/namespaces"
 NODES = "/api/v1/nodes"
 CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 HOME = f"{NAMESPACES}/{manifests.NAMESPACE}"
+PODS = f"{HOME}/pods"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{manifests.NAMESPACE}/deployments"
+REPLICA_SETS = f"/apis/apps/v1/namespaces/{manifests.NAMESPACE}/replicasets"
 JOBS = f"/apis/batch/v1/namespaces/{manifests.NAMESPACE}/jobs"
-REMOVAL_SECONDS = 60.0
+REMOVAL_SECONDS = 120.0
 LOOK_SECONDS = 0.2
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -40,6 +43,10 @@ _READY = b"ready"
 
 class _Nodes(msgspec.Struct, frozen=True):
     items: tuple[objects.Node, ...] = ()
+
+
+class _List(msgspec.Struct, frozen=True):
+    items: tuple[msgspec.Raw, ...] = ()
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -90,19 +97,16 @@ def prepare(api: Api, cluster: ClusterSpec, priorities: tuple[int, ...]) -> None
 
 
 def clear(api: Api) -> None:
-    """Remove everything that a demonstration made; raise `DemoError` where something stays."""
-    for owners in (JOBS, DEPLOYMENTS):
+    """Remove everything that a demonstration made; raise `DemoError` where something stays.
+
+    The pods go before their namespace: where its controller still finds some, it looks again only
+    after half their grace period.
+    """
+    for owners in (JOBS, DEPLOYMENTS, REPLICA_SETS):
         _remove(api, owners, propagationPolicy="Background")
+    _gone(lambda: _without_pods(api), f"the pods of namespace {manifests.NAMESPACE} are")
     _remove(api, HOME)
-    deadline = steady_seconds() + REMOVAL_SECONDS
-    while _read(api, HOME) is not None:
-        _remove(api, f"{HOME}/pods", gracePeriodSeconds="0")
-        if steady_seconds() > deadline:
-            raise DemoError(
-                f"namespace {manifests.NAMESPACE} is not gone after {REMOVAL_SECONDS:.0f} s; "
-                "run the demo again, or remove it with kubectl"
-            )
-        pause(LOOK_SECONDS)
+    _gone(lambda: _read(api, HOME) is None, f"namespace {manifests.NAMESPACE} is")
     marked = api.get(NODES, labelSelector=manifests.SELECTOR)
     for node in msgspec.json.decode(marked, type=_Nodes).items:
         _remove(
@@ -112,6 +116,24 @@ def clear(api: Api) -> None:
         )
     for path in (NODES, CLASSES):
         _remove(api, path, labelSelector=manifests.SELECTOR)
+
+
+def _without_pods(api: Api) -> bool:
+    """Remove pods, as no kubelet ends them; whether none is left, and nobody who makes any."""
+    _remove(api, PODS, gracePeriodSeconds="0")
+    lists = (api.get(path) for path in (JOBS, REPLICA_SETS, PODS))
+    return not any(msgspec.json.decode(one, type=_List).items for one in lists)
+
+
+def _gone(look: Callable[[], bool], what: str) -> None:
+    deadline = steady_seconds() + REMOVAL_SECONDS
+    while not look():
+        if steady_seconds() > deadline:
+            raise DemoError(
+                f"{what} not gone after {REMOVAL_SECONDS:.0f} s; "
+                "run the demo again, or remove it with kubectl"
+            )
+        pause(LOOK_SECONDS)
 
 
 def _read(api: Api, path: str) -> _Found | None:

@@ -57,7 +57,7 @@ class World:
 
     def until(self, holds: Callable[[], bool]) -> None:
         while not holds():
-            assert self.changed.wait(5)
+            assert self.changed.wait(60)
             self.changed.clear()
 
     def kept(self) -> str:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 Verb = Literal["list", "watch", "write"]
 
 

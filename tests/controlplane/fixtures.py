@@ -27,7 +27,7 @@ CLUSTER_WIDE = (
     "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
 )
-SERVICE_ACCOUNT_SECONDS = 30.0
+SERVICE_ACCOUNT_SECONDS = 120.0
 _numbers = itertools.count(1)
 
 
@@ -112,8 +112,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the logs of the control plane with a failed test. Where the control plane is required,
-    a skipped test of it has failed.
+    """Show with a failed test what the control plane has logged since the one before. Where the
+    control plane is required, a skipped test of it has failed.
     """
     report = yield
     ours = item.get_closest_marker("controlplane") and not item.get_closest_marker("data")
@@ -126,7 +126,10 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"{REQUIRED}=1, and this was skipped: {report.longrepr}"
     plane = getattr(item, "funcargs", {}).get("plane")
-    if report.failed and isinstance(plane, ControlPlane):
-        tails = ((program.name, program.tail()) for program in plane.programs)
-        report.sections.extend((f"end of the log of {name}", tail) for name, tail in tails)
+    if isinstance(plane, ControlPlane):
+        if report.failed:
+            report.sections.extend((f"log of {one.name}", one.news()) for one in plane.programs)
+        if report.when == "teardown":
+            for one in plane.programs:
+                one.read()
     return report

@@ -37,7 +37,8 @@ WINDOW_SECONDS = 60.0
 STEP_SECONDS = 0.2
 SCRAPE_SECONDS = 1.0
 START_SECONDS = 120.0
-END_SECONDS = 30.0
+END_SECONDS = 120.0
+REQUEST_SECONDS = 30.0
 NOISES = (
     "Traceback",
     *(f'"event": "{event}"' for event in ("violation", "extender_gone", "planner_failed")),
@@ -257,7 +258,7 @@ class ReplicaProcess:
 
 
 def _asked(port: int, method: str, path: str, body: object) -> tuple[int, str]:
-    with closing(http.client.HTTPConnection(LOOPBACK, port, timeout=2.0)) as connection:
+    with closing(http.client.HTTPConnection(LOOPBACK, port, timeout=REQUEST_SECONDS)) as connection:
         try:
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, {"Content-Type": "application/json"})
@@ -454,7 +455,7 @@ def said(*arguments: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=WAIT_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -30,7 +30,7 @@ from tests.controlplane.ports import LOOPBACK, free_ports, listens
 from tests.controlplane.programs import Guard, Program, StartError
 from tests.controlplane.settings import Extender, SchedulerSettings
 
-START_SECONDS = 90.0
+START_SECONDS = 120.0
 PORT_ATTEMPTS = 3
 ADDRESS_IN_USE = "address already in use"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 POLL_SECONDS = 0.02
-TAIL_LINES = 30
+TAIL_LINES = 20
 
 
 class StartError(Exception):
@@ -36,6 +36,7 @@ class Program:
         self.name = name
         self._guard = guard
         self.log = log
+        self._known_bytes = 0
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
@@ -80,8 +81,19 @@ class Program:
 
     def tail(self) -> str:
         """The last lines of its log, under the log's name."""
-        lines = self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-        return "\n".join([f"--- {self.log}", *lines])
+        return "\n".join([f"--- {self.log}", *_last(self.log.read_bytes())])
+
+    def read(self) -> None:
+        """What its log holds now is no news any more."""
+        self._known_bytes = self.log.stat().st_size
+
+    def news(self) -> str:
+        """The last lines of its log that came since `read`."""
+        return "\n".join(_last(self.log.read_bytes()[self._known_bytes :]))
+
+
+def _last(log: bytes) -> list[str]:
+    return log.decode(errors="replace").splitlines()[-TAIL_LINES:]
 
 
 class Guard:

@@ -20,8 +20,8 @@ from urllib.request import urlopen
 from tests.controlplane.ports import LOOPBACK, free_ports
 from tests.controlplane.programs import Guard, Program
 
-START_SECONDS = 30.0
-BACKFILL_SECONDS = 60.0
+START_SECONDS = 120.0
+BACKFILL_SECONDS = 120.0
 
 Labels = Mapping[str, str]
 

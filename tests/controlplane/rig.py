@@ -150,7 +150,7 @@ class Rig:
         """End all replicas; a second time does nothing."""
         for thread, stopped in self._replicas:
             stopped.set()
-            thread.join(30)
+            thread.join(WAIT_SECONDS)
             assert not thread.is_alive(), "a replica does not stop"
 
     def _run(self, settings: ClusterSettings, stopped: threading.Event) -> None:

@@ -14,7 +14,7 @@ from tests.controlplane.plane import ControlPlane, RequestError
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-IN_FORCE_SECONDS = 10.0
+IN_FORCE_SECONDS = 120.0
 Object = dict[str, Any]
 
 

@@ -85,7 +85,7 @@ def test_a_scheduler_that_does_not_ask_is_told_and_ctrl_c_leaves_nothing(
         assert any(name.startswith("tidal-demo") for name in left(plane))
         played.send_signal(signal.SIGINT)
         rest = played.stderr.read()
-        assert played.wait(60) == 130, rest
+        assert played.wait(120) == 130, rest
     assert "removing what the demo made" in rest
     eventually(lambda: left(plane) == [], "nothing is left")
 

@@ -161,7 +161,7 @@ def test_kube_scheduler_reads_its_configuration(
         f"--config={configuration}",
         f"--write-config-to={read}",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert read.exists(), done.stderr
     extender = yaml.safe_load(read.read_text())["extenders"][0]
     assert extender["ignorable"] is True
@@ -174,7 +174,7 @@ def test_kube_scheduler_reads_its_configuration(
 
 def promtool(program: Callable[[str], Path], *arguments: str) -> None:
     command = [str(program("promtool")), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -152,7 +152,7 @@ def extender() -> Iterator[ExtenderProcess]:
 
 
 def told(port: int) -> Json:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as plain:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as plain:
         return asked(plain)
 
 
@@ -385,7 +385,7 @@ def test_only_a_scheduler_with_a_certificate_gets_in(cluster: Cluster, tmp_path:
         until(lambda: refused().get("reason") == "SchedulerError", "the refusal")
         assert told(running.health_port or 0)["verbs"]["filter"]["calls"] == calls
         context = ssl.create_default_context(cadata=authority.certificate.decode())
-        bare = http.client.HTTPSConnection("127.0.0.1", running.port, context=context, timeout=10)
+        bare = http.client.HTTPSConnection("127.0.0.1", running.port, context=context, timeout=60)
         with pytest.raises((ssl.SSLError, ConnectionError)), contextlib.closing(bare):
             asked(bare)
     finally:

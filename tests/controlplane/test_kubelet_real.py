@@ -269,4 +269,4 @@ def test_the_command_plays_until_it_is_told_to_stop(plane: ControlPlane, world: 
             assert b"holderIdentity" in world.api.get(leases)
         finally:
             played.send_signal(signal.SIGTERM)
-        assert played.wait(10) == 130
+        assert played.wait(120) == 130

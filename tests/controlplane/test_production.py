@@ -24,7 +24,7 @@ import yaml
 from tests.controlplane.build import find
 from tests.controlplane.certificates import Pair
 from tests.controlplane.fleet import Engines, Forwarder
-from tests.controlplane.kinds.world import Object, World, eventually, kubelets
+from tests.controlplane.kinds.world import WAIT_SECONDS, Object, World, eventually, kubelets
 from tests.controlplane.plane import ControlPlane, Scheduler
 from tests.controlplane.ports import LOOPBACK, free_ports
 from tests.controlplane.programs import Guard, Program
@@ -40,7 +40,8 @@ EXTENDER, API = f"tidal-extender.{HOME}.svc", f"tidal-api.{HOME}.svc"
 KEEP = ("Namespace",)
 """Kinds that stay for other tests of the session."""
 START_SECONDS = 120.0
-END_SECONDS = 30.0
+END_SECONDS = 120.0
+REQUEST_SECONDS = 30.0
 Find = Callable[[str], Path]
 
 
@@ -70,7 +71,8 @@ class Replica:
 
     def probe(self, path: str) -> tuple[int, str]:
         """As the kubelet asks, without TLS; 0 where nobody answers."""
-        with closing(http.client.HTTPConnection(LOOPBACK, self.health, timeout=2.0)) as link:
+        asked = http.client.HTTPConnection(LOOPBACK, self.health, timeout=REQUEST_SECONDS)
+        with closing(asked) as link:
             try:
                 link.request("GET", path)
                 answer = link.getresponse()
@@ -272,7 +274,7 @@ def scalerctl(*words: str, name: str = "scalerctl") -> subprocess.CompletedProce
         [str(Path(sys.executable).parent / name), *words],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=WAIT_SECONDS,
         check=False,
     )
 
@@ -469,7 +471,7 @@ def plugin(production: Production, *words: str) -> str:
         [str(binary), "tidal", *words],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=WAIT_SECONDS,
         check=False,
         env={"PATH": f"{bins}:{os.environ.get('PATH', '')}", "HOME": str(production.folder)},
     )
@@ -480,7 +482,7 @@ def plugin(production: Production, *words: str) -> str:
 def status_of(port: int, own: Certificates) -> int:
     """What the API answers to somebody without a token."""
     context = ssl.create_default_context(cafile=str(own.folder / "ca.crt"))
-    link = http.client.HTTPSConnection(LOOPBACK, port, context=context, timeout=2.0)
+    link = http.client.HTTPSConnection(LOOPBACK, port, context=context, timeout=REQUEST_SECONDS)
     with closing(link):
         link.request("GET", "/v1/status")
         return link.getresponse().status
@@ -490,7 +492,7 @@ def shown(port: int, own: Certificates) -> str:
     """Serial number of the certificate that a port shows; `own` is shown in turn."""
     context = ssl.create_default_context(cafile=str(own.folder / "ca.crt"))
     context.load_cert_chain(own.folder / "tls.crt", own.folder / "tls.key")
-    link = http.client.HTTPSConnection(LOOPBACK, port, context=context, timeout=2.0)
+    link = http.client.HTTPSConnection(LOOPBACK, port, context=context, timeout=REQUEST_SECONDS)
     with closing(link):
         link.connect()
         assert isinstance(link.sock, ssl.SSLSocket)

@@ -186,4 +186,4 @@ def test_a_port_in_use_is_an_error_before_anything_starts(tmp_path: Path) -> Non
 def test_after_stop_nobody_answers(running: Running) -> None:
     running.server.stop()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((LOOPBACK, running.server.port), timeout=5)
+        socket.create_connection((LOOPBACK, running.server.port), timeout=60)

@@ -119,7 +119,7 @@ def test_who_gets_in(
 
 
 def test_plain_http_is_not_answered(server: ApiServer) -> None:
-    connection = http.client.HTTPConnection(LOOPBACK, server.port, timeout=5)
+    connection = http.client.HTTPConnection(LOOPBACK, server.port, timeout=60)
     connection.request("GET", "/healthz")
     with pytest.raises((http.client.HTTPException, OSError)):
         connection.getresponse()

@@ -16,7 +16,7 @@ from scheduler.wiring.parts import kept_forecaster, logger
 
 MEMBERS = initial_state().members
 FULL = OSError(errno.ENOSPC, "No space left on device")
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 def state(end: int) -> State:

@@ -64,7 +64,7 @@ def extender() -> Iterator[ExtenderProcess]:
 def call(
     running: ExtenderProcess, verb: str, body: payloads.Json | bytes, headers: dict[str, str] = JSON
 ) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     connection.request("POST", f"/{verb}", raw, headers)
     answer = connection.getresponse()

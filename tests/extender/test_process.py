@@ -35,7 +35,7 @@ if __name__ == "__main__":
 
 
 def call(port: int, verb: str) -> payloads.Json:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     body = json.dumps(payloads.by_names(payloads.pod(gpus=16), "a"))
     connection.request("POST", f"/{verb}", body, {"Content-Type": "application/json"})
     answer: payloads.Json = json.loads(connection.getresponse().read())
@@ -46,7 +46,7 @@ def call(port: int, verb: str) -> payloads.Json:
 def closed(port: int) -> bool:
     """Whether nobody listens; a kernel that still holds the port lets connections wait."""
     with socket.socket() as caller:
-        caller.settimeout(10)
+        caller.settimeout(60)
         return caller.connect_ex(("127.0.0.1", port)) != 0
 
 

@@ -53,7 +53,7 @@ def caller(trusts: trustme.CA, shows: trustme.CA | None) -> ssl.SSLContext:
 
 def admitted(port: int, context: ssl.SSLContext) -> bool:
     """Whether a call through TLS is answered."""
-    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60)
     try:
         body = json.dumps(payloads.by_names(payloads.pod(), "a"))
         connection.request("POST", "/filter", body, JSON)
@@ -67,7 +67,7 @@ def admitted(port: int, context: ssl.SSLContext) -> bool:
 
 
 def read(port: int | None, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", path)
     answer = connection.getresponse()
     text = answer.read().decode()
@@ -127,7 +127,7 @@ def test_a_connection_under_the_former_authority_does_not_outlive_it(
 ) -> None:
     ca, other = authorities
     kept = http.client.HTTPSConnection(
-        "127.0.0.1", secured.port, context=caller(ca, ca), timeout=10
+        "127.0.0.1", secured.port, context=caller(ca, ca), timeout=60
     )
     kept.connect()
     kept.request("GET", "/healthz")
@@ -162,7 +162,7 @@ def test_counts_and_mode_are_metrics() -> None:
     try:
         running.publish(STANDING)
         until(lambda: read(running.port, "/readyz")[0] == 200, "not ready with a plan")
-        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
         for body in (
             json.dumps(payloads.by_names(payloads.pod(), "a")),
             json.dumps(payloads.by_names(payloads.pod(gpus=16), "a")),

@@ -71,6 +71,17 @@ def test_demand_behind_retires_replicas_but_keeps_what_is_wanted() -> None:
     assert scaled.retire == ("r0", "r1")
 
 
+def test_replicas_that_their_controller_has_yet_to_take_are_not_retired_again() -> None:
+    snapshot = world(
+        node("n0", {n: f"r{n // 2}" for n in range(8)}),
+        roles=(role(1),),
+        replicas=tuple(replica(f"r{n}", "n0") for n in range(4)),
+        signals=(signal(900.0),),
+        forecasts=forecasts(900.0),
+    )
+    assert actions(planned(snapshot), ScaleRole) == []
+
+
 @pytest.mark.parametrize(
     ("name", "changes"),
     [

@@ -64,7 +64,7 @@ def passed(world: RemoteWorld, seconds: float) -> None:
 
 def status(line: str) -> dict[str, Any]:
     address = urlsplit(json.loads(line)["api"])
-    connection = HTTPConnection(address.hostname or "", address.port, timeout=10)
+    connection = HTTPConnection(address.hostname or "", address.port, timeout=60)
     connection.request("GET", "/v1/status")
     found: dict[str, Any] = json.loads(connection.getresponse().read())
     connection.close()
