@@ -4,8 +4,8 @@ A replay is hours old at worst. Until the next one, each near quantile moves up 
 target exceeds it and down a little when it does not, in the ratio that keeps its share of
 exceedances (Gibbs & Candes 2021, as quantile tracking). The steps are small, and large once more
 misses have piled up than come in one run: then the level has shifted (the saturating integrator
-of Angelopoulos, Candes & Tibshirani 2023). Far targets see too few independent outcomes in that
-time; they are left to the replay.
+of Angelopoulos, Candes & Tibshirani 2023). Misses fade, as the next replays hear them too. Far
+targets see too few independent outcomes in that time; they are left to the replay.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ _MISSES_MORE = 2.0
 _ALARMED_STEP = 0.08
 _GREATEST_DRIFT = 1.0
 _SPAN_UNITS = 2.0
+# By then a replay has learnt from a miss, and it would count twice.
+_HALF_LIFE_HOURS = 24.0
 _KNOWN_SHARE = 0.75
 
 
 class Feedback(msgspec.Struct, frozen=True):
     """What was said lately, and how far that has moved the quantiles.
 
-    `missed` [series, near target, quantile] misses so far over those that were due; `said`
+    `missed` [series, near target, quantile] misses over those that were due, fading; `said`
     [series, bin, near target, quantile] the roots issued at the newest bins, newest last, NaN
     where none were.
     """
@@ -72,7 +74,7 @@ def aligned(old: Feedback | None, source: Ints, grid: Grid) -> Feedback:
 def heard(feedback: Feedback, panel: Panel, grid: Grid, closed: int) -> Feedback:
     """Compare what was issued with the `closed` bins that have come since; move on to now."""
     said = _moved(feedback.said, closed)
-    missed = feedback.missed.copy()
+    missed = feedback.missed * np.float32(0.5 ** (closed / (_HALF_LIFE_HOURS * grid.hour)))
     due = 1 - np.array(grid.quantiles)
     for index, target in enumerate(near_targets(grid)):
         steps = grid.target_steps[target]

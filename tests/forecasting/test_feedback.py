@@ -68,6 +68,11 @@ def test_misses_that_pile_up_move_the_quantiles_in_larger_steps() -> None:
         )
         path.append(drift(feedback, GRID)[0, 0, 1])
     step = np.diff(path)
-    assert step[0] == pytest.approx(0.009)
-    assert step[5] == pytest.approx(0.072)
+    assert step[0] == pytest.approx(0.009, rel=0.01)
+    assert step[5] == pytest.approx(0.072, rel=0.05)
     assert path[-1] == pytest.approx(1.0)
+
+
+def test_a_miss_is_half_forgotten_after_a_day() -> None:
+    learnt = heard(issued(11.0), panel(12.0), GRID, 1)
+    assert moved(learnt, panel(12.0), GRID.day) == pytest.approx(drift(learnt, GRID)[0, 0] / 2)
