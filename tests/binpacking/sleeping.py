@@ -4,13 +4,21 @@ Every GPU has an owner here: free, or a gang. Units sleep on given ones.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, combinations, combinations_with_replacement, product
 from random import Random
 
 import msgspec
 
-from binpacking.problem import Gang, Member, OnlineRequest, Problem, StopLimit, Supply
+from binpacking.problem import (
+    Gang,
+    Member,
+    OnlineRequest,
+    Packing,
+    Problem,
+    StopLimit,
+    Supply,
+)
 from binpacking.standby import Standby
 from tests.binpacking.problems import gang, online
 
@@ -221,3 +229,41 @@ def _pod_ways(problem: Problem, request: OnlineRequest, member: Member) -> list[
         for nodes in combinations_with_replacement(sorted(leaf), member.shape.pieces)
         if len({leaf[node] for node in nodes}) == 1
     ]
+
+
+def stands(problem: Problem, packing: Packing) -> bool:
+    """Whether a clerk who gives out every single GPU can follow the packing.
+
+    First the units that wake get theirs, then every other pod any that are left.
+    """
+    owners = {
+        node: ["" if key in packing.killed else key for key in held]
+        for node, held in owned(problem).items()
+    }
+    units = {unit.key: unit for unit in problem.standby}
+    asked: list[tuple[str, int]] = []
+    for placed in packing.online:
+        parts = list(placed.parts)
+        for key in placed.wakes:
+            unit = units.pop(key, None)  # a second time there is none
+            if unit is None or not _given(owners[unit.node], unit.devices):
+                return False
+            part = (unit.node, len(unit.devices))
+            if unit.request != placed.key or part not in parts:
+                return False
+            parts.remove(part)
+        asked += parts
+    asked += [part for placed in packing.batch for part in placed.parts]
+    return all(
+        _given(owners[node], [d for d, key in enumerate(owners[node]) if not key][:gpus], gpus)
+        for node, gpus in asked
+    )
+
+
+def _given(held: list[str], devices: Sequence[int], least: int = 0) -> bool:
+    """Whether these are free, and enough; they are held from now on."""
+    if len(devices) < least or any(held[device] for device in devices):
+        return False
+    for device in devices:
+        held[device] = "a pod"
+    return True
