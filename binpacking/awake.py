@@ -7,7 +7,7 @@ GPUs that are left, whichever they are, so that counts of free GPUs suffice for 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from binpacking.beds import Bed, Kind
@@ -28,34 +28,32 @@ class Wake(NamedTuple):
     bed: Bed
 
 
-def awake(board: Board, seats: Sequence[Stand]) -> list[Wake]:
-    """The units that these online seats wake, in order of node."""
-    layout, found = board.layout, list[Wake]()
-    if not layout.most_saved:
+def awake(
+    board: Board, seats: Sequence[Stand], leaves: Collection[int] | None = None
+) -> list[Wake]:
+    """The units that these online seats wake in these leaves, or in all, in order of node."""
+    found: list[Wake] = []
+    if not board.layout.most_saved:
         return found
-    for node, pods in sorted(_pods_on(layout, seats).items()):
+    for node, pods in sorted(_pods_on(board.layout, seats, leaves).items()):
+        beds = [bed for bed in _clear(board, node) if bed.kind in pods]
+        if len(beds) > 1:
+            counts = Counter({kind: len(mine) for kind, mine in pods.items()})
+            beds = list(_Choice(beds, counts).search(0, 0)[1])
         takers = {kind: iter(mine) for kind, mine in pods.items()}
-        counts = Counter({kind: len(mine) for kind, mine in pods.items()})
-        for bed in best(clear(board, node), counts):
-            found.append(Wake(*next(takers[bed.kind]), bed))
+        found += [Wake(*next(takers[bed.kind]), bed) for bed in beds]
     return found
 
 
-def saved(board: Board, seats: Sequence[Stand]) -> int:
+def saved(board: Board, seats: Sequence[Stand], leaves: Collection[int] | None = None) -> int:
     """Priority-weighted GPU-seconds that the units woken by these seats save."""
-    return sum(wake.bed.credit for wake in awake(board, seats))
+    return sum(wake.bed.credit for wake in awake(board, seats, leaves))
 
 
-def clear(board: Board, node: int) -> list[Bed]:
+def _clear(board: Board, node: int) -> list[Bed]:
     """The node's beds that no gang holds."""
-    return [
-        bed for bed in board.layout.beds[node] if not any(board.alive[gang] for gang in bed.gangs)
-    ]
-
-
-def best(beds: Sequence[Bed], pods: Counter[Kind], taken: int = 0) -> tuple[Bed, ...]:
-    """The beds of most credit for so many pods of each kind, none sharing a GPU."""
-    return _Choice(beds, pods).search(0, taken)[1]
+    beds = board.layout.beds[node]
+    return [bed for bed in beds if not any(board.alive[gang] for gang in bed.gangs)]
 
 
 class _Choice:
@@ -87,7 +85,7 @@ class _Choice:
 
 
 def _pods_on(
-    layout: Layout, seats: Iterable[Stand]
+    layout: Layout, seats: Iterable[Stand], leaves: Collection[int] | None
 ) -> dict[int, dict[Kind, list[tuple[int, int]]]]:
     """(seat, place of its piece) of the pods by kind on every node with beds."""
     found: dict[int, dict[Kind, list[tuple[int, int]]]] = {}
@@ -95,7 +93,7 @@ def _pods_on(
         start = 0
         for shape, member in zip(layout.pods[request], layout.members[request], strict=True):
             node = nodes[start]
-            if layout.beds[node]:
+            if layout.beds[node] and (leaves is None or layout.leaf_of[node] in leaves):
                 kinds = found.setdefault(node, {})
                 kinds.setdefault((request, member), []).append((index, start))
             start += shape.pieces

@@ -268,7 +268,7 @@ class _Soft:
         self.parts = blocks.Parts(
             self.linear, np.append(spine_by_column(rows, layout), -1), len(layout.spines)
         )
-        self.effort, self.stop = _limited(search.effort), search.stop
+        self.effort, self.stop, self.offset = _limited(search.effort), search.stop, search.offset
         self.close = EXACT
         self.tries = np.zeros(self.parts.count)
         self.tried: set[tuple[int, int]] = set()
@@ -277,7 +277,8 @@ class _Soft:
 
     def descend(self, relaxed: Relaxed) -> Floats | None:
         """A point block by block."""
-        self.close = max(EXACT, _CLOSE * abs(relaxed.objective) / self.parts.count)
+        loss = relaxed.objective + self.offset
+        self.close = max(EXACT, _CLOSE * loss / self.parts.count)
         return blocks.descend(
             self.parts, self.costs, self.effort, self.relaxation, relaxed, self.close
         )

@@ -52,21 +52,18 @@ def drop_needless_kills(problem: Problem, board: Board, seats: list[Seat]) -> li
 def _revived(problem: Problem, board: Board, seats: list[Seat], gang: int) -> list[Seat] | None:
     """The seats with the gang running on; None, and the board as before, where they need it."""
     parts, mark = board.layout.parts[gang], board.mark()
-    freed = board.layout.freed[gang]
-    wakes = awake(board, seats)
-    least = sum(wake.bed.credit for wake in wakes) - problem.gangs[gang].cost
-    if all(board.holds(node, gpus, *freed.get(node, (0, 0))) for node, gpus in parts):
-        board.revive(gang)
-        if saved(board, seats) >= least:
-            return seats
-        board.undo(mark)
     leaves = sorted({board.layout.leaf_of[node] for node, _ in parts})
     if any(board.leaf_free[leaf] < _held(board, gang, leaf) for leaf in leaves):
         return None
+    wakes = awake(board, seats, leaves)
+    least = sum(wake.bed.credit for wake in wakes) - problem.gangs[gang].cost
     board.revive(gang)
+    there = all(board.holds(node, 0) for node, _ in parts)
+    if there and saved(board, seats, leaves) >= least:
+        return seats
     pinned = {(wake.seat, wake.start) for wake in wakes if gang not in wake.bed.gangs}
     moved = _seat_anew(board, seats, leaves, pinned)
-    if moved is None or saved(board, moved) < least:
+    if moved is None or saved(board, moved, leaves) < least:
         board.undo(mark)
         return None
     return moved
