@@ -15,7 +15,7 @@ from binpacking import blocks
 from binpacking.awake import awake, saved
 from binpacking.beds import cleared
 from binpacking.board import Board
-from binpacking.draft import Draft, Seat, capacity, nothing
+from binpacking.draft import Draft, capacity, nothing
 from binpacking.greedy import fill_batch
 from binpacking.layout import Layout
 from binpacking.leftovers import leftovers
@@ -284,14 +284,4 @@ def unserved_costs(problem: Problem, rows: Rows) -> Floats:
             column: problem.online[request].size * rows.units[request]
             for request, column in rows.unserved.items()
         },
-    )
-
-
-def unserved_of(problem: Problem, seats: Iterable[Seat], board: Board) -> int:
-    """Milli-GPUs of shortage that these seats leave."""
-    left = [request.shortage_milli for request in problem.online]
-    for seat in seats:
-        left[seat.request] -= capacity(problem, board, seat)
-    return sum(
-        max(0, milli) * request.size for milli, request in zip(left, problem.online, strict=True)
     )

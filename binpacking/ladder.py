@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 import msgspec
 
-from binpacking.bounds import most_batch_value, settled
+from binpacking.bounds import least_unserved, most_batch_value, settled
 from binpacking.draft import Draft, nothing, packing
 from binpacking.greedy import greedy
 from binpacking.layout import compile_layout
 from binpacking.problem import Effort, Packing, Problem, Rung, Tiers
-from binpacking.program import Bounds, program
+from binpacking.program import Bounds, Hand, program
 from binpacking.solver import Stop
 from binpacking.verify import verify
 
@@ -39,16 +39,19 @@ def climb(problem: Problem, effort: Effort, stop: Stop = lambda: False) -> Itera
     Raises ValueError where the problem contradicts itself.
     """
     layout = compile_layout(problem)
-    best, rejected = _checked(problem, greedy(problem, layout), "greedy")
+    rung: Rung = "greedy"
+    draft = greedy(problem, layout)
+    best, rejected = _checked(problem, draft, rung)
     if best is None:
-        best = packing(problem, nothing(problem, layout), "empty")
+        draft, rung = nothing(problem, layout), "empty"
+        best = packing(problem, draft, rung)
     proven = settled(problem, layout, best.tiers)
     enough = proven and best.tiers.batch_value == most_batch_value(problem, layout)
-    bounds = Bounds(best.tiers.unserved_milli_gpus, 0) if proven else Bounds(None, None)
+    bounds = Bounds(least_unserved(problem, layout), 0 if proven else None)
+    yield _with(best, bounds, rejected)
     if enough or not effort.program:
-        yield _with(best, bounds, rejected)
         return
-    for step in program(problem, layout, effort, best.tiers, stop):
+    for step in program(problem, layout, effort, Hand(draft, best.tiers, rung), stop):
         if step.draft is not None:
             other, reasons = _checked(problem, step.draft, step.rung)
             rejected += reasons

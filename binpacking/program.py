@@ -17,7 +17,7 @@ import numpy as np
 
 from binpacking import blocks
 from binpacking.bounds import least_unserved
-from binpacking.draft import Draft
+from binpacking.draft import Draft, packing
 from binpacking.filling import (
     after,
     credits_of,
@@ -27,10 +27,10 @@ from binpacking.filling import (
     spine_by_column,
     trimmed,
     unserved_costs,
-    unserved_of,
 )
 from binpacking.layout import Layout
 from binpacking.linear import FREE, Floats, Linear, costs_of
+from binpacking.nearest import nearest_first
 from binpacking.problem import Effort, Problem, Rung, Tiers
 from binpacking.rooms import Capacity
 from binpacking.rows import Rows, build
@@ -45,12 +45,11 @@ _AT_ONCE = 1500
 _UNKNOWN = 1 << 60
 """Above any loss."""
 
+_NEAR = 0.005
+"""Columns whose reduced cost is at most this part of the loss are looked among first."""
+
 _PAIRS_AT_ONCE = 2
 """Pairs of blocks that a quick answer improves."""
-
-_PAIRS_BEFORE = 1
-"""Pairs of blocks that a full answer improves at the bound's prices before the whole program is
-solved."""
 
 _ROUNDS = 4
 """How often a full answer to a large program improves half as many pairs as there are blocks."""
@@ -73,6 +72,14 @@ class Bounds(NamedTuple):
     """Of packings that leave no more unserved than the one in hand."""
 
 
+class Hand(NamedTuple):
+    """A packing known before."""
+
+    draft: Draft
+    tiers: Tiers
+    rung: Rung
+
+
 class Step(NamedTuple):
     """A packing found on the way, or none, and what is proven so far."""
 
@@ -82,27 +89,31 @@ class Step(NamedTuple):
 
 
 def program(
-    problem: Problem, layout: Layout, effort: Effort, known: Tiers, stop: Stop
+    problem: Problem, layout: Layout, effort: Effort, hand: Hand, stop: Stop
 ) -> Iterator[Step]:
     """Packings and bounds, each step's better than those of the step before.
 
-    `known` are the tiers of a packing in hand: what cannot be improved there is taken as given.
+    What cannot be improved in the packing in hand is taken as given.
     """
-    least = least_unserved(problem, layout)
+    known, least = hand.tiers, least_unserved(problem, layout)
+    full = effort.name == "full"
     if known.unserved_milli_gpus == least and known.loss == 0:
         yield Step(None, "greedy", Bounds(least, 0))
-        if effort.name == "quick":
-            return
-        yield Step(fill(problem, layout, effort, None, least), "program", Bounds(least, 0))
+        if full:
+            yield Step(fill(problem, layout, effort, None, least), "program", Bounds(least, 0))
         return
-    best: Step | None = None
     for step in _Search(problem, layout, effort, stop).steps(known, least):
-        best = step if step.draft is not None else best
+        if step.draft is not None:
+            tiers = packing(problem, step.draft, step.rung).tiers
+            hand = min(hand, Hand(step.draft, tiers, step.rung), key=_first_two)
         yield step
-    if best is not None and best.draft is not None and effort.name == "full" and not stop():
-        unserved = unserved_of(problem, best.draft.online, best.draft.board)
-        draft = fill(problem, layout, effort, best.draft, unserved)
-        yield Step(draft, best.rung, step.bounds)
+    if full and not stop():
+        draft = fill(problem, layout, effort, hand.draft, hand.tiers.unserved_milli_gpus)
+        yield Step(draft, hand.rung, step.bounds)
+
+
+def _first_two(hand: Hand) -> tuple[int, int]:
+    return (hand.tiers.unserved_milli_gpus, hand.tiers.loss)
 
 
 class _Search:
@@ -189,45 +200,37 @@ class _Search:
         """Packings whose loss, less the offset, is not above the ceiling, that of one in hand."""
         full, columns = self.effort.name == "full", soft.linear.columns
         if soft.parts.count == 1 or columns <= _AT_ONCE:
-            yield from self._exact(relaxed, unserved, (ceiling, None), proof)
+            yield from self._exact(relaxed, unserved, ceiling, proof)
             return
         values = soft.descend(relaxed)
+        whole = full and columns <= WHOLE_COLUMNS
         if values is not None:
-            prices = _priced(soft.parts, soft.costs, relaxed)
-            values = soft.paired(values, prices, _PAIRS_AT_ONCE)
+            if not whole:
+                prices = _priced(soft.parts, soft.costs, relaxed)
+                values = soft.paired(values, prices, _PAIRS_AT_ONCE)
             yield Step(self._draft(values[:-1]), "blocks", proof)
-        if full and columns <= WHOLE_COLUMNS:
+            if values[-1] < _HALF:  # nothing is unserved in excess
+                ceiling = min(ceiling, round(float(soft.costs @ values)))
+        if whole:
             known = blocks.bound(soft.parts, soft.costs, relaxed, soft.effort, EXACT)
             proof = self._better(proof, known.total)
-            if values is not None:
-                values = soft.paired(values, known, _PAIRS_BEFORE)
-                yield Step(self._draft(values[:-1]), "blocks", proof)
-            start = None
-            if values is not None and values[-1] < _HALF:  # nothing is unserved in excess
-                start = values[:-1]
-                ceiling = min(ceiling, round(float(soft.costs @ values)))
+            yield Step(None, "blocks", proof)
             tight = Relaxation(blocks.held_above(soft.parts, soft.costs, known))
             found = tight.minimise(soft.costs)
-            yield from self._exact(found or relaxed, unserved, (ceiling, start), proof)
+            yield from self._exact(found or relaxed, unserved, ceiling, proof)
         elif full and values is not None:
             yield from self._large(soft, relaxed, values, proof)
 
     def _exact(
-        self, relaxed: Relaxed, unserved: int, hand: tuple[int, Floats | None], proof: Bounds
+        self, relaxed: Relaxed, unserved: int, ceiling: int, proof: Bounds
     ) -> Iterator[Step]:
-        """The whole program, without columns that cost more than a point in hand can gain.
-
-        `hand`: that point's objective, and the point where it is one of this program.
-        """
-        ceiling, start = hand
+        """The whole program; `ceiling` is the loss of a packing in hand, less the offset."""
         linear = self.rows.linear.with_row(self.unserved, -FREE, unserved)
-        out = relaxed.reduced[:-1] > ceiling - relaxed.objective + 1.0
-        linear = msgspec.structs.replace(linear, upper=np.where(out, 0.0, linear.upper))
-        answer = minimise(linear, self.loss, self.effort, self.stop, start=start)
-        if answer is None:
-            return
-        proof = self._better(proof, min(answer.bound, float(ceiling)))
-        yield Step(self._draft(answer.values), "program", proof)
+        limits = (ceiling, _NEAR * max(0.0, relaxed.objective + self.offset) + EXACT)
+        for found in nearest_first(linear, self.loss, relaxed, limits, self.effort, self.stop):
+            proof = self._better(proof, found.bound)
+            draft = None if found.values is None else self._draft(found.values)
+            yield Step(draft, "program", proof)
 
     def _large(
         self, soft: "_Soft", relaxed: Relaxed, values: Floats, proof: Bounds

@@ -61,16 +61,26 @@ def minimise(
     stop: Stop | None = None,
     *,
     close: float = EXACT,
-    start: Floats | None = None,
 ) -> Answer | None:
     """The least sum of cost x column; a point within `close` of it is good enough.
 
-    `start`: a good point, which a large program's search begins at.
-
     None where no feasible point was found within the effort.
     """
+    values, bound = search(linear, costs, effort, stop, close=close)
+    return None if values is None else Answer(values, bound)
+
+
+def search(
+    linear: Linear,
+    costs: Floats,
+    effort: Effort,
+    stop: Stop | None = None,
+    *,
+    close: float = EXACT,
+) -> tuple[Floats | None, float]:
+    """The best point found, if any, and what no point goes below: infinite where there is none."""
     if not linear.columns:
-        return Answer(np.zeros(0), 0.0)
+        return np.zeros(0), 0.0
     scale = _scale(costs)
     options = {
         "mip_rel_gap": effort.gap,
@@ -78,15 +88,18 @@ def minimise(
         "mip_max_nodes": effort.node_limit,
         "mip_heuristic_run_feasibility_jump": False,
     }
-    small = len(linear.index) <= READABLE
-    if small:
+    if len(linear.index) <= READABLE:
         solver = _through_pulp(linear, costs / scale, options)
     else:
-        solver = _straight(linear, costs / scale, options, start, stop)
-    if solver is None or solver.getInfo().primal_solution_status != _FEASIBLE:
-        return None
-    values = np.round(np.array(solver.getSolution().col_value))
-    return Answer(values, solver.getInfo().mip_dual_bound * scale)
+        solver = _straight(linear, costs / scale, options, stop)
+    if solver is None:
+        return None, -FREE
+    if solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible:
+        return None, FREE
+    bound = solver.getInfo().mip_dual_bound * scale
+    if solver.getInfo().primal_solution_status != _FEASIBLE:
+        return None, bound
+    return np.round(np.array(solver.getSolution().col_value)), bound
 
 
 class Relaxation:
@@ -159,7 +172,6 @@ def _straight(
     linear: Linear,
     costs: Floats,
     options: dict[str, Any],
-    start: Floats | None,
     stop: Stop | None,
 ) -> Any:  # noqa: ANN401  # highspy ships no types
     solver = _highs(options)
@@ -167,10 +179,6 @@ def _straight(
     model.integrality_ = [highspy.HighsVarType.kInteger] * linear.columns
     if solver.passModel(model) == highspy.HighsStatus.kError:
         return None
-    if start is not None:
-        point = highspy.HighsSolution()
-        point.col_value, point.value_valid = start.tolist(), True
-        solver.setSolution(point)
     if stop is not None:
         asked = stop
         solver.cbMipInterrupt += lambda event: event.interrupt(asked())

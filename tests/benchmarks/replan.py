@@ -198,7 +198,7 @@ def _tidal(effort: Effort) -> Policy:
         first = proven = None
         best = Packing()
         for best in climb(problem, effort, lambda: spent() > case.seconds):
-            first = spent() if first is None else first
+            first = spent() if first is None and best.bound_loss is not None else first
             proven = spent() if proven is None and best.gap == 0.0 else proven
         return Decision(
             plan=plan_of(instance, best),
