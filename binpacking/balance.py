@@ -10,10 +10,9 @@ pods with little to hosts that have little.
 import msgspec
 import numpy as np
 
-from binpacking.cards import Ints
+from binpacking.cards import Ints, Population
 from binpacking.chances import Floats, expected_excess
 from binpacking.inventory import WHOLE_GPU_MILLI
-from binpacking.scarcity import Population
 
 
 class Balance(msgspec.Struct, frozen=True):

@@ -33,6 +33,10 @@ class PodShape(msgspec.Struct, frozen=True, order=True):
         return self.cards * self.card_milli
 
 
+Population = tuple[tuple[PodShape, int], ...]
+"""Shapes with how often each is expected; only proportions count."""
+
+
 class Host(msgspec.Struct, frozen=True):
     """A node with what is free on it."""
 
@@ -72,6 +76,15 @@ class Fleet:
         twin.cards = self.cards.copy()
         return twin
 
+    def pick(self, rows: Ints) -> "Fleet":
+        """The hosts of these rows alone, which can be changed without changing this fleet."""
+        twin = object.__new__(Fleet)
+        twin.names = tuple(self.names[row] for row in rows.tolist())
+        twin.models = tuple(self.models[row] for row in rows.tolist())
+        twin.cpu, twin.memory = self.cpu[rows], self.memory[rows]
+        twin.cards = self.cards[rows]
+        return twin
+
     def allows(self, shape: PodShape) -> Bools:
         """Per host: its GPU model is one that the shape may use."""
         if not shape.models:
@@ -85,6 +98,21 @@ class Fleet:
             return enough
         usable: Ints = (self.cards[rows] >= shape.card_milli).sum(axis=1)
         return enough & (usable >= shape.cards)
+
+    def tightest(self, shape: PodShape, row: int) -> tuple[int, ...]:
+        """The cards with least left among those with enough, lowest index on ties."""
+        left = enumerate(self.cards[row].tolist())
+        usable = sorted((milli, card) for card, milli in left if milli >= shape.card_milli)
+        return tuple(sorted(card for _, card in usable[: shape.cards]))
+
+    def sit(self, shape: PodShape, row: int) -> bool:
+        """Seat the pod on the tightest cards; False, and nothing taken, where it does not fit."""
+        cards = self.tightest(shape, row)
+        short = self.cpu[row] < shape.cpu_milli or self.memory[row] < shape.memory_mib
+        if short or len(cards) < shape.cards:
+            return False
+        self.seat(shape, row, cards)
+        return True
 
     def seat(self, shape: PodShape, row: int, cards: Sequence[int]) -> None:
         """Take what the shape asks, from these cards of the host."""

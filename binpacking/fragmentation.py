@@ -7,7 +7,6 @@ number of k-slots floor(f / k), which is what the integer program counts per lea
 (USENIX ATC 2023) use the coarser sum_k p_k f [f < k], which is not.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -50,23 +49,6 @@ class Mixture(msgspec.Struct, frozen=True):
         return sum(weight for shape, weight in self.shapes if not shape.cards)
 
 
-def typical(shapes: Iterable[PodShape], cover_percent: int = 95) -> Mixture:
-    """The most frequent shapes, memory aside, until they cover this part of all pods.
-
-    The population of the FGD paper: CPU, GPU count, milli and models tell shapes apart.
-    """
-    counts = Counter(msgspec.structs.replace(shape, memory_mib=0) for shape in shapes)
-    wanted = cover_percent * counts.total()
-    kept: list[tuple[PodShape, int]] = []
-    covered = 0
-    for shape, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        if 100 * covered >= wanted:
-            break
-        kept.append((shape, count))
-        covered += count
-    return Mixture(tuple(kept))
-
-
 class Fragments:
     """F_n(M) of Weng et al. (USENIX ATC 2023), section 3, over a fleet that changes.
 
@@ -90,10 +72,23 @@ class Fragments:
         self._enough: Ints = ((free >= milli) & (free >= 0)).astype(np.int64)
         allowed = [fleet.allows(shape) & (shape.cards > 0) for shape in shapes]
         self._allowed: Bools = np.array(allowed, dtype=np.bool_).T.reshape(len(fleet.names), -1)
-        self._shorts: Ints = self._short[fleet.cards + 1].sum(axis=1)
-        self._enoughs: Ints = self._enough[fleet.cards + 1].sum(axis=1)
-        self.idle = fleet.free_milli()
-        self.now: Ints = self._weighed(self.idle, self._shorts, self._enoughs, _every(fleet))
+        self._measure()
+
+    def _measure(self) -> None:
+        cards = self._fleet.cards + 1
+        self._shorts: Ints = self._short[cards].sum(axis=1)
+        self._enoughs: Ints = self._enough[cards].sum(axis=1)
+        self.idle = self._fleet.free_milli()
+        every = np.arange(len(self._fleet.names))
+        self.now: Ints = self._weighed(self.idle, self._shorts, self._enoughs, every)
+
+    def pick(self, fleet: Fleet, rows: Ints) -> "Fragments":
+        """The same over `fleet`, the hosts of these rows with other things on them."""
+        twin = object.__new__(Fragments)
+        twin.__dict__ = dict(self.__dict__)
+        twin._fleet, twin._allowed = fleet, self._allowed[rows]
+        twin._measure()
+        return twin
 
     def refresh(self, row: int) -> None:
         """Take in that the host of this row has changed."""
@@ -127,7 +122,3 @@ class Fragments:
         runs &= (self._fleet.cpu[rows] - cpu_taken)[:, None] >= self._cpu
         useful = np.where(runs, idle[:, None] - shorts, 0) @ self._weights  # exact: below 2**53
         return idle * self.weight - useful.astype(np.int64)
-
-
-def _every(fleet: Fleet) -> Ints:
-    return np.arange(len(fleet.names))

@@ -38,6 +38,12 @@ class Device(msgspec.Struct, frozen=True):
         """True when a whole-GPU pod may take the device."""
         return self.healthy and not self.holders
 
+    @property
+    def free_milli(self) -> int:
+        """What pods that share the device may take of it."""
+        held = sum(holder.milli_gpu for holder in self.holders)
+        return max(WHOLE_GPU_MILLI - held, 0) if self.healthy else 0
+
 
 class Taint(msgspec.Struct, frozen=True):
     """A node taint in Kubernetes' words."""
@@ -70,6 +76,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     spot: bool = False
     cpu_milli: int = 0
     memory_mib: int = 0
+    cpu_held_milli: int = 0
+    """Requests of the pods observed here; those without GPU are not observed."""
+    memory_held_mib: int = 0
     disk_mib: int = 0
     images: tuple[Image, ...] = ()
 
@@ -82,6 +91,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def free_gpus(self) -> int:
         """Whole GPUs without a holder, 0 on a node that takes no new pods."""
         return sum(device.free for device in self.devices) if self.schedulable else 0
+
+    @cached_property
+    def free_cards(self) -> tuple[int, ...]:
+        """Free milli-GPU per device, whether or not the node takes new pods."""
+        return tuple(device.free_milli for device in self.devices)
 
     @cached_property
     def leaf(self) -> tuple[str, ...]:

@@ -150,7 +150,17 @@ def _still_news(bind: Bind, index: Index, memory_seconds: float) -> bool:
 
 
 def _with(binds: tuple[Bind, ...], ask: PodAsk, node: str, now_seconds: float) -> tuple[Bind, ...]:
-    entry = Bind(ask.uid, ask.owner, ask.group, node, ask.gpus, now_seconds)
+    entry = Bind(
+        ask.uid,
+        ask.owner,
+        ask.group,
+        node,
+        ask.gpus,
+        now_seconds,
+        ask.card_milli,
+        ask.cpu_milli,
+        ask.memory_mib,
+    )
     return (*_without(binds, ask.uid), entry)
 
 

@@ -39,6 +39,18 @@ def whole_up(text: str) -> int:
     return ceil(exact(text))
 
 
+@lru_cache(maxsize=4096)
+def milli_up(text: str) -> int:
+    """Return thousandths, rounded up."""
+    return ceil(exact(text) * 1000)
+
+
+@lru_cache(maxsize=4096)
+def mib_up(text: str) -> int:
+    """Return MiB of a quantity of bytes, rounded up."""
+    return ceil(exact(text) / MIB)
+
+
 def whole_down(text: str) -> int:
     """Return the value, rounded down."""
     return floor(exact(text))

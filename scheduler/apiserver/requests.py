@@ -3,10 +3,10 @@
 One rule for the extender, the observer and the fake kubelet: they must agree on every pod.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from scheduler.apiserver.objects import PodSpec, Resources
-from scheduler.apiserver.quantities import whole_up
+from scheduler.apiserver.quantities import mib_up, milli_up, whole_up
 
 
 def occupied(containers: Iterable[int], inits: Iterable[tuple[int, bool]]) -> int:
@@ -27,21 +27,30 @@ def occupied(containers: Iterable[int], inits: Iterable[tuple[int, bool]]) -> in
 def gpus_of(spec: PodSpec, resources: Iterable[str]) -> tuple[str, int]:
     """Return the first of `resources` that the pod asks for and how many; ("", 0) for none."""
     for resource in resources:
-        amount = occupied(
-            (wanted(one.resources, resource) for one in spec.containers),
-            (
-                (wanted(one.resources, resource), one.restart_policy == "Always")
-                for one in spec.init_containers or ()
-            ),
-        )
+        amount = _occupied(spec, resource, whole_up)
         if amount:
             return resource, amount
     return "", 0
 
 
-def wanted(resources: Resources, resource: str) -> int:
+def cpu_and_memory(spec: PodSpec) -> tuple[int, int]:
+    """Return the milli-CPU and MiB that the pod holds of its node."""
+    return _occupied(spec, "cpu", milli_up), _occupied(spec, "memory", mib_up)
+
+
+def _occupied(spec: PodSpec, resource: str, read: Callable[[str], int]) -> int:
+    return occupied(
+        (wanted(one.resources, resource, read) for one in spec.containers),
+        (
+            (wanted(one.resources, resource, read), one.restart_policy == "Always")
+            for one in spec.init_containers or ()
+        ),
+    )
+
+
+def wanted(resources: Resources, resource: str, read: Callable[[str], int] = whole_up) -> int:
     """Return a container's request; a template may state the limit only, which then is both."""
     given = (resources.requests or {}).get(resource)
     if given is None:
         given = (resources.limits or {}).get(resource, "0")
-    return whole_up(str(given))
+    return read(str(given))

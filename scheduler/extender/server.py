@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 from aiohttp import ClientPayloadError, web
 
-from scheduler.extender import wire
+from scheduler.extender import asks, wire
 from scheduler.extender.counts import VERBS, Told, VerbCounts, open_metrics
 from scheduler.planning.index import mode_at
 from scheduler.planning.standing import PodAsk, Standing
@@ -68,6 +68,7 @@ class Extender:
         """Answer from this standing from now on; may be called from any thread."""
         self._view.publish(standing)
         self._epoch = (standing.now_seconds, self._clock())
+        self._view.index.preference.prepare()
 
     @property
     def now_seconds(self) -> float:
@@ -233,7 +234,7 @@ class Extender:
     def _remember(self, pod: wire.Pod) -> PodAsk:
         """Return the pod's ask, and keep it: bind names the pod but not its GPUs."""
         index = self._view.index
-        ask = wire.ask_of(pod, index.resources, index.targets)
+        ask = asks.ask_of(pod, index.resources, index.targets)
         _put(self._asks, ask.uid, ask)
         return ask
 

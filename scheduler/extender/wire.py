@@ -5,23 +5,16 @@ inside pods and nodes the usual camelCase holds. Bytes in, bytes out; a body tha
 understood raises `BodyError`, which names the field.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from fractions import Fraction
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import msgspec
 
 from scheduler.apiserver.objects import OwnerReference
-from scheduler.apiserver.quantities import exact
-from scheduler.apiserver.requests import occupied
-from scheduler.planning.standing import PodAsk
-from scheduler.planning.targets import Marks, Targets
+from scheduler.planning.targets import Marks
 from scheduler.planning.verdicts import FilterVerdict
 
 _T = TypeVar("_T")
-
-MOST_GPUS = 1_000_000
-"""More than a cluster has; a larger quantity is a mistake."""
 
 
 class BodyError(ValueError):
@@ -284,65 +277,6 @@ def offers(args: PreemptArgs) -> dict[str, Offer]:
         node: Offer(tuple(pod.metadata.key for pod in each.pods or ()), each.violations)
         for node, each in args.victims.items()
     }
-
-
-def ask_of(pod: Pod, resources: Collection[str], targets: Targets) -> PodAsk:
-    """Return the pod as an ask; `resources` are the names under which nodes offer GPUs."""
-    resource, gpus = _gpus(pod.spec, resources)
-    status = pod.status or PodStatus()
-    meta = pod.metadata
-    whose = targets.identify(meta.marks)
-    return PodAsk(
-        uid=meta.key,
-        name=meta.called,
-        namespace=meta.namespace,
-        owner=whose.owner,
-        group=whose.group,
-        gpus=gpus,
-        resource=resource,
-        priority=pod.spec.priority or 0,
-        nominated=status.nominated_node_name or "",
-        choosy=status.failed or pod.spec.prefers,
-    )
-
-
-def _gpus(spec: PodSpec, resources: Collection[str]) -> tuple[str, int]:
-    """Return the GPU resource that the pod asks for and how many; ("", 0) where it asks none."""
-    for resource in sorted(resources):
-        gpus = occupied(
-            [
-                _wants(one, resource, f"containers[{index}]")
-                for index, one in enumerate(spec.containers)
-            ],
-            [
-                (_wants(one, resource, f"initContainers[{index}]"), one.restart_policy == "Always")
-                for index, one in enumerate(spec.init_containers or ())
-            ],
-        )
-        if gpus:
-            return resource, gpus
-    return "", 0
-
-
-def _wants(container: Container, resource: str, path: str) -> int:
-    """Read one quantity; the rule of counting must not guess at what it cannot read."""
-    given = (container.resources.requests or {}).get(resource)
-    if given is None:
-        given = (container.resources.limits or {}).get(resource, 0)
-    if given == 0:
-        return 0
-    try:
-        amount = Fraction(given) if isinstance(given, int) else exact(given)
-    except ValueError:
-        amount = Fraction(-1)
-    readable = isinstance(given, int) or given.isascii()
-    if readable and amount.denominator == 1 and 0 <= amount <= MOST_GPUS:
-        return int(amount)
-    shown = given[:40] if isinstance(given, str) else "a number out of range"
-    raise BodyError(
-        f"request body: Pod.spec.{path}.resources: {resource} is {shown!r}, not a whole number"
-        f" from 0 to {MOST_GPUS}"
-    )
 
 
 def filter_answer(

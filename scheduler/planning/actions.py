@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from binpacking.cards import Population
+from binpacking.prices import Prices
 from binpacking.problem import Rung
 from scheduler.planning.snapshot import Loan, Reservation
 
@@ -139,4 +141,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     unplaced: tuple[Unplaced, ...] = ()
     lendable_gpus: int = 0
     answers: tuple[SolverAnswer, ...] = ()
+    to_come: Population = ()
+    """Pods that queue and forecast will ask, by which single pods are placed between plans."""
+    prices: Prices = Prices()
+    """What room is worth to them."""
     summary: str = ""

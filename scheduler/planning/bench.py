@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from binpacking.cards import PodShape
 from scheduler.planning.index import Index, Mode, mode_at
+from scheduler.planning.preference import Taken, kept
 from scheduler.planning.slots import Slot, by_node, gpus_of, open_slots
 from scheduler.planning.standing import Bind, PodAsk
 
@@ -17,6 +19,8 @@ class Bench(msgspec.Struct, frozen=True):
     ask: PodAsk
     taken: dict[str, int]
     """Node -> GPUs of binds that the standing does not show."""
+    pods: dict[str, tuple[PodShape, ...]]
+    """The same by pod."""
     mine: frozenset[str]
     """Nodes of slots that are open to this pod; empty where it has none."""
     whole: frozenset[str]
@@ -35,6 +39,11 @@ class Bench(msgspec.Struct, frozen=True):
     It counts a pod from the moment it has chosen its node to the moment its object is gone or
     terminal, so it knows sooner than an observation, and never too soon.
     """
+
+    def occupied(self, name: str) -> Taken:
+        """Return what the standing does not show of the node: newer binds, and GPUs kept."""
+        gpus, pods = self.kept.get(name, 0), self.pods.get(name, ())
+        return (*pods, kept(gpus)) if gpus else pods
 
 
 def bench_of(
@@ -60,7 +69,8 @@ def bench_of(
     known = rest is index.slots
     held = index.held if known else by_node(rest)
     siblings = [bind.node for bind in bound if ask.group and bind.group == ask.group]
-    taken = _taken(index, others)
+    pods = _pods(index, others)
+    taken = {node: sum(pod.cards for pod in here) for node, here in pods.items()}
     planned = mine if mode == "plan" else []
     nodes = frozenset(slot.node for slot in planned)
     return Bench(
@@ -68,6 +78,7 @@ def bench_of(
         mode=mode,
         ask=ask,
         taken=taken,
+        pods=pods,
         mine=nodes,
         whole=nodes if siblings else _whole(index, slots, planned, taken, names),
         held=held,
@@ -144,12 +155,12 @@ def _split(ask: PodAsk, slots: Sequence[Slot]) -> tuple[list[Slot], list[Slot]]:
     return mine, kept
 
 
-def _taken(index: Index, binds: Sequence[Bind]) -> dict[str, int]:
-    taken: dict[str, int] = {}
+def _pods(index: Index, binds: Sequence[Bind]) -> dict[str, tuple[PodShape, ...]]:
+    pods: dict[str, tuple[PodShape, ...]] = {}
     for bind in binds:
         if bind.uid not in index.seen:
-            taken[bind.node] = taken.get(bind.node, 0) + bind.gpus
-    return taken
+            pods[bind.node] = (*pods.get(bind.node, ()), bind.shape)
+    return pods
 
 
 def _leaf(index: Index, siblings: Sequence[str]) -> tuple[str, ...] | None:

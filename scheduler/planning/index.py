@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from scheduler.planning import reasons
-from scheduler.planning.preference import Preference, preference_of
+from scheduler.planning.preference import Preference
 from scheduler.planning.slots import Slot, by_node, gpus_of, open_slots
 from scheduler.planning.standing import Place, Standing
 from scheduler.planning.targets import Targets
@@ -14,16 +14,6 @@ from scheduler.planning.targets import Targets
 Mode = Literal["plan", "heuristic", "open"]
 DEFAULT_RESOURCE = "nvidia.com/gpu"
 """Counted as a GPU also where no node offers it, so that nobody passes for want of nodes."""
-
-
-class Alike(msgspec.Struct, frozen=True):
-    """Nodes of one resource that take pods, with as many GPUs to give, of one model."""
-
-    model: str
-    gpus: int
-    """Free and being released."""
-    names: tuple[str, ...]
-    """Rising."""
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -42,9 +32,8 @@ class Index(msgspec.Struct, frozen=True):
     lacking: dict[str, str]
     """Role or job of Tidal's -> why a pod of it without slots gets nothing."""
     stopping: frozenset[str]
-    alike: dict[str, tuple[Alike, ...]]
-    """By resource."""
     preference: Preference
+    """Of nodes that take pods."""
     owners: frozenset[str]
     """Who has reservations."""
     begun: frozenset[str]
@@ -82,9 +71,10 @@ def index_of(standing: Standing) -> Index:
         lacking={key: reasons.not_reserved(key) for key, _ in standing.targets}
         | {job: reasons.not_lent(job) for job in standing.jobs},
         stopping=frozenset(standing.stopping),
-        alike={resource: _alike(standing, resource) for resource in free},
-        preference=preference_of(
-            standing.coming, ((place.model, place.total) for place in standing.nodes)
+        preference=Preference(
+            [place.room for place in standing.nodes if place.schedulable],
+            standing.to_come,
+            standing.prices,
         ),
         owners=owners,
         begun=frozenset(bind.uid for bind in standing.bound if bind.owner in owners),
@@ -93,15 +83,6 @@ def index_of(standing: Standing) -> Index:
         kept=gpus_of(held),
         slots_until_seconds=min((slot.expires_seconds for slot in slots), default=math.inf),
     )
-
-
-def _alike(standing: Standing, resource: str) -> tuple[Alike, ...]:
-    groups: dict[tuple[str, int], list[str]] = {}
-    for place in standing.nodes:
-        if place.schedulable and place.resource == resource:
-            key = (place.model, place.free + place.releasing)
-            groups.setdefault(key, []).append(place.name)
-    return tuple(Alike(*key, tuple(sorted(names))) for key, names in sorted(groups.items()))
 
 
 def mode_at(standing: Standing, now_seconds: float) -> Mode:

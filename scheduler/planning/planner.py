@@ -25,9 +25,11 @@ from scheduler.planning.holdings import holdings
 from scheduler.planning.lendout import lend
 from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
+from scheduler.planning.pricing import priced
 from scheduler.planning.shrinking import shrink
 from scheduler.planning.situation import Situation, Tactics
 from scheduler.planning.snapshot import Job, Reservation, Snapshot
+from scheduler.planning.tocome import pods_to_come
 
 
 def tidal_sizes(situation: Situation) -> tuple[Sizing, ...]:
@@ -78,6 +80,7 @@ def plan_with(
     lent = lend(situation, tactics)
     actions: tuple[Action, ...] = (*stops, *surplus.actions, *growth.actions, *lent.actions)
     actions = (*actions, *moves(situation, lent, actions))
+    to_come = pods_to_come(snapshot, sizings)
     result = Plan(
         at_seconds=snapshot.now_seconds,
         source="full" if effort == "full" else "quick",
@@ -87,6 +90,8 @@ def plan_with(
         unplaced=growth.unplaced,
         lendable_gpus=lent.lendable_gpus,
         answers=tuple(answer for answer in (growth.answer, lent.answer) if answer),
+        to_come=to_come,
+        prices=priced(snapshot.nodes, to_come),
         summary=_summary(actions, growth.unplaced, lent.held_back),
     )
     voted = sizing.remember_votes(situation.memory, sizings, snapshot.now_seconds, policy)

@@ -68,6 +68,9 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     """`spec.replicas` as last read."""
     pods_per_replica: int = 1
     gpus_per_pod: int = 1
+    cpu_milli_per_pod: int = 0
+    """By its template; of CPU and memory only the placing of single pods knows."""
+    memory_mib_per_pod: int = 0
     group: str = ""
     """Set in group mode: roles that share it scale as one fixed group."""
     scaled_by_other: str = ""
@@ -108,6 +111,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["queued", "starting", "running", "notified", "acknowledged", "stopping"]
     pods: int
     gpus_per_pod: int
+    cpu_milli_per_pod: int = 0
+    memory_mib_per_pod: int = 0
     min_pods: int
     max_pods: int
     """Elastic bounds; both equal `pods` for a rigid gang."""

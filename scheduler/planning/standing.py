@@ -13,12 +13,15 @@ from collections.abc import Iterator
 
 import msgspec
 
+from binpacking.cards import Host, PodShape, Population
+from binpacking.inventory import WHOLE_GPU_MILLI, Node
+from binpacking.prices import Prices
 from scheduler.planning.actions import Plan, ResizeJob, ScaleRole, StopJob
 from scheduler.planning.policy import Policy
-from scheduler.planning.preference import Coming
+from scheduler.planning.preference import Room
+from scheduler.planning.pricing import UNBOUNDED, free_room, kind_of, shared_milli
 from scheduler.planning.snapshot import Job, Pod, Replica, Reservation, Snapshot
 from scheduler.planning.targets import Target
-from scheduler.planning.tocome import shapes_to_come
 
 BIND_MEMORY_SECONDS = 120.0
 """How long a bind that no snapshot shows is believed."""
@@ -38,9 +41,18 @@ class PodAsk(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     nominated: str = ""
     """Node that kube-scheduler freed for this pod by preemption."""
+    card_milli: int = WHOLE_GPU_MILLI
+    """Of each of its GPUs; below 1000 it shares one with others."""
+    cpu_milli: int = 0
+    memory_mib: int = 0
     choosy: bool = False
     """Whether kube-scheduler should choose among several nodes: the pod prefers some, or one that
     it was given before did not do."""
+
+    @property
+    def shape(self) -> PodShape:
+        """What the pod takes of its node."""
+        return _shape(self)
 
 
 class Bind(msgspec.Struct, frozen=True, array_like=True):
@@ -52,10 +64,23 @@ class Bind(msgspec.Struct, frozen=True, array_like=True):
     node: str
     gpus: int
     at_seconds: float
+    card_milli: int = WHOLE_GPU_MILLI
+    cpu_milli: int = 0
+    memory_mib: int = 0
+
+    @property
+    def shape(self) -> PodShape:
+        """What the pod takes of its node."""
+        return _shape(self)
+
+
+def _shape(pod: PodAsk | Bind) -> PodShape:
+    milli = pod.card_milli if pod.gpus else 0
+    return PodShape(pod.cpu_milli, pod.memory_mib, pod.gpus, milli)
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
-    """One node, in whole GPUs."""
+    """One node; GPUs are whole but for `shared`."""
 
     name: str
     leaf: tuple[str, ...]
@@ -67,11 +92,22 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     schedulable: bool
     leaving: tuple[str, ...] = ()
     """Jobs and roles whose pods are on their way out of here, by name."""
+    cpu_milli: int = UNBOUNDED
+    """Free, as far as pods are known."""
+    memory_mib: int = UNBOUNDED
+    shared: tuple[int, ...] = ()
+    """Free milli-GPU of cards that pods share."""
+    kind: int = -1
+    """Its place in the plan's prices; -1 where the plan did not know such a node."""
 
     @property
-    def model(self) -> str:
-        """The GPU model, with which a leaf ends."""
-        return self.leaf[-1] if self.leaf else ""
+    def room(self) -> Room:
+        """The node as a host of single pods; what is being released counts as free."""
+        whole = min(self.free + self.releasing, self.total)
+        cards = (*self.shared, *(WHOLE_GPU_MILLI,) * whole)[: self.total]
+        cards += (0,) * (self.total - len(cards))
+        model = self.leaf[-1] if self.leaf else ""
+        return Room(Host(self.name, model, self.cpu_milli, self.memory_mib, cards), self.kind)
 
 
 class Victim(msgspec.Struct, frozen=True, array_like=True):
@@ -103,8 +139,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Tidal's jobs of which pods still wait for a node."""
     stopping: tuple[str, ...] = ()
     """Jobs that the plan stops: a pod that their controller still makes gets no GPU."""
-    coming: tuple[Coming, ...] = ()
-    """Shapes that queue and forecast will ask, by which nodes are preferred."""
+    to_come: Population = ()
+    """Pods that queue and forecast will ask, by which nodes are preferred."""
+    prices: Prices = Prices()
+    """The plan's, of room that they will need."""
 
 
 def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
@@ -115,7 +153,7 @@ def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
         epoch=snapshot.epoch,
         plan_stale_seconds=policy.extender.plan_stale_seconds,
         heuristic_stale_seconds=policy.extender.heuristic_stale_seconds,
-        nodes=_places(snapshot, _leaving(snapshot, plan)),
+        nodes=_places(snapshot, _leaving(snapshot, plan), plan.prices),
         reservations=plan.reservations,
         bound=(*_replica_siblings(snapshot), *_job_siblings(snapshot)),
         victims=tuple(_victims(snapshot)),
@@ -123,10 +161,8 @@ def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
         targets=tuple(policy.targets()),
         jobs=tuple(job.id for job in snapshot.jobs if job.state != "queued" and _waits(job)),
         stopping=_stopping(snapshot, plan),
-        coming=tuple(
-            (shape.cards, shape.models, weight)
-            for shape, weight in shapes_to_come(snapshot, plan.sizings).shapes
-        ),
+        to_come=plan.to_come,
+        prices=plan.prices,
     )
 
 
@@ -172,22 +208,30 @@ def _leaving(snapshot: Snapshot, plan: Plan) -> dict[str, tuple[int, tuple[str, 
 
 
 def _places(
-    snapshot: Snapshot, leaving: dict[str, tuple[int, tuple[str, ...]]]
+    snapshot: Snapshot, leaving: dict[str, tuple[int, tuple[str, ...]]], prices: Prices
 ) -> tuple[Place, ...]:
     nobody: tuple[int, tuple[str, ...]] = (0, ())
-    return tuple(
-        Place(
+    kinds = {kind: place for place, kind in enumerate(prices.kinds)}
+
+    def place(node: Node) -> Place:
+        releasing, names = leaving.get(node.name, nobody)
+        cpu, memory = free_room(node)
+        return Place(
             name=node.name,
             leaf=node.leaf,
             resource=node.resource_name,
             free=node.free_gpus,
-            releasing=leaving.get(node.name, nobody)[0],
+            releasing=releasing,
             total=len(node.devices),
             schedulable=node.schedulable,
-            leaving=tuple(sorted(leaving.get(node.name, nobody)[1])),
+            leaving=tuple(sorted(names)),
+            cpu_milli=cpu,
+            memory_mib=memory,
+            shared=shared_milli(node),
+            kind=kinds.get(kind_of(node), -1),
         )
-        for node in snapshot.nodes
-    )
+
+    return tuple(place(node) for node in snapshot.nodes)
 
 
 def _replica_siblings(snapshot: Snapshot) -> Iterator[Bind]:

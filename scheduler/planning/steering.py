@@ -25,9 +25,10 @@ import msgspec
 from scheduler.planning import reasons
 from scheduler.planning.bench import Bench, bench_of
 from scheduler.planning.index import Index, mode_at
+from scheduler.planning.preference import Rank
 from scheduler.planning.slots import possible_takings
 from scheduler.planning.standing import Bind, PodAsk
-from scheduler.planning.verdicts import FilterVerdict, Rank, rank_after, refusal, refusals
+from scheduler.planning.verdicts import FilterVerdict, ranks_of, refusal, refusals
 
 OFFER_SECONDS = 15.0
 """How long an offer of which no observation shows a bind is remembered."""
@@ -114,15 +115,15 @@ class _Choice(msgspec.Struct, frozen=True):
         careful, ask = self.careful, self.plain.ask
         stops = careful.mode == "plan" and ask.owner in careful.index.stopping
         grouped = self.plain.leaf is not None or careful.leaf is not None
-        if stops or grouped or careful.mine or ask.resource not in careful.index.alike:
+        if stops or grouped or careful.mine or ask.resource not in careful.index.free:
             return ()
         offered = set(self.names)
         if self.own in offered and self._sound(self.own):
             return (self.own,)
         special = {*careful.taken, *careful.held, *self.plain.held}
         away = _first(careful.index, ask, offered, special)
-        ranked = ((rank_after(careful, name), name) for name in special & offered)
-        beside = sorted((rank, name) for rank, name in ranked if rank is not None)
+        ranked = ranks_of(careful, tuple(special & offered))
+        beside = sorted((rank, name) for name, rank in ranked.items() if rank is not None)
         for one in beside:
             if away is not None and away < one:
                 break
@@ -160,14 +161,15 @@ class _Choice(msgspec.Struct, frozen=True):
 
     def _one(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return the best of the names, the one told before where it is among them."""
-        if not names:
-            return ()
-        return (self.own,) if self.own in names else (min(names, key=self._rank),)
+        if not names or self.own in names:
+            return (self.own,) if names else ()
+        ranks = ranks_of(self.careful, names)
+        return (min(names, key=lambda name: _order(ranks[name], name)),)
 
-    def _rank(self, name: str) -> tuple[bool, Rank, str]:
-        """Order nodes as `prioritise` does, the best first."""
-        rank = rank_after(self.careful, name)
-        return rank is None, rank or (0, 0), name
+
+def _order(rank: Rank | None, name: str) -> tuple[bool, Rank, str]:
+    """Order nodes as `prioritise` does, the best first."""
+    return rank is None, rank or (0, 0), name
 
 
 def _passing(bench: Bench, names: Sequence[str]) -> tuple[str, ...]:
@@ -182,17 +184,12 @@ def _first(
     index: Index, ask: PodAsk, offered: AbstractSet[str], special: AbstractSet[str]
 ) -> tuple[Rank, str] | None:
     """Return rank and name of the best offered node that is not special."""
-    ranked = sorted(
-        (index.preference.cost(group.model, group.gpus, ask.gpus), group.gpus - ask.gpus, place)
-        for place, group in enumerate(index.alike[ask.resource])
-        if group.gpus >= ask.gpus
-    )
-    best: tuple[Rank, str] | None = None
-    for cost, left, place in ranked:
-        if best is not None and best[0] < (cost, left):
-            break
-        names = index.alike[ask.resource][place].names
-        name = next((one for one in names if one in offered and one not in special), None)
-        if name is not None:
-            best = min(((cost, left), name), best or ((cost, left), name))
-    return best
+    ranked = index.preference.ranked(ask.shape)
+    for name in ranked.order:
+        if name in offered and name not in special and _offers(index, name, ask.resource):
+            return ranked.ranks[name], name
+    return None
+
+
+def _offers(index: Index, name: str, resource: str) -> bool:
+    return index.places[name].resource == resource

@@ -1,45 +1,55 @@
-"""The shapes of pods to come: what the queue asks now, and what the forecast's sizes will ask.
+"""The pods to come: what the queue asks now, and what the forecast's sizes will ask.
 
 A waiting job's pods count as they are. Of a role, the replicas count that sizing wants beyond
 those that are ready or starting; where no role grows, all that are wanted, as each is asked anew
-when it moves. Weights are GPUs, not pods: a rare shape of eight cards must not drown among many
-of one. Pods without GPU are unknown to the planner, so they have no part in the mix.
+when it moves. Pods without GPU are unknown to the planner, so they have no part in the mix.
+
+Two readings of one mix: the plan and the extender count pods, since the next pod is drawn from
+these, and keep room for the rare large ones by a price (`pricing`); what is exported counts GPUs,
+so that a rare shape of eight cards does not drown among many of one.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from binpacking.cards import PodShape
+from binpacking.cards import PodShape, Population
 from binpacking.fragmentation import Mixture
 from binpacking.inventory import WHOLE_GPU_MILLI
 from scheduler.planning.actions import Sizing
-from scheduler.planning.snapshot import Snapshot
+from scheduler.planning.snapshot import Job, Role, Snapshot
 
 _HERE = frozenset(("starting", "ready"))
 
 
-def shapes_to_come(snapshot: Snapshot, sizings: Iterable[Sizing]) -> Mixture:
-    """The mix, weighted by GPUs; empty where nothing is asked."""
+def pods_to_come(snapshot: Snapshot, sizings: Iterable[Sizing]) -> Population:
+    """The mix in numbers of pods; empty where nothing is asked."""
     wanted = {sizing.role: -(-sizing.wanted_milli // 1000) for sizing in sizings}
     here = Counter(r.role for r in snapshot.replicas if r.state in _HERE)
     growing = {role: count - here[role] for role, count in wanted.items() if count > here[role]}
     asked: Counter[PodShape] = Counter()
     for shape, pods in (*_of_jobs(snapshot), *_of_roles(snapshot, growing or wanted)):
-        asked[shape] += pods * shape.cards
-    return Mixture(tuple(sorted((shape, weight) for shape, weight in asked.items() if weight)))
+        asked[shape] += pods
+    return tuple(sorted((shape, pods) for shape, pods in asked.items() if pods and shape.cards))
+
+
+def by_gpus(population: Population) -> Mixture:
+    """The mix weighted by the milli-GPU that all pods of a shape ask."""
+    return Mixture(tuple((shape, pods * shape.gpu_milli) for shape, pods in population))
 
 
 def _of_jobs(snapshot: Snapshot) -> Iterator[tuple[PodShape, int]]:
     for job in snapshot.jobs:
         if job.state == "queued":
-            yield _whole(job.gpus_per_pod, tuple(sorted(job.gpu_models))), job.pods
+            yield _shape(job, tuple(sorted(job.gpu_models))), job.pods
 
 
 def _of_roles(snapshot: Snapshot, replicas: dict[str, int]) -> Iterator[tuple[PodShape, int]]:
     for role in snapshot.roles:
         pods = replicas.get(role.key, 0) * role.pods_per_replica
-        yield _whole(role.gpus_per_pod, ()), pods
+        yield _shape(role, ()), pods
 
 
-def _whole(gpus: int, models: tuple[str, ...]) -> PodShape:
-    return PodShape(0, 0, gpus, WHOLE_GPU_MILLI, models)
+def _shape(of: Job | Role, models: tuple[str, ...]) -> PodShape:
+    return PodShape(
+        of.cpu_milli_per_pod, of.memory_mib_per_pod, of.gpus_per_pod, WHOLE_GPU_MILLI, models
+    )

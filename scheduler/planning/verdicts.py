@@ -25,12 +25,10 @@ import msgspec
 from scheduler.planning import reasons
 from scheduler.planning.bench import Bench, bench_of
 from scheduler.planning.index import Index, mode_at
+from scheduler.planning.preference import Rank
 from scheduler.planning.standing import Bind, Place, PodAsk
 
 BEST_SCORE = 10
-
-Rank = tuple[int, int]
-"""Cost of giving the GPUs, and GPUs left for others; lower is better."""
 
 
 class FilterVerdict(msgspec.Struct, frozen=True):
@@ -62,12 +60,17 @@ def filter_nodes(
 def prioritise(
     index: Index, binds: Sequence[Bind], ask: PodAsk, names: Sequence[str], now_seconds: float
 ) -> tuple[tuple[str, int], ...]:
-    """Score names 0 to 10 by GPUs left for others; the winner is the first by `rank_after`."""
+    """Score names 0 to 10, a point for each better rank; the winner is the first by name."""
     bench = bench_of(index, binds, ask, now_seconds)
-    ranks = {name: rank_after(bench, name) for name in names}
-    known = [(rank, name) for name, rank in ranks.items() if rank is not None]
-    winner = min(known)[1] if known else ""
-    return tuple([(name, BEST_SCORE if name == winner else _score(ranks[name])) for name in names])
+    ranks = ranks_of(bench, names)
+    known = sorted((rank, name) for name, rank in ranks.items() if rank is not None)
+    scores: dict[Rank, int] = {}
+    for rank, _ in known:
+        scores.setdefault(rank, max(0, BEST_SCORE - 1 - len(scores)))
+    winner = known[0][1] if known else ""
+    return tuple(
+        [(name, BEST_SCORE if name == winner else _score(scores, ranks[name])) for name in names]
+    )
 
 
 def preempt(
@@ -189,25 +192,16 @@ def _freed(index: Index, node: str, uids: Sequence[str]) -> int:
     return sum(allowed[uid] for uid in uids)
 
 
-def left_after(bench: Bench, name: str) -> int | None:
-    """GPUs of the node left for others after the pod; None where the pod has no known room."""
-    place = bench.index.places.get(name)
-    if place is None:
-        return None
-    free = place.free + place.releasing - bench.taken.get(name, 0)
-    left = free - bench.kept.get(name, 0) - bench.ask.gpus
-    return left if left >= 0 else None
+def ranks_of(bench: Bench, names: Sequence[str]) -> dict[str, Rank | None]:
+    """Ranks by `preference`: lower is better; None where there is no known room."""
+    shape, preference = bench.ask.shape, bench.index.preference
+    plain = preference.ranked(shape).ranks
+    touched = [name for name in names if name in bench.pods or name in bench.kept]
+    taken = {name: bench.occupied(name) for name in touched}
+    changed = preference.ranks(shape, taken) if taken else {}
+    return {name: changed[name] if name in changed else plain.get(name) for name in names}
 
 
-def rank_after(bench: Bench, name: str) -> Rank | None:
-    """Cost by `preference`, then GPUs left: lower is better; None where there is no known room."""
-    left = left_after(bench, name)
-    if left is None:
-        return None
-    gpus, model = bench.ask.gpus, bench.index.places[name].model
-    return bench.index.preference.cost(model, left + gpus, gpus), left
-
-
-def _score(rank: Rank | None) -> int:
+def _score(scores: Mapping[Rank, int], rank: Rank | None) -> int:
     """One below the winner at best, so that kube-scheduler has no tie to break by chance."""
-    return 0 if rank is None else max(0, min(BEST_SCORE - 1, BEST_SCORE - rank[1]))
+    return 0 if rank is None else scores[rank]

@@ -67,6 +67,8 @@ def test_a_silent_job_is_killable_and_rigid() -> None:
         state="queued",
         pods=3,
         gpus_per_pod=2,
+        cpu_milli_per_pod=2500,
+        memory_mib_per_pod=8192,
         min_pods=3,
         max_pods=3,
         submitted_seconds=NOW - 3600,

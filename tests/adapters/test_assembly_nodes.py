@@ -64,6 +64,12 @@ def test_a_node_is_read_whole() -> None:
     assert (value.ready, value.cordoned, value.spot, value.free_gpus) == (True, False, False, 2)
 
 
+def test_cpu_and_memory_of_pods_with_gpus_are_held() -> None:
+    value = one(pod("a", "n0"), pod("b", "n0"), pod("done", "n0", phase="Succeeded"))
+    assert (value.cpu_held_milli, value.memory_held_mib) == (5000, 2 * 8192)
+    assert one().cpu_held_milli == 0
+
+
 def test_a_tier_that_no_label_names_is_left_out() -> None:
     assert one(labels={"fabric.topograph.run/tier-0": "leaf"}).switch_path == ("z0", "leaf")
 

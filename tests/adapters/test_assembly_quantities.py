@@ -6,8 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.apiserver.objects import PodSpec
-from scheduler.apiserver.quantities import exact, mib_down, milli_down, whole_down, whole_up
-from scheduler.apiserver.requests import gpus_of, occupied
+from scheduler.apiserver.quantities import (
+    exact,
+    mib_down,
+    mib_up,
+    milli_down,
+    milli_up,
+    whole_down,
+    whole_up,
+)
+from scheduler.apiserver.requests import cpu_and_memory, gpus_of, occupied
 
 GPU = "nvidia.com/gpu"
 
@@ -51,6 +59,18 @@ def test_room_is_rounded_down() -> None:
     assert milli_down("63500m") == 63_500
     assert mib_down("1056270392Ki") == 1_031_514
     assert mib_down("847891234567") == 808_612
+
+
+def test_what_a_pod_asks_is_rounded_up() -> None:
+    assert (milli_up("1.5"), milli_up("100u")) == (1500, 1)
+    assert (mib_up("1Gi"), mib_up("1")) == (1024, 1)
+    containers = [
+        {"resources": {"requests": {"cpu": "1500m", "memory": "1Gi"}}},
+        {"resources": {"limits": {"cpu": 2}}},
+    ]
+    inits = [{"resources": {"requests": {"cpu": "4", "memory": "1"}}}]
+    spec = msgspec.convert({"containers": containers, "initContainers": inits}, PodSpec)
+    assert cpu_and_memory(spec) == (4000, 1024), "the init container alone needs more CPU"
 
 
 @given(st.integers(0, 2**40), st.sampled_from(["", "Ki", "Mi", "Gi", "Ti", "k", "M", "G", "m"]))

@@ -61,6 +61,8 @@ def test_a_deployment() -> None:
         kind="Deployment",
         replicas=3,
         gpus_per_pod=2,
+        cpu_milli_per_pod=2500,
+        memory_mib_per_pod=8192,
         removable="any",
     )
 
@@ -70,6 +72,7 @@ def test_a_leader_worker_set_counts_pods_with_gpus() -> None:
     assert (even.pods_per_replica, even.gpus_per_pod, even.removable) == (4, 8, "last")
     router = role(LEADERS, leader_worker_sets=(leader_worker_set("l", 2, 3, gpus=8, leader=0),))
     assert (router.pods_per_replica, router.gpus_per_pod) == (2, 8)
+    assert (even.cpu_milli_per_pod, router.memory_mib_per_pod) == (2500, 8192)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from typing import Any
 
 import msgspec
 
+from binpacking.cards import PodShape
 from binpacking.inventory import Device, Holder, Node
 from binpacking.ladder import solve
 from binpacking.problem import Effort, Gang, OnlineRequest, Problem, Shape, Supply
@@ -32,6 +33,7 @@ from scheduler.daemon.worker import NICENESS
 from scheduler.extender import process
 from scheduler.planning.actions import Plan, StopJob
 from scheduler.planning.policy import parse
+from scheduler.planning.pricing import priced
 from scheduler.planning.snapshot import Job, Pod, Reservation, Snapshot
 from scheduler.planning.standing import Standing, standing_of
 from scheduler.planning.targets import OWNER_ANNOTATION
@@ -50,6 +52,7 @@ HEAD = (
     "Content-Length: {length}\r\n\r\n"
 )
 DECODE = {"tokens": "generated", "capacity_tokens_per_second": {"H": 1}}
+TO_COME = tuple((PodShape(8000 * gpus, 0, gpus, 1000), 8 // gpus) for gpus in (1, 2, 4, 8))
 POLICY = {"version": 1, "models": {"chat": {"roles": {"decode": DECODE}}}}
 
 
@@ -106,6 +109,8 @@ def node(number: int, held: int) -> Node:
         name=name(number),
         gpu_model="H",
         switch_path=("core", f"leaf-{number // LEAF_NODES}"),
+        cpu_milli=128_000,
+        cpu_held_milli=8000 * held,
         devices=tuple(
             Device(index, f"{number}-{index}", 81920, holders=holders if index < held else ())
             for index in range(GPUS)
@@ -136,7 +141,12 @@ def standing(snapshot: Snapshot) -> Standing:
         for one in snapshot.jobs[::10]
     )
     plan = Plan(
-        at_seconds=snapshot.now_seconds, source="full", actions=stops, reservations=reserved
+        at_seconds=snapshot.now_seconds,
+        source="full",
+        actions=stops,
+        reservations=reserved,
+        to_come=TO_COME,
+        prices=priced(snapshot.nodes, TO_COME),
     )
     return standing_of(snapshot, plan, parse(POLICY))
 

@@ -26,15 +26,17 @@ from typing import Any, TextIO
 import msgspec
 import numpy as np
 
-from binpacking.admission import Admission
-from binpacking.cards import Fleet, Host
-from binpacking.foresight import Weights
-from binpacking.fragmentation import typical
-from binpacking.rehearsal import Knowledge, rehearse, windows
+from binpacking.cards import Fleet, Host, Population
+from binpacking.fragmentation import Mixture
 from scheduler.simulation import reference
 from tests.benchmarks import packing_rivals as rivals
+from tests.benchmarks.packing_fgd import Admission, typical
 from tests.benchmarks.packing_lists import ListError, Pod, read_hosts, read_pods
 from tests.benchmarks.packing_protocol import Count, Taken, arrivals, in_windows, one_by_one
+from tests.benchmarks.packing_rehearsal import order_pays
+from tests.benchmarks.packing_through import Through
+from tests.benchmarks.packing_tidal import Tidal
+from tests.benchmarks.packing_windows import Windows
 from tests.benchmarks.seeds import seeds
 
 SCHEMA = "tidal.packing/1"
@@ -51,11 +53,14 @@ class World(msgspec.Struct, frozen=True):
 
     hosts: tuple[Host, ...]
     pods: tuple[Pod, ...]
-    known: Knowledge
-    weights: Weights | None
-    """Of `tidal`, as rehearsed for these lists; None: plain FGD."""
+    mixture: Mixture
+    """Typical shapes, as FGD knows them; fragmentation is measured by it."""
+    population: Population
+    """All shapes with their counts."""
     seed: int
     window: int
+    ordered: bool
+    """Whether `tidal` orders the pods of a window, as rehearsed for these lists."""
 
     @property
     def capacity_milli(self) -> int:
@@ -76,13 +81,19 @@ def _random(world: World, order: Sequence[Pod]) -> Iterator[Taken]:
 
 
 def _fgd(world: World, order: Sequence[Pod]) -> Iterator[Taken]:
-    return one_by_one(Admission(Fleet(world.hosts), world.known.mixture), order)
+    return one_by_one(Admission(Fleet(world.hosts), world.mixture), order)
 
 
 def _tidal(world: World, order: Sequence[Pod]) -> Iterator[Taken]:
-    whole = Fleet(world.hosts)
-    policy = windows(whole.copy(), whole, world.known, world.weights)
-    return in_windows(policy, order, world.window)
+    single = Tidal(world.hosts, world.population)
+    if world.window == 1:
+        return one_by_one(single, order)
+    windows = Windows(single, world.population, ordered=world.ordered)
+    return in_windows(windows, order, world.window)
+
+
+def _extender(world: World, order: Sequence[Pod]) -> Iterator[Taken]:
+    return one_by_one(Through(world.hosts, world.population), order)
 
 
 POLICIES: dict[str, Run] = {
@@ -93,6 +104,7 @@ POLICIES: dict[str, Run] = {
     "gpuclustering": _rival(rivals.gpu_clustering),
     "fgd": _fgd,
     "tidal": _tidal,
+    "extender": _extender,
 }
 
 
@@ -102,7 +114,7 @@ def run(policy: str, world: World, placements: TextIO | None) -> tuple[list[dict
     began = time.process_time()
     taken = tuple(POLICIES[policy](world, order))
     seconds = time.process_time() - began
-    count = Count(world.hosts, world.known.mixture)
+    count = Count(world.hosts, world.mixture)
     for one in taken:
         count.add(one)
     if placements is not None:
@@ -132,11 +144,10 @@ def document(options: argparse.Namespace, placements: TextIO | None) -> dict[str
     since = reference.start()
     hosts, pods = read_hosts(options.nodes), read_pods(options.pods)
     shapes = Counter(pod.shape for pod in pods)
-    known = Knowledge(typical(shapes.elements()), tuple(sorted(shapes.items())))
+    mixture, population = typical(shapes.elements()), tuple(sorted(shapes.items()))
     began = time.process_time()
-    weights = (
-        _rehearsed(hosts, pods, known, options.window) if "tidal" in options.policies else None
-    )
+    windowed = "tidal" in options.policies and options.window > 1
+    ordered = windowed and _rehearsed(hosts, pods, population, options.window)
     rehearsal_seconds = time.process_time() - began
     if placements is not None:
         placements.write(",".join(COLUMNS) + "\n")
@@ -144,14 +155,14 @@ def document(options: argparse.Namespace, placements: TextIO | None) -> dict[str
     timings: list[dict[str, Any]] = []
     for policy in options.policies:
         for seed in options.seeds:
-            world = World(hosts, pods, known, weights, seed, options.window)
+            world = World(hosts, pods, mixture, population, seed, options.window, ordered)
             records, seconds = run(policy, world, placements)
             results.extend(records)
             timings.append({"policy": policy, "seed": seed, "cpu_seconds": seconds})
             print(f"{policy} seed {seed}: {_last(records)}", file=sys.stderr)
     return {
         "schema": SCHEMA,
-        "inputs": {**_inputs(options), "rehearsed_weights": msgspec.to_builtins(weights)},
+        "inputs": {**_inputs(options), "rehearsed_order": ordered if windowed else None},
         "results": results,
         "timing": {
             **msgspec.structs.asdict(reference.machine(since)),
@@ -162,17 +173,16 @@ def document(options: argparse.Namespace, placements: TextIO | None) -> dict[str
 
 
 def _rehearsed(
-    hosts: tuple[Host, ...], pods: tuple[Pod, ...], known: Knowledge, window: int
-) -> Weights | None:
-    """Weights for these lists; the rehearsals' orders are others than any seed's."""
-    whole = Fleet(hosts)
-    capacity = int(whole.free_milli().sum())
+    hosts: tuple[Host, ...], pods: tuple[Pod, ...], population: Population, window: int
+) -> bool:
+    """Whether to order windows of these lists, by orders that are none of any seed."""
+    capacity = sum(sum(host.cards) for host in hosts)
     few = len(arrivals(pods, capacity, (1, 0)))
     rehearsals = min(max(REHEARSED_PODS // few, 2), MOST_REHEARSALS)
     streams = [
         [pod.shape for pod in arrivals(pods, capacity, (1, number))] for number in range(rehearsals)
     ]
-    return rehearse(whole, known, streams, window)
+    return order_pays(hosts, population, streams, window)
 
 
 def _last(records: list[dict[str, Any]]) -> str:

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from binpacking.admission import Seat
 from binpacking.cards import Fleet, Host, PodShape
+from binpacking.foresight import Seat
 from binpacking.fragmentation import Fragments, Mixture
-from binpacking.rehearsal import LEVELS_PERCENT
-from binpacking.windows import Windows
 from tests.benchmarks.packing_lists import Pod
+from tests.benchmarks.packing_rehearsal import LEVELS_PERCENT
+from tests.benchmarks.packing_windows import Windows
 
 _LAST = LEVELS_PERCENT[-1]
 _SIZES = (4, 8)
@@ -54,7 +54,7 @@ class OneByOne(Protocol):
 
 
 def in_windows(policy: Windows, order: Sequence[Pod], window: int) -> Iterator[Taken]:
-    """Pods are placed together, `window` at a time; 1 is one by one."""
+    """Pods are placed together, `window` at a time."""
     for start in range(0, len(order), window):
         pods = order[start : start + window]
         seats = policy.admit([pod.shape for pod in pods])

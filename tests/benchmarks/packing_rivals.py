@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from binpacking.admission import Seat
 from binpacking.cards import Bools, Fleet, Ints, PodShape
+from binpacking.foresight import Seat
 from binpacking.inventory import WHOLE_GPU_MILLI
 
 Score = Callable[["Rival", PodShape, Ints], Ints]
@@ -34,7 +34,7 @@ class Rival:
         if not len(rows):
             return None
         row = int(rows[int(self._score(self, shape, rows).argmax())])
-        return Seat(row, tightest(self.fleet.cards[row], shape))
+        return Seat(row, self.fleet.tightest(shape, row))
 
     def rows(self, shape: PodShape) -> Ints:
         """Where the pod fits."""
@@ -72,13 +72,6 @@ class RandomRival(Rival):
 def kind(shape: PodShape) -> int:
     """0 for a pod that shares a card, otherwise its number of cards."""
     return shape.cards if shape.card_milli >= WHOLE_GPU_MILLI else 0
-
-
-def tightest(cards: Ints, shape: PodShape) -> tuple[int, ...]:
-    """The cards with least left among those with enough, lowest index on ties."""
-    usable = np.flatnonzero(cards >= shape.card_milli)
-    order = np.argsort(cards[usable], kind="stable")[: shape.cards]
-    return tuple(sorted(usable[order].tolist()))
 
 
 def best_fit(rival: Rival, shape: PodShape, rows: Ints) -> Ints:

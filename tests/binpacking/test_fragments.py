@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binpacking.cards import Fleet, Host, PodShape
-from binpacking.fragmentation import Fragments, Mixture, typical
+from binpacking.fragmentation import Fragments, Mixture
+from tests.benchmarks.packing_fgd import typical
 from tests.binpacking.fleets import fleet, fleets, host, mixtures, pod, shapes
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from binpacking.admission import Seat
 from binpacking.cards import Fleet, PodShape
+from binpacking.foresight import Seat
 from binpacking.fragmentation import Mixture
 from tests.benchmarks import packing
 from tests.benchmarks import packing_rivals as rivals
@@ -114,7 +114,7 @@ def test_scores_of_rivals_by_hand() -> None:
     rival.kinds = {0: np.array([0, 1, 0]), 1: np.array([0, 0, 1])}
     # no GPU pod: 25; only shares: 75; only whole cards: 0; and 25 (8 - wholly free) / 8
     assert rivals.gpu_clustering(rival, shared, rows).tolist() == [25 + 12, 75 + 21, 21]
-    assert rivals.tightest(world.cards[1], shared) == (0,)
+    assert world.tightest(shared, 1) == (0,)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:

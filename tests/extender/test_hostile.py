@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.extender import process, server, wire
+from scheduler.extender.asks import ask_of
 from scheduler.extender.process import ExtenderProcess
 from scheduler.planning.index import DEFAULT_RESOURCE
 from scheduler.planning.snapshot import Reservation
@@ -256,7 +257,7 @@ def understood(verb: str, raw: bytes) -> bytes | None:
             wire.decode_bind(raw)
             return wire.error_answer("")
         decoded = wire.decode_args(raw) if verb == "filter" else wire.decode_preempt(raw)
-        ask = wire.ask_of(decoded.pod, {DEFAULT_RESOURCE}, Targets())
+        ask = ask_of(decoded.pod, {DEFAULT_RESOURCE}, Targets())
         if isinstance(decoded, wire.ExtenderArgs):
             offered = wire.offered_nodes(decoded)
             return wire.filter_answer(view.steer(ask, tuple(offered), 1.0), offered)
@@ -279,7 +280,7 @@ def no_more_than_may(verb: str, raw: bytes, answer: bytes | None) -> None:
     if verb == "bind":
         return
     pod = wire.decode_args(raw).pod
-    ask = wire.ask_of(pod, {DEFAULT_RESOURCE}, Targets())
+    ask = ask_of(pod, {DEFAULT_RESOURCE}, Targets())
     if ask.gpus:
         names = found.get("NodeNames")
         if names is None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from scheduler.extender import wire
+from scheduler.extender.asks import ask_of
 from scheduler.extender.wire import BodyError
 from scheduler.planning.standing import PodAsk
 from scheduler.planning.targets import Target, Targets
@@ -23,7 +24,7 @@ TARGETS = Targets(
 
 def read(asked: payloads.Json) -> PodAsk:
     args = wire.decode_args(json.dumps(payloads.by_names(asked, "a")).encode())
-    return wire.ask_of(args.pod, GPU, TARGETS)
+    return ask_of(args.pod, GPU, TARGETS)
 
 
 def test_an_ask_carries_what_verdicts_need() -> None:
@@ -37,9 +38,19 @@ def test_an_ask_carries_what_verdicts_need() -> None:
         group="r1",
         gpus=4,
         resource="nvidia.com/gpu",
+        cpu_milli=4000,
         priority=1000,
         nominated="a",
     )
+
+
+def test_cpu_and_memory_rank_nodes_and_are_not_checked() -> None:
+    asked = payloads.pod("u1", 1)
+    resources = asked["spec"]["containers"][0]["resources"]
+    resources["requests"] = {**resources["requests"], "cpu": "1500m", "memory": "3Gi"}
+    assert (read(asked).cpu_milli, read(asked).memory_mib) == (1500, 3072)
+    resources["requests"] |= {"cpu": "much", "memory": "-1"}
+    assert (read(asked).gpus, read(asked).cpu_milli, read(asked).memory_mib) == (1, 0, 0)
 
 
 def test_an_owner_may_stand_in_a_label() -> None:

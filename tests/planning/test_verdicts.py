@@ -318,7 +318,7 @@ def scores(one: Standing, wanted: PodAsk, names: str) -> dict[str, int]:
 
 def test_best_fit_wins_and_ties_go_by_name() -> None:
     one = standing(place("a", 8), place("b", 4), place("c", 4), place("d", 6), place("e", 2))
-    assert scores(one, ask(4), "edcbax") == {"e": 0, "d": 8, "c": 9, "b": 10, "a": 6, "x": 0}
+    assert scores(one, ask(4), "edcbax") == {"e": 0, "d": 8, "c": 9, "b": 10, "a": 7, "x": 0}
 
 
 def test_best_fit_counts_what_is_kept_for_others() -> None:

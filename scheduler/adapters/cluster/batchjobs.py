@@ -23,7 +23,7 @@ from scheduler.adapters.cluster.jobmarks import (
 from scheduler.adapters.cluster.optouts import opt_out
 from scheduler.adapters.cluster.podfacts import PodFacts, time_of
 from scheduler.apiserver import objects
-from scheduler.apiserver.requests import gpus_of
+from scheduler.apiserver.requests import cpu_and_memory, gpus_of
 from scheduler.planning import marks
 from scheduler.planning.policy import Kubernetes
 from scheduler.planning.snapshot import Job, Pod
@@ -47,6 +47,9 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     said: Declared
     pods: int
     gpus_per_pod: int
+    cpu_milli: int
+    """Of each pod, as `memory_mib`."""
+    memory_mib: int
     gpu_models: tuple[str, ...]
     suspended: bool
     created_seconds: float
@@ -94,6 +97,7 @@ def facts_of(job: objects.Job, rules: Kubernetes) -> JobFacts | None:
     said = declared(job)
     if gpus == 0 or spec.parallelism < 1:
         return None
+    cpu_milli, memory_mib = cpu_and_memory(template)
     grace = template.termination_grace_period_seconds
     return JobFacts(
         id=f"{meta.namespace}/{meta.name}",
@@ -101,6 +105,8 @@ def facts_of(job: objects.Job, rules: Kubernetes) -> JobFacts | None:
         said=said,
         pods=asked(job),
         gpus_per_pod=gpus,
+        cpu_milli=cpu_milli,
+        memory_mib=memory_mib,
         gpu_models=_models(template, said, rules),
         suspended=spec.suspend,
         created_seconds=time_of(meta.creation_timestamp) or 0.0,
@@ -131,6 +137,8 @@ def job_of(
         state=state,
         pods=facts.pods,
         gpus_per_pod=facts.gpus_per_pod,
+        cpu_milli_per_pod=facts.cpu_milli,
+        memory_mib_per_pod=facts.memory_mib,
         min_pods=min(said.min_pods, facts.pods),
         max_pods=said.max_pods if said.max_pods != said.min_pods else facts.pods,
         gpu_models=facts.gpu_models,

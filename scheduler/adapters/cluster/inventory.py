@@ -126,7 +126,13 @@ def occupy(
     if not holders and not sick:
         return frame.node, slots
     devices = tuple(_device(one, holders.get(one.index), sick) for one in frame.node.devices)
-    return msgspec.structs.replace(frame.node, devices=devices), slots
+    node = msgspec.structs.replace(
+        frame.node,
+        devices=devices,
+        cpu_held_milli=sum(pod.cpu_milli for pod, _ in pods),
+        memory_held_mib=sum(pod.memory_mib for pod, _ in pods),
+    )
+    return node, slots
 
 
 def _age(entry: tuple[PodFacts, str]) -> tuple[float, float, str]:

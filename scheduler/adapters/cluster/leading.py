@@ -163,7 +163,10 @@ class Publisher:
 
 
 def followed(shared: SharedPlan | None, own: Plan) -> Plan:
-    """Return the shared plan as a plan; without one, this replica's own without its actions."""
+    """Return the shared plan as a plan; without one, this replica's own without its actions.
+
+    What is to come and its prices are not shared: they follow from what each replica observes.
+    """
     if shared is None:
         return msgspec.structs.replace(own, actions=(), reservations=())
     stops = tuple(
@@ -175,6 +178,8 @@ def followed(shared: SharedPlan | None, own: Plan) -> Plan:
         source=shared.source,
         actions=stops,
         reservations=shared.reservations,
+        to_come=own.to_come,
+        prices=own.prices,
         summary=shared.summary,
     )
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import msgspec
 
 from scheduler.apiserver import objects
-from scheduler.apiserver.requests import gpus_of
+from scheduler.apiserver.requests import cpu_and_memory, gpus_of
 from scheduler.apiserver.times import seconds
 from scheduler.planning.targets import Identity, Marks, Targets
 
@@ -29,6 +29,8 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
     group: str
     """Replica or job id."""
     gpus: int
+    cpu_milli: int
+    memory_mib: int
     node: str
     created_seconds: float
     bound_seconds: float | None
@@ -75,6 +77,7 @@ def facts_of(
     """Return the facts; `before` are those of an earlier version of the same pod."""
     meta, status = pod.metadata, pod.status
     _, gpus = gpus_of(pod.spec, resources)
+    cpu_milli, memory_mib = cpu_and_memory(pod.spec)
     owner = targets.identify(marks_of(meta))
     ready = None if meta.deletion_timestamp else moment(status.conditions, "Ready")
     known = before.first_ready_seconds if before else None
@@ -85,6 +88,8 @@ def facts_of(
         owner=owner.owner,
         group=_group(meta, owner),
         gpus=gpus,
+        cpu_milli=cpu_milli,
+        memory_mib=memory_mib,
         node=pod.spec.node_name,
         created_seconds=time_of(meta.creation_timestamp) or 0.0,
         bound_seconds=_bound(pod),

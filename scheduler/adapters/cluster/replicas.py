@@ -29,6 +29,8 @@ def role_of(
         replicas=workload.replicas,
         pods_per_replica=workload.shape.pods or declared.pods_per_replica,
         gpus_per_pod=workload.shape.gpus or declared.gpus_per_pod,
+        cpu_milli_per_pod=workload.shape.cpu_milli,
+        memory_mib_per_pod=workload.shape.memory_mib,
         scaled_by_other=scaler,
         override_until_seconds=override_until_seconds,
         removable=workload.removable,

@@ -15,7 +15,7 @@ import msgspec
 
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver import objects
-from scheduler.apiserver.requests import gpus_of
+from scheduler.apiserver.requests import cpu_and_memory, gpus_of
 from scheduler.planning.targets import Target
 
 ROLE_PATTERN = "rbg.workloads.x-k8s.io/role-instance-pattern"
@@ -28,6 +28,9 @@ class Shape(msgspec.Struct, frozen=True):
 
     pods: int = 0
     gpus: int = 0
+    cpu_milli: int = 0
+    """Of each pod, as `memory_mib`."""
+    memory_mib: int = 0
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +134,6 @@ def _replicated(
     found: objects.Replicated,
     resources: tuple[str, ...],
 ) -> Workload:
-    _, gpus = gpus_of(found.spec.template.spec, resources)
     return Workload(
         kind=kind,
         namespace=found.metadata.namespace,
@@ -139,7 +141,7 @@ def _replicated(
         uid=found.metadata.uid,
         replicas=found.spec.replicas,
         annotations=found.metadata.annotations,
-        shape=Shape(1, gpus),
+        shape=_alone(found.spec.template, resources),
         removable="any" if kind == "Deployment" else "last",
     )
 
@@ -162,9 +164,14 @@ def _shape(
     leader: objects.PodTemplate, worker: objects.PodTemplate, size: int, resources: tuple[str, ...]
 ) -> Shape:
     """Count the pods with GPUs; where no template has any, all pods, of unknown size."""
-    wants = [gpus_of(one.spec, resources)[1] for one in (leader, *[worker] * (size - 1))]
-    with_gpus = [one for one in wants if one]
-    return Shape(len(with_gpus) or size, max(with_gpus, default=0))
+    every = [_alone(one, resources) for one in (leader, *[worker] * (size - 1))]
+    with_gpus = [one for one in every if one.gpus]
+    largest = max(with_gpus, key=lambda one: one.gpus, default=Shape())
+    return msgspec.structs.replace(largest, pods=len(with_gpus) or size)
+
+
+def _alone(template: objects.PodTemplate, resources: tuple[str, ...]) -> Shape:
+    return Shape(1, gpus_of(template.spec, resources)[1], *cpu_and_memory(template.spec))
 
 
 def _group_role(
@@ -200,7 +207,7 @@ def _role_shape(role: objects.GroupRole, resources: tuple[str, ...]) -> Shape:
     if alone is None and role.template is None:
         return Shape()
     template = alone.template if alone else role.template or objects.PodTemplate()
-    return Shape(1, gpus_of(template.spec, resources)[1])
+    return _alone(template, resources)
 
 
 def _stateless(role: objects.GroupRole) -> bool:

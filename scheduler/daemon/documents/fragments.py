@@ -1,20 +1,20 @@
-"""Idle GPUs that the shapes to come could not use, per GPU model and leaf switch."""
+"""Idle GPUs that the pods to come could not use, per GPU model and leaf switch; prices of room."""
 
-from binpacking.cards import Fleet, Host
+from binpacking.cards import Fleet
 from binpacking.fragmentation import Fragments
-from binpacking.inventory import WHOLE_GPU_MILLI, Device, Node
-from scheduler.daemon.documents.shapes import FragmentLine
-from scheduler.planning.tocome import shapes_to_come
+from scheduler.daemon.documents.shapes import FragmentLine, PriceLine
+from scheduler.planning.pricing import host_of
+from scheduler.planning.tocome import by_gpus
 from scheduler.ports import Tick
 
 
 def fragment_lines(tick: Tick) -> tuple[FragmentLine, ...]:
     """In order of model and switch; nothing where no shape is to come."""
-    mixture = shapes_to_come(tick.snapshot, tick.plan.sizings)
+    mixture = by_gpus(tick.plan.to_come)
     nodes = tick.snapshot.nodes
     if not mixture.weight or not nodes:
         return ()
-    fleet = Fleet(_host(node) for node in nodes)
+    fleet = Fleet(host_of(node) for node in nodes)
     leaves = {node.name: (node.gpu_model, "/".join(node.switch_path)) for node in nodes}
     fragments = Fragments(fleet, mixture)
     sums: dict[tuple[str, str], tuple[int, int]] = {}
@@ -33,11 +33,19 @@ def fragment_lines(tick: Tick) -> tuple[FragmentLine, ...]:
     )
 
 
-def _host(node: Node) -> Host:
-    cards = tuple(_free(device) if node.schedulable else 0 for device in node.devices)
-    return Host(node.name, node.gpu_model, node.cpu_milli, node.memory_mib, cards)
-
-
-def _free(device: Device) -> int:
-    held = sum(holder.milli_gpu for holder in device.holders)
-    return max(WHOLE_GPU_MILLI - held, 0) if device.healthy else 0
+def price_lines(tick: Tick) -> tuple[PriceLine, ...]:
+    """In order of model and GPUs; of several makes of one model the dearest."""
+    prices = tick.plan.prices
+    dearest: dict[tuple[str, int], int] = {}
+    cards = zip(prices.kinds, prices.cards, strict=True)
+    rooms = [(kind.gpu_model, 1, price) for kind, price in cards]
+    for slot in prices.slots:
+        models = sorted({prices.kinds[place].gpu_model for place in slot.kinds})
+        rooms += [(model, slot.cards, slot.milli_gpus) for model in models]
+    for model, gpus, price in rooms:
+        dearest[model, gpus] = max(price, dearest.get((model, gpus), 0))
+    return tuple(
+        PriceLine(gpu_model=model, gpus=gpus, milli_gpus=price)
+        for (model, gpus), price in sorted(dearest.items())
+        if price
+    )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from binpacking.inventory import WHOLE_GPU_MILLI
-from scheduler.daemon.documents.shapes import FragmentLine, RoleLine, Status
+from scheduler.daemon.documents.shapes import FragmentLine, PriceLine, RoleLine, Status
 
 CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -54,6 +54,7 @@ def _world(status: Status) -> Iterator[Family]:
     gpus = {k: v for k, v in msgspec.structs.asdict(status.gpus).items() if k != "total"}
     yield Family("gpus", "GPUs by place.", tuple(({"place": k}, v) for k, v in gpus.items()))
     yield from _fragments(status.fragments)
+    yield _prices(status.prices)
     if status.allocated_utilisation is not None:
         yield _one(
             "allocated_utilisation_ratio",
@@ -87,6 +88,15 @@ def _fragments(lines: tuple[FragmentLine, ...]) -> Iterator[Family]:
     ):
         labels = ({"gpu_model": line.gpu_model, "switch": line.switch} for line in lines)
         yield Family(name, text, tuple(zip(labels, values, strict=True)))
+
+
+def _prices(lines: tuple[PriceLine, ...]) -> Family:
+    samples = tuple(
+        ({"gpu_model": line.gpu_model, "gpus": str(line.gpus)}, line.milli_gpus / WHOLE_GPU_MILLI)
+        for line in lines
+    )
+    text = "Worth of room for a pod of so many GPUs on one node, by which single pods are placed."
+    return Family("room_price_gpus", text, samples)
 
 
 def _roles(roles: tuple[RoleLine, ...]) -> Iterator[Family]:

@@ -82,6 +82,17 @@ class FragmentLine(msgspec.Struct, frozen=True, kw_only=True):
     """Expected to be of no use to the shapes that queue and forecast will ask, GPU-weighted."""
 
 
+class PriceLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What the newest plan holds room for one pod of `gpus` on one node of this model to be worth.
+
+    In GPUs that pods to come would lack on the mean: single pods that can go elsewhere do.
+    """
+
+    gpu_model: str
+    gpus: int
+    milli_gpus: int
+
+
 class RoleLine(msgspec.Struct, frozen=True, kw_only=True):
     """One role: what it has, what it should have, how it does."""
 
@@ -164,6 +175,8 @@ class Status(Document, frozen=True, kw_only=True):
     gpu_use: GpuUse | None
     fragments: tuple[FragmentLine, ...] = ()
     """Empty where no shape is to come."""
+    prices: tuple[PriceLine, ...] = ()
+    """Those above 0."""
 
 
 class SeriesOutlook(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from binpacking.inventory import Device, Node
 from scheduler.daemon.documents.actions import action_lines, desired_replicas
-from scheduler.daemon.documents.fragments import fragment_lines
+from scheduler.daemon.documents.fragments import fragment_lines, price_lines
 from scheduler.daemon.documents.shapes import (
     ALLOCATION_NOTE,
     BatchLine,
@@ -55,6 +55,7 @@ def status(tick: Tick, facts: Facts) -> Status:
         problems=facts.problems,
         gpu_use=facts.gpu_use,
         fragments=fragment_lines(tick),
+        prices=price_lines(tick),
     )
 
 

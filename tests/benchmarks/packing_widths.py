@@ -5,8 +5,8 @@ stays free on a card is charged to its widest pod; the efficiency of a width is 
 milli used and charged. On the openb trace 0.81 of a card leaves 0.19 that few pods can use.
 """
 
+from binpacking.cards import Population
 from binpacking.inventory import WHOLE_GPU_MILLI
-from binpacking.scarcity import Population
 
 _MOST_PODS = 2000
 """More would not change proportions; first fit takes time with their square."""

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from binpacking.admission import Admission, Seat
-from binpacking.cards import Fleet, PodShape
-from binpacking.foresight import Foresight
+from binpacking.cards import PodShape, Population
+from binpacking.foresight import Seat
 from binpacking.inventory import WHOLE_GPU_MILLI
-from binpacking.scarcity import Population
-from binpacking.widths import wasteful
+from tests.benchmarks.packing_tidal import Tidal
+from tests.benchmarks.packing_widths import wasteful
 
 _SPARING_FROM_PERCENT = 90
 """Below this part of the GPUs asked for, no pod is left that fits."""
@@ -25,17 +24,11 @@ _CERTAIN_DEVIATIONS = 2.0
 class Windows:
     """Admits pods window by window through an admission of single pods."""
 
-    def __init__(
-        self,
-        single: Admission | Foresight,
-        whole: Fleet,
-        population: Population,
-        *,
-        together: bool,
-    ) -> None:
+    def __init__(self, single: Tidal, population: Population, *, ordered: bool) -> None:
+        """`single` has all hosts free; pods that are not `ordered` are placed as they came."""
         self._single = single
-        self._together = together
-        self._capacity = int(whole.free_milli().sum())
+        self._ordered = ordered
+        self.capacity_milli = int(single.fleet.free_milli().sum())
         self._wasteful = wasteful(population)
         pods = sum(count for _, count in population)
         ones = sum(
@@ -47,13 +40,13 @@ class Windows:
 
     def admit(self, window: Sequence[PodShape]) -> tuple[Seat | None, ...]:
         """Seats in the order of the window; None: nowhere to go, or left for now."""
-        if len(window) == 1 or not self._together:
+        if not self._ordered:
             return tuple(self._seated(shape) for shape in window)
-        asked = self._capacity - int(self._single.fleet.free_milli().sum())
+        asked = self.capacity_milli - int(self._single.fleet.free_milli().sum())
         asked_by = (asked + np.cumsum([shape.gpu_milli for shape in window])).tolist()
         seats: list[Seat | None] = [None] * len(window)
         for place in sorted(range(len(window)), key=lambda place: self._rank(window[place])):
-            sparing = 100 * asked_by[place] > _SPARING_FROM_PERCENT * self._capacity
+            sparing = 100 * asked_by[place] > _SPARING_FROM_PERCENT * self.capacity_milli
             seats[place] = self._seated(window[place], len(window) if sparing else 0)
         return tuple(seats)
 

@@ -6,6 +6,8 @@ card. Both are part of the method: whole-number scores make near-equal hosts tie
 then fills hosts one after the other, which keeps empty ones for pods that need all their cards.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from math import ceil, log
 
@@ -13,6 +15,7 @@ import msgspec
 import numpy as np
 
 from binpacking.cards import Bools, Fleet, Ints, PodShape
+from binpacking.foresight import Seat
 from binpacking.fragmentation import Fragments, Mixture
 from binpacking.inventory import WHOLE_GPU_MILLI
 
@@ -21,9 +24,21 @@ INFEASIBLE = -1
 BEST = 100
 
 
-def score_of_fall(fall: int, weight: int) -> int:
-    """The score of one fall of F, in milli-GPU times weight."""
-    return int(np.searchsorted(_steps(weight), fall, side="right"))
+def typical(shapes: Iterable[PodShape], cover_percent: int = 95) -> Mixture:
+    """The most frequent shapes, memory aside, until they cover this part of all pods.
+
+    The population of the FGD paper: CPU, GPU count, milli and models tell shapes apart.
+    """
+    counts = Counter(msgspec.structs.replace(shape, memory_mib=0) for shape in shapes)
+    wanted = cover_percent * counts.total()
+    kept: list[tuple[PodShape, int]] = []
+    covered = 0
+    for shape, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if 100 * covered >= wanted:
+            break
+        kept.append((shape, count))
+        covered += count
+    return Mixture(tuple(kept))
 
 
 @lru_cache(maxsize=16)
@@ -33,13 +48,6 @@ def _steps(weight: int) -> Ints:
         [ceil(WHOLE_GPU_MILLI * weight * log(step / (BEST - step))) for step in range(1, BEST)],
         dtype=np.int64,
     )
-
-
-class Seat(msgspec.Struct, frozen=True):
-    """A host by its row in the fleet, and the cards taken there."""
-
-    row: int
-    cards: tuple[int, ...]
 
 
 class Gradient:

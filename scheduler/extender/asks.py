@@ -1,0 +1,102 @@
+"""What a pod asks, read from its object: GPUs, CPU, memory, and whose it is.
+
+GPUs are counted, so a quantity that cannot be read is an error that names it. CPU and memory only
+rank nodes, on which kube-scheduler has found room for them.
+"""
+
+from collections.abc import Callable, Collection
+from fractions import Fraction
+from functools import partial
+
+from scheduler.apiserver.quantities import exact, mib_up, milli_up
+from scheduler.apiserver.requests import occupied
+from scheduler.extender.wire import BodyError, Container, Pod, PodSpec, PodStatus
+from scheduler.planning.pricing import UNBOUNDED
+from scheduler.planning.standing import PodAsk
+from scheduler.planning.targets import Targets
+
+MOST_GPUS = 1_000_000
+"""More than a cluster has; a larger quantity is a mistake."""
+
+
+def ask_of(pod: Pod, resources: Collection[str], targets: Targets) -> PodAsk:
+    """Return the pod as an ask; `resources` are the names under which nodes offer GPUs."""
+    resource, gpus = _gpus(pod.spec, resources)
+    cpu_milli, memory_mib = _cpu_and_memory(pod.spec)
+    status = pod.status or PodStatus()
+    meta = pod.metadata
+    whose = targets.identify(meta.marks)
+    return PodAsk(
+        uid=meta.key,
+        name=meta.called,
+        namespace=meta.namespace,
+        owner=whose.owner,
+        group=whose.group,
+        gpus=gpus,
+        resource=resource,
+        cpu_milli=cpu_milli,
+        memory_mib=memory_mib,
+        priority=pod.spec.priority or 0,
+        nominated=status.nominated_node_name or "",
+        choosy=status.failed or pod.spec.prefers,
+    )
+
+
+def _gpus(spec: PodSpec, resources: Collection[str]) -> tuple[str, int]:
+    """Return the GPU resource that the pod asks for and how many; ("", 0) where it asks none."""
+    for resource in sorted(resources):
+        gpus = _occupied(spec, partial(_gpus_of, resource=resource))
+        if gpus:
+            return resource, gpus
+    return "", 0
+
+
+def _cpu_and_memory(spec: PodSpec) -> tuple[int, int]:
+    """Return milli-CPU and MiB, by which nodes are ranked only: kube-scheduler checks them."""
+    return (
+        _occupied(spec, partial(_soft, resource="cpu", read=milli_up)),
+        _occupied(spec, partial(_soft, resource="memory", read=mib_up)),
+    )
+
+
+def _occupied(spec: PodSpec, amount: Callable[[Container, str], int]) -> int:
+    """Return what the pod occupies; `amount` reads a container, and has its path for errors."""
+    return occupied(
+        [amount(one, f"containers[{index}]") for index, one in enumerate(spec.containers)],
+        [
+            (amount(one, f"initContainers[{index}]"), one.restart_policy == "Always")
+            for index, one in enumerate(spec.init_containers or ())
+        ],
+    )
+
+
+def _given(container: Container, resource: str) -> str | int:
+    given = (container.resources.requests or {}).get(resource)
+    return (container.resources.limits or {}).get(resource, 0) if given is None else given
+
+
+def _soft(container: Container, _: str, resource: str, read: Callable[[str], int]) -> int:
+    """Read one quantity; none where it cannot be read."""
+    try:
+        return min(max(0, read(str(_given(container, resource)))), UNBOUNDED)
+    except ValueError:
+        return 0
+
+
+def _gpus_of(container: Container, path: str, resource: str) -> int:
+    """Read one quantity; the rule of counting must not guess at what it cannot read."""
+    given = _given(container, resource)
+    if given == 0:
+        return 0
+    try:
+        amount = Fraction(given) if isinstance(given, int) else exact(given)
+    except ValueError:
+        amount = Fraction(-1)
+    readable = isinstance(given, int) or given.isascii()
+    if readable and amount.denominator == 1 and 0 <= amount <= MOST_GPUS:
+        return int(amount)
+    shown = given[:40] if isinstance(given, str) else "a number out of range"
+    raise BodyError(
+        f"request body: Pod.spec.{path}.resources: {resource} is {shown!r}, not a whole number"
+        f" from 0 to {MOST_GPUS}"
+    )
