@@ -93,6 +93,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return sum(device.free for device in self.devices) if self.schedulable else 0
 
     @cached_property
+    def healthy_gpus(self) -> int:
+        """Devices that work, held or not."""
+        return sum(device.healthy for device in self.devices)
+
+    @cached_property
     def free_cards(self) -> tuple[int, ...]:
         """Free milli-GPU per device, whether or not the node takes new pods."""
         return tuple(device.free_milli for device in self.devices)

@@ -5,6 +5,7 @@ ledger keeps why a pod went where it went.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,10 +23,12 @@ _MEMORY_STEP_MIB = 1024
 
 def kind_of(node: Node) -> HostKind:
     """The node with nothing on it."""
-    healthy = sum(device.healthy for device in node.devices)
     cpu, memory = node.cpu_milli or UNBOUNDED, node.memory_mib or UNBOUNDED
     return HostKind(
-        node.gpu_model, healthy, cpu - cpu % _CPU_STEP, memory - memory % _MEMORY_STEP_MIB
+        node.gpu_model,
+        node.healthy_gpus,
+        cpu - cpu % _CPU_STEP,
+        memory - memory % _MEMORY_STEP_MIB,
     )
 
 
@@ -46,11 +49,16 @@ def priced(nodes: Iterable[Node], to_come: Population) -> Prices:
     rows = sorted(nodes, key=lambda node: node.name)
     if not to_come or not rows:
         return Prices()
-    kinds = [kind_of(node) for node in rows]
+    scarcity = _scarcity(tuple([kind_of(node) for node in rows]), to_come)
+    return scarcity.prices(Fleet(host_of(node) for node in rows))
+
+
+@lru_cache(maxsize=4)
+def _scarcity(kinds: tuple[HostKind, ...], to_come: Population) -> Scarcity:
+    """From one tick to the next neither the makes of nodes nor the mix changes often."""
     known = tuple(sorted(set(kinds)))
     places = {kind: place for place, kind in enumerate(known)}
-    kind_of_row = np.array([places[kind] for kind in kinds], dtype=np.int64)
-    return Scarcity(known, kind_of_row, to_come).prices(Fleet(host_of(node) for node in rows))
+    return Scarcity(known, np.array([places[kind] for kind in kinds], dtype=np.int64), to_come)
 
 
 def shared_milli(node: Node) -> tuple[int, ...]:
