@@ -2,10 +2,12 @@
 
 A replay is hours old at worst. Until the next one, each near quantile moves up a step when the
 target exceeds it and down a little when it does not, in the ratio that keeps its share of
-exceedances (Gibbs & Candes 2021, as quantile tracking). The steps are small, and large once more
-misses have piled up than come in one run: then the level has shifted (the saturating integrator
-of Angelopoulos, Candes & Tibshirani 2023). Misses fade, as the next replays hear them too. Far
-targets see too few independent outcomes in that time; they are left to the replay.
+exceedances (Gibbs & Candes 2021, as quantile tracking). The steps are small, because targets that
+overlap miss together: a large step would follow their chance. Misses fade, as the next replays
+hear them too. Misses that come twice as often as they are due for longer than chance has it (a
+cumulative sum, Page 1954) say that the level has shifted; they move the quantile fast, and back
+as they stop. A median is never missed so often. Far targets see too few independent outcomes in
+that time; they are left to the replay.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from forecasting.panel import Panel
 from forecasting.scales import near
 
 # One miss moves a quantile by this share of its span; the span is about P95 - P50 of a target.
-_STEP = 0.01
-# Misses in one run: a target's own length, as spans overlap, and some more. Beyond, a step is:
-_MISSES_MORE = 2.0
+_STEP = 0.005
+# What one miss moves once more have piled up than chance brings: as many as half of a target's own
+# length, in which all miss together, and some.
 _ALARMED_STEP = 0.08
+_MISSES_MORE = 2.0
+_MISSES_PER_STEP_AHEAD = 0.5
 _GREATEST_DRIFT = 1.0
 _SPAN_UNITS = 2.0
 # By then a replay has learnt from a miss, and it would count twice.
@@ -32,12 +36,14 @@ _KNOWN_SHARE = 0.75
 class Feedback(msgspec.Struct, frozen=True):
     """What was said lately, and how far that has moved the quantiles.
 
-    `missed` [series, near target, quantile] misses over those that were due, fading; `said`
+    `missed` [series, near target, quantile] misses over those that were due, fading; `piled` the
+    same over twice those that were due, since it was last 0, which it never falls below; `said`
     [series, bin, near target, quantile] the roots issued at the newest bins, newest last, NaN
     where none were.
     """
 
     missed: Singles
+    piled: Singles
     said: Singles
 
 
@@ -55,8 +61,8 @@ def spans(spread: Floats, grid: Grid) -> Floats:
 
 def drift(feedback: Feedback, grid: Grid) -> Floats:
     """How far the quantiles have moved, in spans [series, near target, quantile]."""
-    run = _run(grid)
-    moved = _STEP * feedback.missed + (_ALARMED_STEP - _STEP) * np.maximum(feedback.missed - run, 0)
+    alarmed = np.maximum(feedback.piled - _by_chance(grid), 0)
+    moved = _STEP * feedback.missed + _ALARMED_STEP * alarmed
     return np.clip(moved, -_GREATEST_DRIFT, _GREATEST_DRIFT).astype(np.float64)
 
 
@@ -64,17 +70,20 @@ def aligned(old: Feedback | None, source: Ints, grid: Grid) -> Feedback:
     """Feedback for the series whose old rows are `source`; -1 marks a series never seen."""
     shape = (near_targets(grid).size, len(grid.quantiles))
     missed = np.zeros((source.size, *shape), np.float32)
+    piled = np.zeros((source.size, *shape), np.float32)
     said = np.full((source.size, grid.hour + 1, *shape), np.nan, np.float32)
     if old is not None:
         missed[source >= 0] = old.missed[source[source >= 0]]
+        piled[source >= 0] = old.piled[source[source >= 0]]
         said[source >= 0] = old.said[source[source >= 0]]
-    return Feedback(missed, said)
+    return Feedback(missed, piled, said)
 
 
 def heard(feedback: Feedback, panel: Panel, grid: Grid, closed: int) -> Feedback:
     """Compare what was issued with the `closed` bins that have come since; move on to now."""
     said = _moved(feedback.said, closed)
     missed = feedback.missed * np.float32(0.5 ** (closed / (_HALF_LIFE_HOURS * grid.hour)))
+    piled = feedback.piled.copy()
     due = 1 - np.array(grid.quantiles)
     for index, target in enumerate(near_targets(grid)):
         steps = grid.target_steps[target]
@@ -83,16 +92,19 @@ def heard(feedback: Feedback, panel: Panel, grid: Grid, closed: int) -> Feedback
             seen = _seen(panel, bins, back)
             then = said[:, -1 - back - steps, index]
             known = np.isfinite(seen) & np.isfinite(then).all(axis=1)
-            more = ((seen[:, None] > then) - due).astype(np.float32)
-            missed[:, index] += np.where(known[:, None], more, 0)
-    most = _run(grid) + (_GREATEST_DRIFT - _STEP * _run(grid)) / _ALARMED_STEP
-    return Feedback(np.clip(missed, -_GREATEST_DRIFT / _STEP, most).astype(np.float32), said)
+            more = ((seen[:, None] > then) - due) * known[:, None]
+            missed[:, index] += more.astype(np.float32)
+            higher = piled[:, index] + more - due * known[:, None]
+            piled[:, index] = np.maximum(higher, 0).astype(np.float32)
+    most = _GREATEST_DRIFT / _STEP
+    piled = np.minimum(piled, _by_chance(grid) + _GREATEST_DRIFT / _ALARMED_STEP)
+    return Feedback(np.clip(missed, -most, most), piled.astype(np.float32), said)
 
 
-def _run(grid: Grid) -> Floats:
-    """Misses that come in one run [near target, 1]."""
+def _by_chance(grid: Grid) -> Floats:
+    """Misses that pile up now and then where nothing has changed [near target, 1]."""
     steps = np.array(grid.target_steps, dtype=np.float64)[near_targets(grid)]
-    return _MISSES_MORE + steps[:, None]
+    return _MISSES_MORE + _MISSES_PER_STEP_AHEAD * steps[:, None]
 
 
 def recorded(feedback: Feedback, panel: Panel, roots: Floats, grid: Grid) -> Feedback:
@@ -103,7 +115,7 @@ def recorded(feedback: Feedback, panel: Panel, roots: Floats, grid: Grid) -> Fee
     said = feedback.said.copy()
     fresh = panel.known[:, -1]
     said[fresh, -1] = roots[fresh][:, near_targets(grid)]
-    return Feedback(feedback.missed, said)
+    return Feedback(feedback.missed, feedback.piled, said)
 
 
 def _moved(said: Singles, by: int) -> Singles:

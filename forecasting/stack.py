@@ -2,9 +2,10 @@
 
     target - last value = sum over members of slope x (member - last value)
 
-(stacked regression, Breiman 1996, with a direct model per horizon). Everything is a difference to
-the last value, so without evidence, or where members disagree with each other only, the stack says
-the last value; each target has slopes of its own, also the peaks. Fits are batched over series.
+(stacked regression, Breiman 1996, with a direct model per horizon). What a regression of so many
+members cannot tell is left as it would be without one: each member, and the last value, has a share
+that falls with its squared error (Bates & Granger 1969). Without any evidence the stack says the
+last value. Each target has slopes of its own, also the peaks. Fits are batched over series.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import numpy as np
 
 from forecasting.grid import Bools, Floats, Grid, Ints, Reals
 
-# Penalty of each slope: a share of its own regressor's sum of squares, plus that of an average
-# regressor over so many days.
-_OWN_PENALTY = 0.2
+# Penalty of each slope's distance to the member's share: a part of its own regressor's sum of
+# squares, plus that of an average regressor over so many days. Errors of far targets overlap and
+# tell less: penalties grow with the root of the distance.
+_OWN_PENALTY = 0.4
 _COMMON_PENALTY_DAYS = 0.2
 _HALF_LIFE_DAYS = 5.0
 _TINY = 1e-4
+# Shares fall with this power of the mean squared error.
+_SHARPNESS = 6.0
 
 
 def said_by_stack(
@@ -43,7 +47,7 @@ def said_by_stack(
         fits = _Sums(rows, count - 1, grid)
         for number, cut in enumerate(cuts.tolist()):
             fits.add(apart_known, np.nan_to_num(miss), known, origins, cut, steps)
-            slopes[:, target] = fits.slopes()
+            slopes[:, target] = fits.slopes(steps)
             here = block == number
             one = slice(target, target + 1)
             out[:, one, here] = stacked(said[:, :, one][..., here], slopes[:, one])
@@ -72,6 +76,7 @@ class _Sums:
         self.gram = np.zeros((rows, slopes, slopes))
         self.right = np.zeros((rows, slopes))
         self.weight = np.zeros(rows)
+        self.square = np.zeros(rows)
         self.grid = grid
         self.cut = 0
         self.taken = 0
@@ -82,11 +87,8 @@ class _Sums:
         """Take in the origins whose target had come before `cut` and that are not in yet."""
         half_life = _HALF_LIFE_DAYS * self.grid.day
         fade = 0.5 ** ((cut - self.cut) / half_life)
-        self.gram, self.right, self.weight = (
-            self.gram * fade,
-            self.right * fade,
-            self.weight * fade,
-        )
+        self.gram, self.right = self.gram * fade, self.right * fade
+        self.weight, self.square = self.weight * fade, self.square * fade
         self.cut = cut
         stop = int(np.searchsorted(origins, cut - steps))
         new = slice(self.taken, max(stop, self.taken))
@@ -97,13 +99,27 @@ class _Sums:
         self.gram += weighted @ x.transpose(0, 2, 1)
         self.right += (weighted @ miss[:, new, None])[:, :, 0]
         self.weight += known[:, new] @ weight
+        self.square += miss[:, new] ** 2 @ weight
 
-    def slopes(self) -> Floats:
-        """Ridge solution [series, slope]; zeros where nothing is known."""
+    def slopes(self, steps: int) -> Floats:
+        """Ridge around the shares, as far as they are known [series, slope]."""
         own = np.einsum("sii->si", self.gram)
         mean = own.sum(axis=1, keepdims=True) / max(own.shape[1], 1)
         day = self.grid.day / self.grid.origin_step
-        common = _COMMON_PENALTY_DAYS * day / np.maximum(self.weight, 1.0)[:, None]
-        penalty = _OWN_PENALTY * own + (common + _TINY) * mean + 1e-9
+        few = _COMMON_PENALTY_DAYS * day
+        common = few / np.maximum(self.weight, 1.0)[:, None]
+        overlap = np.sqrt(max(1.0, steps / self.grid.origin_step))
+        penalty = overlap * (_OWN_PENALTY * own + common * mean) + _TINY * mean + 1e-9
         full = self.gram + penalty[:, :, None] * np.eye(own.shape[1])
-        return np.linalg.solve(full, self.right[:, :, None])[:, :, 0].astype(np.float64)
+        trust = (self.weight / (self.weight + few))[:, None]
+        right = self.right + penalty * trust * self._shares(own)
+        return np.linalg.solve(full, right[:, :, None])[:, :, 0].astype(np.float64)
+
+    def _shares(self, own: Floats) -> Floats:
+        """Share of each member but the last value [series, slope]; with its, they sum to 1."""
+        lost = self.square[:, None] - 2 * self.right + own
+        every = np.maximum(np.concatenate([self.square[:, None], lost], axis=1), 0.0)
+        best = every.min(axis=1, keepdims=True)
+        share = np.divide(best, every, out=np.ones_like(every), where=every > best) ** _SHARPNESS
+        part: Floats = share[:, 1:] / share.sum(axis=1, keepdims=True)
+        return part

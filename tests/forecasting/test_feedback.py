@@ -60,17 +60,30 @@ def test_series_keep_their_drift_when_rows_move() -> None:
     assert near_targets(GRID).size == moved.missed.shape[1]
 
 
-def test_misses_that_pile_up_move_the_quantiles_in_larger_steps() -> None:
-    feedback, path = issued(11.0), []
-    for _ in range(20):
+def after(roots: list[float]) -> Floats:
+    """Drift of the one-bin horizon [bin, quantile]; each root stood against what came, 12."""
+    feedback, path = issued(roots[0]), []
+    for root in [*roots[1:], roots[-1]]:
         feedback = recorded(
-            heard(feedback, panel(12.0), GRID, 1), panel(12.0), np.full((1, TARGETS, 2), 11.0), GRID
+            heard(feedback, panel(12.0), GRID, 1), panel(12.0), np.full((1, TARGETS, 2), root), GRID
         )
-        path.append(drift(feedback, GRID)[0, 0, 1])
-    step = np.diff(path)
-    assert step[0] == pytest.approx(0.009, rel=0.01)
-    assert step[5] == pytest.approx(0.072, rel=0.05)
-    assert path[-1] == pytest.approx(1.0)
+        path.append(drift(feedback, GRID)[0, 0])
+    return np.array(path)
+
+
+def test_misses_that_pile_up_move_high_quantiles_in_larger_steps_and_back() -> None:
+    path = after([11.0] * 20 + [13.0] * 200)
+    upper = np.diff(path[:, 1])
+    assert upper[0] == pytest.approx(0.005 * 0.9, rel=0.01)
+    assert upper[5] == pytest.approx(0.005 * 0.9 + 0.08 * 0.8, rel=0.01)
+    assert path[19, 1] == pytest.approx(1.0)
+    assert abs(path[-1, 1]) < 0.05
+    assert np.diff(path[:20, 0]) == pytest.approx(0.005 * 0.5, rel=0.05)
+
+
+def test_misses_at_twice_the_share_that_is_due_are_chance() -> None:
+    path = after([11.0, 13.0, 13.0, 13.0, 13.0] * 40)
+    assert np.diff(path[:, 1]).max() < 0.005 * 0.9
 
 
 def test_a_miss_is_half_forgotten_after_a_day() -> None:

@@ -18,9 +18,13 @@ def expected(said: Floats, seen: Floats, origins: Ints, cut: int) -> Floats:
     y = (seen[HORIZON] - said[0, HORIZON])[taken]
     weight = 0.5 ** ((cut - 1 - origins[taken]) / (5.0 * DAY))
     own = (weight[:, None] * x**2).sum(axis=0)
-    penalty = 0.2 * own + (0.2 * DAY / weight.sum() + 1e-4) * own.mean()
+    few = 0.2 * DAY
+    overlap = np.sqrt(GRID.target_steps[HORIZON] / GRID.origin_step)
+    penalty = overlap * (0.4 * own + few / weight.sum() * own.mean()) + 1e-4 * own.mean()
+    lost = weight @ np.concatenate([y[:, None], y[:, None] - x], axis=1) ** 2
+    share = lost**-6.0 / (lost**-6.0).sum() * weight.sum() / (weight.sum() + few)
     rows = np.concatenate([x * np.sqrt(weight)[:, None], np.diag(np.sqrt(penalty))])
-    goal = np.concatenate([y * np.sqrt(weight), np.zeros(own.size)])
+    goal = np.concatenate([y * np.sqrt(weight), np.sqrt(penalty) * share[1:]])
     return np.asarray(sm.OLS(goal, rows).fit().params)
 
 
@@ -40,6 +44,15 @@ def test_slopes_are_those_of_penalised_least_squares() -> None:
         wanted = expected(said[row], seen[row], origins, ORIGINS)
         np.testing.assert_allclose(slopes[row, HORIZON], wanted, rtol=1e-6)
     assert slopes[:, :, 0].min() > 0.6
+
+
+def test_what_the_regression_cannot_tell_leans_on_the_better_members() -> None:
+    said, seen = drawn()
+    said[:, 2] = said[:, 1] + 1e-6 * said[:, 2]
+    origins, cuts = np.arange(ORIGINS), np.array([ORIGINS])
+    _, slopes = said_by_stack(said, seen, origins, cuts, GRID)
+    np.testing.assert_allclose(slopes[:, HORIZON, 0], slopes[:, HORIZON, 1], atol=0.01)
+    assert slopes[:, HORIZON, :2].sum(axis=1).min() > 0.9
 
 
 def test_nothing_that_came_after_a_cut_is_known_before_the_next() -> None:
