@@ -20,6 +20,8 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     """Pods that stay, with the GPUs that others could use; of an elastic job the last go first."""
     least_pods: int = 0
     """Pods with which it runs on; 0: with no fewer than it has."""
+    cpu_milli_per_pod: int = 0
+    memory_mib_per_pod: int = 0
     started_seconds: float
     last_checkpoint_seconds: float | None
     """None: it writes none, so everything since the start is at stake."""

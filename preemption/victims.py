@@ -7,11 +7,12 @@ them than the packing needs.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from binpacking.problem import Gang, Packing, Problem, StopLimit
+from binpacking.layout import PLENTY
+from binpacking.problem import Gang, Packing, Piece, Problem, StopLimit
 from preemption.budgets import limits, share_left, share_limits
 from preemption.cost import cost, shrink_cost
 from preemption.values import Claimant, Parts, Rules, Stop
@@ -38,11 +39,20 @@ def gangs(
         spare = claimant.spare_parts
         stays = claimant.parts[: len(claimant.parts) - len(spare)]
         loss = cost(claimant, now_seconds, notice_seconds=notice_seconds)
-        found.append(Gang(key=claimant.key, parts=_of_use(stays), cost=loss))
+        found.append(_gang(claimant, claimant.key, stays, loss))
         if spare:
-            key = claimant.key + SURPLUS
-            found.append(Gang(key=key, parts=_of_use(spare), cost=shrink_cost(claimant)))
+            found.append(_gang(claimant, claimant.key + SURPLUS, spare, shrink_cost(claimant)))
     return tuple(found)
+
+
+def _gang(claimant: Claimant, key: str, parts: Parts, loss: int) -> Gang:
+    return Gang(
+        key=key,
+        parts=_of_use(parts),
+        cost=loss,
+        cpu_milli=claimant.cpu_milli_per_pod,
+        memory_mib=claimant.memory_mib_per_pod,
+    )
 
 
 def _of_use(parts: Parts) -> Parts:
@@ -74,37 +84,68 @@ def demands(
 ) -> tuple[Demand, ...]:
     """What the packing takes of which job, in given order, surplus trimmed to what it needs."""
     killed = set(packing.killed)
-    left = _left(problem, packing)
+    left = _Left(problem, packing)
     found = []
     for claimant in claimants:
         if claimant.key in killed:
             found.append(Demand(claimant.key, len(claimant.parts), whole=True))
         elif claimant.key + SURPLUS in killed:
-            gone = _trimmed(claimant.spare_parts, left)
+            gone = _trimmed(claimant, left)
             found.append(Demand(claimant.key, gone, whole=False))
     return tuple(demand for demand in found if demand.pods)
 
 
-def _left(problem: Problem, packing: Packing) -> Counter[str]:
-    """GPUs that the packing leaves free on each node."""
-    killed = set(packing.killed)
-    left = Counter({supply.node: supply.free for supply in problem.supplies})
-    for gang in problem.gangs:
-        if gang.key in killed:
-            for node, gpus in gang.parts:
-                left[node] += gpus
-    for placed in (*packing.online, *packing.batch):
-        for node, gpus in placed.parts:
-            left[node] -= gpus
-    return left
+class _Left:
+    """What the packing leaves free on each node, while pods are seen to stay."""
+
+    def __init__(self, problem: Problem, packing: Packing) -> None:
+        supplies = problem.supplies
+        self.gpus = Counter({one.node: one.free for one in supplies})
+        self.cpu = Counter({one.node: _known(one.cpu_milli) for one in supplies})
+        self.memory = Counter({one.node: _known(one.memory_mib) for one in supplies})
+        for gang in problem.gangs:
+            if gang.key in packing.killed:
+                for node, gpus in gang.parts:
+                    self.take(node, -gpus, -gang.cpu_milli, -gang.memory_mib)
+        for node, piece in _pieces(problem, packing):
+            self.take(node, *piece)
+
+    def take(self, node: str, gpus: int, cpu: int, memory: int) -> None:
+        self.gpus[node] -= gpus
+        self.cpu[node] -= cpu
+        self.memory[node] -= memory
+
+    def holds(self, node: str, gpus: int, cpu: int, memory: int) -> bool:
+        enough = self.cpu[node] >= cpu and self.memory[node] >= memory
+        return enough and self.gpus[node] >= gpus
 
 
-def _trimmed(spare: Parts, left: Counter[str]) -> int:
+def _known(free: int | None) -> int:
+    return PLENTY if free is None else free
+
+
+def _pieces(problem: Problem, packing: Packing) -> Iterator[tuple[str, Piece]]:
+    """(node, piece) of everything placed."""
+    asked = {
+        one.key: [m.shape.piece for m in one.pods for _ in range(m.count * m.shape.pieces)]
+        for one in problem.online
+    }
+    for placed in packing.online:
+        for (node, _), piece in zip(placed.parts, asked[placed.key], strict=True):
+            yield node, piece
+    jobs = {one.key: one.shape.piece for one in problem.batch}
+    for placed in packing.batch:
+        yield from ((node, jobs[placed.key]) for node, _ in placed.parts)
+
+
+def _trimmed(claimant: Claimant, left: _Left) -> int:
     """How many pods from the end must go; the first of the spare ones stay where there is room."""
+    spare = claimant.spare_parts
     for kept, (node, gpus) in enumerate(spare):
-        if left[node] < gpus:
+        pod = (node, gpus, claimant.cpu_milli_per_pod, claimant.memory_mib_per_pod)
+        if gpus and not left.holds(*pod):
             return len(spare) - kept
-        left[node] -= gpus
+        left.take(*pod)
     return 0
 
 

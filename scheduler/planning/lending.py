@@ -109,7 +109,7 @@ def _offer(
     value = job.priority * weight * job.gpus * kept_percent(job, lasts, policy)
     request = BatchRequest(
         key=job.id,
-        shape=Shape(job.pods, job.gpus_per_pod),
+        shape=Shape(job.pods, job.gpus_per_pod, job.cpu_milli_per_pod, job.memory_mib_per_pod),
         gpu_models=job.gpu_models,
         value=value,
     )

@@ -28,7 +28,7 @@ from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
 from scheduler.planning.situation import Situation, Victims
-from scheduler.planning.snapshot import Job, Parts, Reservation, Snapshot
+from scheduler.planning.snapshot import Job, Parts, Reservation, Role, Snapshot
 from scheduler.planning.supply import barren, usable
 
 
@@ -176,13 +176,18 @@ def _request(shortage: Shortage) -> OnlineRequest:
     least = min(holding.capacity_milli.values())
     return OnlineRequest(
         key=holding.role,
-        shape=Shape(holding.target.pods_per_replica, holding.target.gpus_per_pod),
+        shape=_shape(holding.target),
         capacity_milli=holding.capacity_milli,
         shortage_milli=shortage.milli,
         limit=ceil(shortage.milli / least),
         group=shortage.group,
         near=shortage.near,
     )
+
+
+def _shape(role: Role) -> Shape:
+    beside = (role.cpu_milli_per_pod, role.memory_mib_per_pod)
+    return Shape(role.pods_per_replica, role.gpus_per_pod, *beside)
 
 
 def _claimant(job: Job, now_seconds: float, parts: Parts) -> Claimant:
@@ -197,6 +202,8 @@ def _claimant(job: Job, now_seconds: float, parts: Parts) -> Claimant:
         gpus=sum(pod.gpus for pod in staying),
         parts=parts,
         least_pods=job.min_pods if elastic else 0,
+        cpu_milli_per_pod=job.cpu_milli_per_pod,
+        memory_mib_per_pod=job.memory_mib_per_pod,
         started_seconds=now_seconds if job.started_seconds is None else job.started_seconds,
         last_checkpoint_seconds=job.last_checkpoint_seconds,
         checkpoint_write_seconds=job.checkpoint_write_seconds,

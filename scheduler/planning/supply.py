@@ -1,4 +1,4 @@
-"""Whole GPUs a new pod may count on, node by node, after reservations.
+"""What a new pod may count on, node by node, after reservations.
 
 Before packing. Online requests may count on GPUs that are being released (a draining replica,
 a job under notice); batch only on GPUs that are free now. Reservations that are neither filled
@@ -6,12 +6,13 @@ nor expired are taken off both.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from binpacking.inventory import Node
 from binpacking.problem import Supply
+from scheduler.planning.beside import left
 from scheduler.planning.snapshot import Job, Parts, Pod, Replica, Reservation, Snapshot
 
 NOTICED = ("notified", "acknowledged")
@@ -64,8 +65,10 @@ def online_supplies(
     snapshot: Snapshot, reserved: Iterable[Reservation], told: Told = NOBODY
 ) -> tuple[Supply, ...]:
     """Return GPUs free or being released, less what is reserved."""
+    reserved = tuple(reserved)
     releasing = _gpus(_releasing(snapshot, told))
     taken = _reserved(reserved)
+    beside = left(snapshot, reserved, _leaving(snapshot, told))
     return tuple(
         Supply(
             node.name,
@@ -75,6 +78,7 @@ def online_supplies(
             if node.schedulable
             else 0,
             len(node.devices),
+            *beside.get(node.name, ()),
         )
         for node in snapshot.nodes
     )
@@ -84,14 +88,22 @@ def batch_supplies(
     snapshot: Snapshot, reserved: Iterable[Reservation], keep_gpus: int
 ) -> tuple[Supply, ...]:
     """Return GPUs free now, less what is reserved, less `keep_gpus` kept empty for online."""
-    taken = _reserved(reserved)
+    reserved = tuple(reserved)
+    taken, beside = _reserved(reserved), left(snapshot, reserved)
     supplies = []
     for node in snapshot.nodes:
         free = max(0, node.free_gpus - taken[node.name])
         kept = min(free, keep_gpus)
         keep_gpus -= kept
         supplies.append(
-            Supply(node.name, node.gpu_model, node.leaf, free - kept, len(node.devices))
+            Supply(
+                node.name,
+                node.gpu_model,
+                node.leaf,
+                free - kept,
+                len(node.devices),
+                *beside.get(node.name, ()),
+            )
         )
     return tuple(supplies)
 
@@ -110,16 +122,21 @@ def _gpus(many: Iterable[Parts]) -> Counter[str]:
 
 def _releasing(snapshot: Snapshot, told: Told) -> Iterable[Parts]:
     useless = barren(snapshot)
+    return (usable(pods, useless) for _, pods in _leaving(snapshot, told))
+
+
+def _leaving(snapshot: Snapshot, told: Told) -> Iterator[tuple[str, tuple[Pod, ...]]]:
+    """Yield owners and those of their pods that are on their way out, or were told to go."""
     for replica in snapshot.replicas:
         if replica.state == "draining":
-            yield usable(replica.pods, useless)
+            yield replica.role, replica.pods
     for job in snapshot.jobs:
         if job.state == "stopping" or (job.state in NOTICED and releasable(job)):
-            yield usable(job.placed, useless)
+            yield job.id, job.placed
             continue
-        yield usable((pod for pod in job.placed if pod.leaving), useless)
+        yield job.id, tuple(pod for pod in job.placed if pod.leaving)
         if job.id in told and job.state not in NOTICED:
-            yield usable(job.staying[told[job.id] :], useless)
+            yield job.id, job.staying[told[job.id] :]
 
 
 class Barren(msgspec.Struct, frozen=True):

@@ -37,6 +37,26 @@ def test_demand_ahead_grows_the_role_and_reserves_its_slots() -> None:
     assert "3 more replicas" in scaled.sentence
 
 
+@pytest.mark.parametrize("effort", ["quick", "full"])
+def test_replicas_stand_where_their_cpu_is_and_victims_give_theirs_back(effort: str) -> None:
+    """`n0` has the CPU of one replica, and `n1` that of two once its job is gone."""
+    poor = msgspec.structs.replace(node("n0"), cpu_milli=19_000)
+    rich = msgspec.structs.replace(
+        node("n1", dict.fromkeys(range(2), "night")), cpu_milli=32_000, cpu_held_milli=30_000
+    )
+    snapshot = world(
+        poor,
+        rich,
+        roles=(role(0, cpu_milli_per_pod=10_000),),
+        jobs=(job("night", {"n1": 2}, cpu_milli_per_pod=30_000),),
+        signals=(signal(100.0),),
+        forecasts=forecasts(2500.0),
+    )
+    made = planned(snapshot, effort)
+    assert [r.parts for r in made.reservations] == [(("n0", 2),), *[(("n1", 2),)] * 2]
+    assert [one.job for one in actions(made, StopJob)] == ["night"]  # type: ignore[attr-defined]
+
+
 def test_what_arrives_now_counts_even_if_the_forecast_is_lower() -> None:
     snapshot = world(
         node("n0"), roles=(role(0),), signals=(signal(3500.0),), forecasts=forecasts(100.0)

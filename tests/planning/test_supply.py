@@ -86,3 +86,27 @@ def test_a_job_that_runs_elsewhere_waits_for_nothing() -> None:
     )
     seen = world(node("n0"), node("n1", {0: "j", 1: "j"}), jobs=(job("j", {"n1": 2}),))
     assert open_reservations(msgspec.structs.replace(seen, reservations=(kept,))) == ()
+
+
+def test_cpu_and_memory_that_pods_hold_come_free_and_are_reserved() -> None:
+    asking = role(1, cpu_milli_per_pod=8_000, memory_mib_per_pod=64)
+    leaving = job("leaving", {"n0": 4}, state="stopping", cpu_milli_per_pod=20_000)
+    known = msgspec.structs.replace(
+        node("n0", dict.fromkeys(range(4), "leaving")),
+        cpu_milli=64_000,
+        memory_mib=512,
+        cpu_held_milli=30_000,
+        memory_held_mib=100,
+    )
+    snapshot = world(known, node("n1"), roles=(asking,), jobs=(leaving,))
+    held = (slot("a"), slot("b", "n1"))
+    rooms = [(one.cpu_milli, one.memory_mib) for one in online_supplies(snapshot, held)]
+    assert rooms == [(64_000 - 30_000 + 20_000 - 8_000, 512 - 100 - 64), (None, None)]
+    rooms = [(one.cpu_milli, one.memory_mib) for one in batch_supplies(snapshot, held, 0)]
+    assert rooms == [(64_000 - 30_000 - 8_000, 512 - 100 - 64), (None, None)]
+
+
+def test_where_nobody_asks_for_any_they_are_not_counted() -> None:
+    known = msgspec.structs.replace(node("n0"), cpu_milli=64_000, cpu_held_milli=30_000)
+    (one,) = online_supplies(world(known, roles=(role(1),)), ())
+    assert (one.cpu_milli, one.memory_mib) == (None, None)

@@ -2,11 +2,12 @@
 
 from collections import Counter
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from binpacking.ladder import solve
-from binpacking.problem import Packing, Placed, Problem
+from binpacking.problem import Packing, Placed, Problem, Shape
 from preemption.values import Claimant
 from preemption.victims import SURPLUS, Demand, demands, gangs
 from tests.binpacking.problems import FULL, QUICK, online, supply
@@ -68,6 +69,22 @@ def test_two_that_shrink_on_a_node_do_not_stay_for_the_same_room() -> None:
         online=(Placed("m", (("b", 4),)),), killed=tuple(one.key + SURPLUS for one in pair)
     )
     assert demands(problem, packing, pair) == (Demand("y", 1, whole=False),)
+
+
+def test_pods_go_for_their_cpu_as_well() -> None:
+    """GPUs are free on both nodes; the replica lacks the CPU that a surplus pod holds."""
+    claimant = elastic(1, "a", "b", "c", cpu_milli_per_pod=6)
+    free = (("a", 0), ("b", 0), ("c", 4))
+    problem = Problem(
+        supplies=tuple(
+            msgspec.structs.replace(supply(name, 8), cpu_milli=cpu) for name, cpu in free
+        ),
+        online=(msgspec.structs.replace(online("m", 1, 1000), shape=Shape(1, 1, 9)),),
+        gangs=gangs((claimant,), NOW, notice_seconds=0),
+    )
+    packing = solve(problem, FULL)
+    assert [placed.parts for placed in packing.online] == [(("c", 1),)]
+    assert demands(problem, packing, (claimant,)) == (Demand("job", 1, whole=False),)
 
 
 shapes = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), min_size=1, max_size=3)
