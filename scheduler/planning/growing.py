@@ -8,7 +8,7 @@ import msgspec
 
 from binpacking.problem import Packing
 from preemption.victims import Demand, demands
-from scheduler.planning import placing, recalls, refusals, supply
+from scheduler.planning import placing, recalls, refusals
 from scheduler.planning.actions import (
     Action,
     NotifyJob,
@@ -50,11 +50,7 @@ def grow(
         return Growth(_scale_up(situation, shrinking, Packing()), (), (), None)
     notice = tactics.notice_seconds(situation)
     victims = tactics.victims(situation, notice)
-    question = placing.online_problem(
-        supply.online_supplies(situation.snapshot, situation.reserved, situation.told),
-        shortages,
-        victims,
-    )
+    question = placing.online_problem(situation, shortages, victims)
     packing, answer = placing.answered(question, situation.effort)
     reservations = placing.reservations(situation, packing.online, "a replica of")
     gone = _recall(situation, demands(question, packing, victims.claimants), packing, notice)
@@ -66,7 +62,7 @@ def _scale_up(
     situation: Situation, shrinking: frozenset[str], packing: Packing
 ) -> tuple[ScaleRole, ...]:
     return tuple(
-        _more(holding, count)
+        _more(holding, count, sum(one.key == holding.role for one in packing.online if one.wakes))
         for holding in situation.held
         if holding.role not in shrinking and not others_hand(holding, situation.now)
         for count in (_missing_replicas(holding, packing),)
@@ -86,14 +82,15 @@ def _missing_replicas(holding: Holding, packing: Packing) -> int:
     return len(holding.reservations) + placed - len(holding.unbound) - not_made
 
 
-def _more(holding: Holding, count: int) -> ScaleRole:
+def _more(holding: Holding, count: int, woken: int) -> ScaleRole:
+    wakes = f", {woken} of them by waking a standby unit" if woken else ""
     current = len(holding.bound) + len(holding.unbound)
     return ScaleRole(
         role=holding.role,
         expected_replicas=holding.target.replicas,
         replicas=holding.target.replicas + count,
         code="demand_rises",
-        sentence=f"{holding.role}: {count} more replicas, {current} run or come",
+        sentence=f"{holding.role}: {count} more replicas{wakes}, {current} run or come",
     )
 
 

@@ -24,12 +24,13 @@ from preemption.candidates import candidates
 from preemption.values import Claimant, Refusal, Rules
 from preemption.victims import bounds, gangs
 from scheduler.planning.actions import SolverAnswer
+from scheduler.planning.asleep import late_price, standby
 from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
 from scheduler.planning.situation import Situation, Victims
 from scheduler.planning.snapshot import Job, Parts, Reservation, Role, Snapshot
-from scheduler.planning.supply import barren, usable
+from scheduler.planning.supply import barren, online_supplies, usable
 
 
 class Shortage(msgspec.Struct, frozen=True):
@@ -71,12 +72,21 @@ def _stands(situation: Situation, model: str) -> tuple[tuple[str, ...], ...]:
 
 
 def online_problem(
-    supplies: tuple[Supply, ...], shortages: tuple[Shortage, ...], victims: Victims
+    situation: Situation, shortages: tuple[Shortage, ...], victims: Victims
 ) -> Problem:
-    """Return the question how the shortages are placed, stopping the jobs that lose least."""
+    """Return the question how the shortages are placed, stopping the jobs that lose least.
+
+    Where engines of a role sleep, its replicas wake them if what that saves is worth the stops.
+    """
     online = tuple(_request(shortage) for shortage in shortages)
+    shapes = {request.key: request.shape for request in online}
     return Problem(
-        supplies=supplies, online=online, gangs=victims.gangs, stop_limits=victims.limits
+        supplies=online_supplies(situation.snapshot, situation.reserved, situation.told),
+        online=online,
+        gangs=victims.gangs,
+        stop_limits=victims.limits,
+        standby=standby(situation, victims, shapes),
+        late_price=late_price(victims),
     )
 
 
@@ -150,11 +160,17 @@ def reservations(
             parts=tuple(sorted(one.parts)),
             created_seconds=now,
             expires_seconds=now + situation.policy.packing.reservation_seconds,
-            reason=f"{what} {one.key}",
+            wakes=one.wakes,
+            reason=_reason(what, one),
             epoch=situation.snapshot.epoch,
         )
         for number, one in enumerate(placed)
     )
+
+
+def _reason(what: str, placed: Placed) -> str:
+    woken = f", which wakes {' and '.join(placed.wakes)}" if placed.wakes else ""
+    return f"{what} {placed.key}{woken}"
 
 
 def rules(policy: Policy) -> Rules:

@@ -196,6 +196,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     created_seconds: float
     """A pod of the owner bound on one of the nodes since then fills that part."""
     expires_seconds: float
+    wakes: tuple[str, ...] = ()
+    """Standby units that the replica is to wake rather than start."""
     reason: str = ""
     epoch: int = 0
 
