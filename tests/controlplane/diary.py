@@ -21,8 +21,7 @@ class Diary:
 
     @property
     def events(self) -> list[tuple[str, Object]]:
-        known = ("ADDED", "MODIFIED", "DELETED")
-        return [one for one in list(self._log.events) if one[0] in known]
+        return self._log.catch_up()
 
     def disrupted(self, app: str) -> set[str]:
         """Return why pods of a workload were disrupted, as their conditions say."""
@@ -34,7 +33,7 @@ class Diary:
 
     def close(self) -> None:
         """End the watch."""
-        self._log.stop()
+        self._log.close()
 
     def check(self) -> None:
         """What holds at the end of every scenario."""

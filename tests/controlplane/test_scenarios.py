@@ -9,7 +9,7 @@ from scheduler.apiserver.client import ApiError
 from scheduler.apiserver.times import seconds
 from scheduler.planning.policy import Policy
 from tests.controlplane.diary import Diary, diary_of
-from tests.controlplane.kinds.world import Log, Object, eventually, pod
+from tests.controlplane.kinds.world import Log, Object, eventually, pod, version
 from tests.controlplane.plane import ControlPlane
 from tests.controlplane.rig import URGENT, Rig, rig_of
 
@@ -39,11 +39,6 @@ def runs(rig: Rig, *jobs: str) -> None:
 
 def annotation(rig: Rig, job: str, key: str) -> str:
     return str(rig.world.read(JOBS, job)["metadata"].get("annotations", {}).get(key, ""))
-
-
-def version(item: Object) -> int:
-    """Place of a write in the order of all that the API server has taken."""
-    return int(item["metadata"]["resourceVersion"])
 
 
 def leaving(item: Object) -> bool:

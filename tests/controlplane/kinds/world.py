@@ -14,6 +14,7 @@ from scheduler.simulation.kubelet.manners import Manners
 from scheduler.simulation.kubelet.shell import FakeKubelet
 
 WAIT_SECONDS = 120.0
+LOOK_SECONDS = 0.05
 Object = dict[str, Any]
 T = TypeVar("T")
 
@@ -25,6 +26,18 @@ def eventually(look: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) 
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.02)
     return found
+
+
+def within(look: Callable[[], object], what: str, seconds: float) -> None:
+    """Fails unless `look` is true in that time. A look counts for so long at most, however late it
+    came: a machine that is late with a look is late with what is looked for.
+    """
+    spent, before = 0.0, time.monotonic()
+    while not look():
+        time.sleep(0.02)
+        now = time.monotonic()
+        spent, before = spent + min(now - before, LOOK_SECONDS), now
+        assert spent < seconds, f"not within {seconds:g} s: {what}"
 
 
 class World:
@@ -91,22 +104,53 @@ class Log:
     """Everything that a watch shows from now on; `stop` ends it."""
 
     def __init__(self, world: World, resource: str) -> None:
-        answer = msgspec.json.decode(world.api.get(world.path(resource)))
-        version = answer["metadata"]["resourceVersion"]
+        self._api, self._path = world.api, world.path(resource)
+        began = self._list()["metadata"]["resourceVersion"]
+        self._began = int(began)
         self.events: list[tuple[str, Object]] = []
-        self._watch = world.api.watch(world.path(resource), resourceVersion=version)
+        self._watch = world.api.watch(self._path, resourceVersion=began)
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
 
     def _read(self) -> None:
         for line in self._watch:
             event = msgspec.json.decode(line)
+            assert event["type"] != "ERROR", event
             self.events.append((event["type"], event["object"]))
 
+    def catch_up(self) -> list[tuple[str, Object]]:
+        """Wait until all that has happened by now is in `events`, and return them."""
+        answer = self._list()
+        until = int(answer["metadata"]["resourceVersion"])
+        there = {one["metadata"]["uid"]: version(one) for one in answer["items"]}
+
+        def caught_up() -> bool:
+            last = {one["metadata"]["uid"]: (kind, version(one)) for kind, one in self.events}
+            seen = {uid: at for uid, (_, at) in last.items()}
+            gone = ((kind, at) for uid, (kind, at) in last.items() if uid not in there)
+            return all(seen.get(uid, self._began) >= at for uid, at in there.items()) and all(
+                kind == "DELETED" or at > until for kind, at in gone
+            )
+
+        eventually(caught_up, "the watch tells what the list shows")
+        return list(self.events)
+
     def stop(self) -> list[tuple[str, Object]]:
+        events = self.catch_up()
+        self.close()
+        return events
+
+    def close(self) -> None:
         self._watch.close()
         self._thread.join()
-        return self.events
+
+    def _list(self) -> Object:
+        return dict(msgspec.json.decode(self._api.get(self._path)))
+
+
+def version(item: Object) -> int:
+    """Place of a write in the order of all that the API server has taken."""
+    return int(item["metadata"]["resourceVersion"])
 
 
 def condition(item: Object, kind: str) -> str:
