@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 # Tests on the control plane mostly wait, so there are more than two cores have use for; each worker
 # that runs some starts a control plane of its own, of about 600 MB.
 WORKERS ?= 3
+# Tests that share a costly fixture are a group, which one worker runs.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -21,7 +23,7 @@ demo: install ## run the demonstration
 	$(BIN)/scalerctl demo
 
 test: install ## run the tests
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(PYTEST)
 
 controlplane: install ## build the control plane of the tests, once; needs Go 1.26
 	@echo "control plane of the tests: about ten minutes with an empty cache, no time with a full one"
@@ -42,7 +44,7 @@ contracts: install ## check which package may import which
 	$(BIN)/lint-imports --no-logo
 
 coverage: install ## run the tests and show what they do not reach
-	$(BIN)/python -m pytest -n $(WORKERS) --cov
+	$(PYTEST) --cov
 
 format: install ## mend the format, and the style where that is safe
 	$(BIN)/python -m ruff check --fix .

@@ -19,7 +19,7 @@ from tests.controlplane.kinds.world import World, eventually, pod
 from tests.controlplane.plane import ControlPlane, KubectlError
 from tests.controlplane.rights import DEPLOY, Object
 
-pytestmark = pytest.mark.controlplane
+pytestmark = [pytest.mark.controlplane, pytest.mark.xdist_group("deploy")]
 
 BUILDS = (
     "base",

@@ -37,6 +37,8 @@ HOME = "tidal-system"
 USERS = "rbac-users"
 TIDAL = roles("base/rbac.yaml", "tidal")
 BINDING = roles("overlays/bind/rbac.yaml", "tidal-bind")
+pytestmark = pytest.mark.xdist_group("rbac")  # one deployment for all
+
 READER = roles("base/readers.yaml", "tidal-reader")
 TOKENS = roles("base/readers.yaml", "tidal-reader-token")
 

@@ -17,6 +17,9 @@ def samples(rates: Floats, start: int = 0) -> list[Sample]:
     return [Sample("x", BIN * (start + i), BIN, rate) for i, rate in enumerate(rates.tolist())]
 
 
+pytestmark = pytest.mark.xdist_group("calibration")  # its walks are long
+
+
 def walk(rates: Floats, known: int, members: tuple[str, ...]) -> tuple[list[Forecasts], State]:
     """A forecast at every bin from `known` on; element i was issued after bin known + i - 1."""
     first, state = forecast(initial_state(members=members), samples(rates[:known]), BIN * known)

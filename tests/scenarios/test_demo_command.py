@@ -5,17 +5,34 @@ import socket
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scheduler.adapters.ledger import open_ledger
 from scheduler.cli.main import main
+from scheduler.simulation.clusterfile import build
 from scheduler.simulation.generated import generate
+from scheduler.simulation.run import Setup
+from scheduler.simulation.worldfile import load_world
+from tests.fixtures.calm import calm
 
 LINE = "{t:.0f},{requests:.0f},{prompt:.0f},{generated:.0f},1\n"
 
 
+SETUP = Setup(
+    world=load_world(),
+    cluster=build(2),
+    traces={"code": generate("code", 0.6, 1)},
+    history_seconds=6 * 3600.0,
+    days=0.02,
+    peak_share=0.5,
+    demand_shares={},
+    jobs=None,
+)
+
+
 def written_trace(path: Path) -> Path:
-    """A generated trace as a file."""
-    trace = generate("code", 0.6, 1)
+    """The trace as a file."""
+    trace = SETUP.traces["code"]
     rows = zip(trace.requests, trace.prompt_tokens, trace.generated_tokens, strict=True)
     lines = [
         LINE.format(t=number * trace.bin_seconds, requests=r, prompt=p, generated=g)
@@ -30,8 +47,10 @@ def test_it_plays_compares_and_leaves_its_files(
 ) -> None:
     trace = written_trace(tmp_path / "code.csv")
     out = tmp_path / "out"
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(yaml.safe_dump(calm(SETUP).model_dump(mode="json")))
     world = ["--nodes", "2", "--days", "0.02", "--history", "6h", "--demand", f"code={trace}"]
-    assert main(["demo", *world, "--out", str(out)]) == 0
+    assert main(["demo", *world, "--policy", str(policy), "--out", str(out)]) == 0
     said = capsys.readouterr()
     rows = [line.split() for line in said.out.splitlines()]
     assert [row[0] for row in rows[1:4]] == ["tidal", "static", "hpa"]
@@ -40,7 +59,7 @@ def test_it_plays_compares_and_leaves_its_files(
     report = json.loads((out / "report.json").read_text())
     assert report["schema"] == "tidal.demo/1"
     assert report["inputs"]["compare"] == ["static", "hpa"]
-    assert report["inputs"]["files_sha256"].keys() == {"demand.code"}
+    assert report["inputs"]["files_sha256"].keys() == {"demand.code", "policy"}
     tidal, *rivals = report["results"]
     assert tidal["policy"] == "tidal"
     assert tidal["violations"] == 0

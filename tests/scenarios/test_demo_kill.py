@@ -19,6 +19,9 @@ from scheduler.simulation.events import Event, JobLine, ReplicaLine
 from scheduler.simulation.generated import generate
 from scheduler.simulation.run import Setup
 from scheduler.simulation.worldfile import load_world
+from tests.fixtures.calm import calm
+
+pytestmark = pytest.mark.xdist_group("demo_kill")  # one play for all
 
 HOUR = 3600.0
 KILL_AT = (-4.5 * HOUR, -1.5 * HOUR)
@@ -67,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def demo(folder: Path) -> Demo:
     made = Demo(setup=SETUP, seed=1, out=folder, api_port=free_port(0), rivals=())
-    made.policy.write_text(yaml.safe_dump(SETUP.policy_for(1).model_dump(mode="json")))
+    made.policy.write_text(yaml.safe_dump(calm(SETUP).model_dump(mode="json")))
     return made
 
 
@@ -156,7 +159,7 @@ def test_the_ledger_shows_the_gaps(demo: Demo, played: Played) -> None:
     # a daemon that was killed before its first tick leaves no trace to end
     assert len(KILL_AT) <= len(gaps) <= len(KILL_AT) + 1
     assert numbers == sorted(set(numbers))
-    assert len(numbers) > 1000
+    assert len(numbers) > 300
 
 
 def outcomes(demo: Demo) -> list[Outcome]:

@@ -23,6 +23,7 @@ from scheduler.simulation.generated import generate
 from scheduler.simulation.remote import RemoteWorld
 from scheduler.simulation.run import Setup
 from scheduler.simulation.worldfile import load_world
+from tests.fixtures.calm import calm
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3600.0
@@ -42,7 +43,7 @@ SETUP = Setup(
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
     path = tmp_path / "policy.yaml"
-    path.write_text(yaml.safe_dump(SETUP.policy_for(1).model_dump(mode="json")))
+    path.write_text(yaml.safe_dump(calm(SETUP).model_dump(mode="json")))
     return path
 
 
