@@ -222,12 +222,15 @@ def _excess(loss: Reals, recency: Singles, prior: float) -> tuple[Floats, Floats
     `loss` [series, voice, origin], NaN where unknown. As many targets as `prior` count as equal.
     Also the share of the first one's targets for which the voice had something to say.
     """
-    both = np.isfinite(loss) & np.isfinite(loss[:, :1])
+    known = np.isfinite(loss[:, :1])
+    both = np.isfinite(loss) & known
     own = np.where(both, loss, 0.0) @ recency
     first = np.where(both, loss[:, :1], 0.0) @ recency
-    typical = first / np.maximum(both @ recency, 1e-12) * prior
+    # numpy has warned of an invalid value where truth values were multiplied as they are
+    targets = both.astype(np.float32) @ recency
+    typical = first / np.maximum(targets, 1e-12) * prior
     ratio: Floats = (own + typical) / np.maximum(first + typical, 1e-12)
-    heard: Floats = both @ recency / np.maximum(np.isfinite(loss[:, :1]) @ recency, 1e-12)
+    heard: Floats = targets / np.maximum(known.astype(np.float32) @ recency, 1e-12)
     return ratio, heard
 
 

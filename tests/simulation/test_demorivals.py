@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from scheduler.simulation.clusterfile import build
@@ -12,10 +13,11 @@ from scheduler.simulation.demorivals import SETTINGS, RivalSearch, rival_run
 from scheduler.simulation.generated import generate
 from scheduler.simulation.run import Setup, run
 from scheduler.simulation.worldfile import load_world
+from tests.fixtures.calm import calm
 
 HOUR = 3600.0
 BIN = 600.0
-SETUP = Setup(
+EAGER = Setup(
     world=load_world(),
     cluster=build(2),
     traces={"code": generate("code", 1.0, 1)},
@@ -25,6 +27,7 @@ SETUP = Setup(
     demand_shares={},
     jobs=None,
 )
+SETUP = msgspec.structs.replace(EAGER, policy=calm(EAGER))
 
 
 @pytest.fixture
