@@ -1,6 +1,7 @@
 """What all tests share: how hypothesis searches, and where the shared data lies."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ pytest.register_assert_rewrite("tests.controlplane")  # what its helpers assert 
 pytest_plugins = ("tests.controlplane.fixtures",)  # `plane` and `namespace`, for tests anywhere
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+# A job in the background of a shell ignores SIGINT, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # derandomize: a commit that is green here is green everywhere. The search for new
 # counterexamples is the thorough profile's: HYPOTHESIS_PROFILE=thorough make test

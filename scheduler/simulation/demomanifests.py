@@ -135,7 +135,7 @@ def policy_document(policy: Policy, workloads: tuple[Workload, ...], pace: float
     """Return the policy with a Deployment for each role, at a pace of `pace` times the wall's.
 
     What Tidal, API server and kube-scheduler need passes `pace` times as fast for the world, so
-    looks are rarer, plans are believed for longer, and capacity is ordered earlier.
+    looks are rarer, plans are believed and places kept for longer, and capacity is ordered earlier.
     """
     document = policy.model_dump(mode="json")
     document["mode"] = "act"
@@ -145,6 +145,8 @@ def policy_document(policy: Policy, workloads: tuple[Workload, ...], pace: float
     cadence["forecast_seconds"] = max(cadence["forecast_seconds"], cadence["plan_seconds"])
     for name in ("plan_stale_seconds", "heuristic_stale_seconds"):
         extender[name] = max(extender[name], STALE_SECONDS * pace)
+    packing = document["packing"]
+    packing["reservation_seconds"] = max(packing["reservation_seconds"], KEPT_SECONDS * pace)
     for one in workloads:
         role = document["models"][one.model]["roles"][one.role]
         name = deployment_name(one)
@@ -156,6 +158,8 @@ def policy_document(policy: Policy, workloads: tuple[Workload, ...], pace: float
 LOOK_SECONDS = 0.5
 PLAN_SECONDS = 1.0
 STALE_SECONDS = 30.0
+KEPT_SECONDS = 15.0
+"""Of the wall: from a plan until the controllers have made the last pod and it was bound."""
 LEAD_SECONDS = 3.0
 """Of the wall: from a plan to a bound pod, a recalled job's end in between."""
 

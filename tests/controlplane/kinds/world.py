@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from scheduler.apiserver.client import Api, ApiError
+from scheduler.apiserver.watch import Watch
 from scheduler.simulation.clusterfile import parse_cluster
 from scheduler.simulation.kubelet.manners import Manners
 from scheduler.simulation.kubelet.shell import FakeKubelet
@@ -101,22 +102,32 @@ def kubelets(
 
 
 class Log:
-    """Everything that a watch shows from now on; `stop` ends it."""
+    """Everything that happens from now on, by one watch after the other; `stop` ends it."""
 
     def __init__(self, world: World, resource: str) -> None:
         self._api, self._path = world.api, world.path(resource)
-        began = self._list()["metadata"]["resourceVersion"]
-        self._began = int(began)
+        self._began = int(self._list()["metadata"]["resourceVersion"])
         self.events: list[tuple[str, Object]] = []
-        self._watch = world.api.watch(self._path, resourceVersion=began)
+        self._ended = threading.Event()
+        self._watch = self._open(self._began)
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
 
+    def _open(self, since: int) -> Watch:
+        query = {"resourceVersion": str(since), "allowWatchBookmarks": "true"}
+        return self._api.watch(self._path, **query)
+
     def _read(self) -> None:
-        for line in self._watch:
-            event = msgspec.json.decode(line)
-            assert event["type"] != "ERROR", event
-            self.events.append((event["type"], event["object"]))
+        since = self._began
+        while not self._ended.is_set():
+            for line in self._watch:
+                event = msgspec.json.decode(line)
+                assert event["type"] != "ERROR", event
+                since = version(event["object"])
+                if event["type"] != "BOOKMARK":
+                    self.events.append((event["type"], event["object"]))
+            self._watch = self._open(since)
+        self._watch.close()
 
     def catch_up(self) -> list[tuple[str, Object]]:
         """Wait until all that has happened by now is in `events`, and return them."""
@@ -141,6 +152,7 @@ class Log:
         return events
 
     def close(self) -> None:
+        self._ended.set()
         self._watch.close()
         self._thread.join()
 
