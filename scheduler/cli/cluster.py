@@ -19,7 +19,7 @@ from kubernetes.client import ApiClient, Configuration, CoreV1Api
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import portforward
 
-from scheduler.adapters.cluster.access import CA_KEY, CA_MAP
+from scheduler.adapters.cluster.authority import CA_KEY, CA_MAP
 from scheduler.apiserver.client import Api, ApiError, ApiUnreachableError
 from scheduler.apiserver.objects import ConfigMap
 from scheduler.cli.terminal import CommandError

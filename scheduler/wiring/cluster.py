@@ -15,8 +15,9 @@ from typing import Protocol
 
 import msgspec
 
-from scheduler.adapters.cluster.access import Access, publish_ca
+from scheduler.adapters.cluster.access import Access
 from scheduler.adapters.cluster.actuator import KubernetesActuator
+from scheduler.adapters.cluster.authority import Authority
 from scheduler.adapters.cluster.complaints import complaints
 from scheduler.adapters.cluster.drivers.writing import Cluster
 from scheduler.adapters.cluster.events import EventRecorder
@@ -149,6 +150,7 @@ class Replica:
         """Start every part but the ticks."""
         self._busy = busy
         self._use: tuple[float, GpuUse | None] = (float("-inf"), None)
+        self._authority: Authority | None = None
         self._settings, self._log, self._stack = settings, log, stack
         self._api = Api.load(settings.kubeconfig, settings.context)
         stack.callback(self._api.close)
@@ -292,7 +294,8 @@ class Replica:
         if settings.tls_cert is not None and settings.tls_key is not None:
             certificate = Certificate(settings.tls_cert, settings.tls_key)
         if settings.tls_authority is not None:
-            publish_ca(self._api, settings.namespace, settings.tls_authority.read_text())
+            self._authority = Authority(self._api, settings.namespace, settings.tls_authority)
+            self._follow(self._authority)
         middleware = None
         if certificate is not None:
             access = Access(self._api, steady_seconds)
@@ -373,6 +376,8 @@ class Replica:
             yield f"models.{model}.roles.{role}.target: is missing; name the workload"
         own = (self._signals.problem, self._leadership.error, self._recorder.error)
         yield from (one for one in own if one)
+        if self._authority is not None and self._authority.problem:
+            yield self._authority.problem
         yield from self._shared.problems
         if isinstance(self._policy, PolicyConfigMap) and self._policy.problem:
             yield self._policy.problem

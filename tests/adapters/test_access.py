@@ -2,7 +2,7 @@
 
 import pytest
 
-from scheduler.adapters.cluster.access import MOST_KEPT, Access, User, publish_ca
+from scheduler.adapters.cluster.access import MOST_KEPT, Access, User
 from scheduler.apiserver.client import ApiUnreachableError
 from tests.fixtures.memoryapi import MemoryApi
 
@@ -104,11 +104,3 @@ def test_no_answer_is_not_kept() -> None:
         world.access.user_of("secret")
     world.api.away()
     assert world.access.user_of("secret") is not None
-
-
-def test_the_authority_is_published_and_renewed() -> None:
-    api = MemoryApi()
-    for pem in ("one", "two"):
-        publish_ca(api, "tidal", pem)
-        (found,) = api.objects.values()
-        assert (found["metadata"]["name"], found["data"]) == ("tidal-api-ca", {"ca.crt": pem})

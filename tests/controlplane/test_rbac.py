@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scheduler.adapters.cluster.access import publish_ca
+from scheduler.adapters.cluster.authority import Authority
 from scheduler.apiserver.client import Api
 from scheduler.cli.cluster import BEARER, Choice, Cluster
 from scheduler.cli.terminal import CommandError
@@ -85,10 +85,16 @@ def stage(plane: ControlPlane, kinds_served: None, deployed: Path) -> Iterator[S
 
 
 @pytest.fixture(scope="module")
-def published(plane: ControlPlane, deployed: Path) -> None:
+def published(
+    plane: ControlPlane, deployed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """What people find: the daemon's CA, and the endpoints of its Service."""
     api = Api.load(deployed)
-    publish_ca(api, HOME, plane.authority.certificate.decode())
+    file = tmp_path_factory.mktemp("authority") / "ca.crt"
+    file.write_bytes(plane.authority.certificate)
+    authority = Authority(api, HOME, file)
+    authority.refresh()
+    assert authority.problem == ""
     api.close()
     plane.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(_endpoints()))
 

@@ -3,22 +3,18 @@
 A bearer token is checked with a TokenReview, and what its owner may do with a SubjectAccessReview
 on path and verb, as for the paths of the API server itself, so that RBAC rules with
 `nonResourceURLs` decide. Answers are kept for seconds, by the token's hash.
-`publish_ca` lets users verify the daemon in turn.
 """
 
 import hashlib
 import threading
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Generic, TypeVar
 
 import msgspec
 
-from scheduler.apiserver.client import Api, ApiError
+from scheduler.apiserver.client import Api
 
 KEEP_SECONDS = 10.0
-CA_MAP, CA_KEY = "tidal-api-ca", "ca.crt"
-"""ConfigMap in the daemon's namespace where `scalerctl` finds who signed its certificate."""
 MOST_KEPT = 1024
 
 K = TypeVar("K")
@@ -99,30 +95,6 @@ class Access:
         }
         answer = self._api.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
         return msgspec.json.decode(answer, type=_AccessReview).status.allowed
-
-
-def publish_ca(api: Api, namespace: str, pem: str) -> None:
-    """Write the authority of the daemon's certificate where its users look for it.
-
-    Raises ApiError and ApiUnreachableError.
-    """
-    everything = f"/api/v1/namespaces/{namespace}/configmaps"
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "data": {CA_KEY: pem}}
-    try:
-        api.patch(f"{everything}/{CA_MAP}", body, "merge")
-    except ApiError as error:
-        if error.status != HTTPStatus.NOT_FOUND:
-            raise
-        _create(api, everything, body | {"metadata": {"name": CA_MAP}})
-
-
-def _create(api: Api, path: str, body: object) -> None:
-    """Create it; a replica that starts at the same time may do so first, from the same Secret."""
-    try:
-        api.post(path, body)
-    except ApiError as error:
-        if error.status != HTTPStatus.CONFLICT:
-            raise
 
 
 class _Kept(Generic[K, V]):
