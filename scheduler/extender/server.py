@@ -15,7 +15,7 @@ from aiohttp import ClientPayloadError, web
 
 from scheduler.extender import asks, wire
 from scheduler.extender.counts import VERBS, Told, VerbCounts, open_metrics
-from scheduler.planning.index import mode_at
+from scheduler.planning.index import mode_at, prepare
 from scheduler.planning.standing import PodAsk, Standing
 from scheduler.view import NoStandingError, View
 
@@ -66,9 +66,10 @@ class Extender:
 
     def publish(self, standing: Standing) -> None:
         """Answer from this standing from now on; may be called from any thread."""
+        former = None if self._view.standing is None else self._view.index
         self._view.publish(standing)
         self._epoch = (standing.now_seconds, self._clock())
-        self._view.index.preference.prepare()
+        prepare(self._view.index, former)
 
     @property
     def now_seconds(self) -> float:

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from scheduler.planning import reasons
-from scheduler.planning.preference import Preference
+from scheduler.planning.preference import Preference, kept
 from scheduler.planning.slots import Slot, by_node, gpus_of, open_slots
 from scheduler.planning.standing import Place, Standing
 from scheduler.planning.targets import Targets
@@ -14,6 +14,10 @@ from scheduler.planning.targets import Targets
 Mode = Literal["plan", "heuristic", "open"]
 DEFAULT_RESOURCE = "nvidia.com/gpu"
 """Counted as a GPU also where no node offers it, so that nobody passes for want of nodes."""
+
+
+PREPARED = 16
+"""Kinds of pods; a cluster asks about few at a time."""
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -72,7 +76,7 @@ def index_of(standing: Standing) -> Index:
         | {job: reasons.not_lent(job) for job in standing.jobs},
         stopping=frozenset(standing.stopping),
         preference=Preference(
-            [place.room for place in standing.nodes if place.schedulable],
+            (place.room for place in standing.nodes if place.schedulable),
             standing.to_come,
             standing.prices,
         ),
@@ -83,6 +87,13 @@ def index_of(standing: Standing) -> Index:
         kept=gpus_of(held),
         slots_until_seconds=min((slot.expires_seconds for slot in slots), default=math.inf),
     )
+
+
+def prepare(index: Index, former: Index | None) -> None:
+    """Rank nodes for the kinds of pods that the former standing was asked about last."""
+    if former is not None:
+        held = {name: (kept(gpus),) for name, gpus in index.kept.items()}
+        index.preference.prepare(former.preference.asked[-PREPARED:], held)
 
 
 def mode_at(standing: Standing, now_seconds: float) -> Mode:

@@ -7,7 +7,7 @@ when the first such pod comes; nodes with newer binds, or with GPUs kept for oth
 first met so. All ranks are remembered: a standing is replaced by the next observation.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 
 import msgspec
@@ -47,11 +47,16 @@ class Ranked(msgspec.Struct, frozen=True):
 class Preference:
     """Ranks of nodes, lower is better. Same inputs, same ranks, whatever was asked before."""
 
-    def __init__(self, rooms: Sequence[Room], to_come: Population, prices: Prices) -> None:
-        self._rooms = sorted(rooms, key=lambda room: room.host.name)
+    def __init__(self, rooms: Iterable[Room], to_come: Population, prices: Prices) -> None:
+        """`rooms` are read when the first rank is asked for."""
+        self._given = rooms
         self._to_come = to_come
         self._prices = prices
         self._ranked: dict[PodShape, Ranked] = {}
+
+    @cached_property
+    def _rooms(self) -> list[Room]:
+        return sorted(self._given, key=lambda room: room.host.name)
 
     @cached_property
     def _base(self) -> Foresight:
@@ -63,9 +68,15 @@ class Preference:
     def _row(self) -> dict[str, int]:
         return {room.host.name: row for row, room in enumerate(self._rooms)}
 
-    def prepare(self) -> None:
-        """Do what every answer needs, ahead of the first."""
-        self._base.steps(PodShape(0, 0, 1, WHOLE_GPU_MILLI))
+    @property
+    def asked(self) -> tuple[PodShape, ...]:
+        """Kinds of pods whose ranks are known, the newest last."""
+        return tuple(self._ranked)
+
+    def prepare(self, shapes: Iterable[PodShape], taken: Mapping[str, Taken]) -> None:
+        """Work ranks out ahead of the answers that need them."""
+        for shape in shapes:
+            self.ranks(shape, taken)
 
     def ranked(self, shape: PodShape) -> Ranked:
         """All nodes with room, as the standing shows them."""
