@@ -18,7 +18,8 @@ UNBOUNDED = 2**31
 """CPU or memory of a node that states none: nothing is known to bind."""
 _CPU_STEP = 1000
 _MEMORY_STEP_MIB = 1024
-"""Nodes of one make differ by little in what their kubelets leave; such are of one kind."""
+"""Nodes of one make differ by little in what their kubelets leave; such are of one kind. Rounded
+up: a pod that asks all of a node could run there."""
 
 
 def kind_of(node: Node) -> HostKind:
@@ -27,8 +28,8 @@ def kind_of(node: Node) -> HostKind:
     return HostKind(
         node.gpu_model,
         node.healthy_gpus,
-        cpu - cpu % _CPU_STEP,
-        memory - memory % _MEMORY_STEP_MIB,
+        cpu + -cpu % _CPU_STEP,
+        memory + -memory % _MEMORY_STEP_MIB,
     )
 
 

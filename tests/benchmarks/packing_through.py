@@ -41,7 +41,7 @@ class Through:
         self._allowed: dict[tuple[str, ...], Bools] = {}
         self._to_come = asking_gpus(population)
         self._view = View()
-        self._ticks = self._asked = 0
+        self._ticks = self._asked = self._seated = 0
         self._observe()
 
     def choose(self, shape: PodShape) -> Seat | None:
@@ -72,7 +72,8 @@ class Through:
             self._nodes[seat.row] = _with(
                 self._nodes[seat.row], f"pod-{self._asked}", shape, seat.cards
             )
-        if self._asked // PODS_A_TICK > self._ticks:
+        self._seated += 1
+        if self._seated % PODS_A_TICK == 0:
             self._ticks += 1
             self._observe()
 
