@@ -11,6 +11,10 @@ import msgspec
 
 from binpacking.standby import Standby
 
+USUAL_MIX = ((1, 35), (2, 20), (4, 20), (8, 25))
+"""(GPUs on one node, weight) where nobody knows what pods are to come: many small ones, and GPUs
+for large ones."""
+
 Rung = Literal["empty", "greedy", "blocks", "program"]
 
 
@@ -147,8 +151,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Those of no account here, such as units of other requests, may be left in."""
     late_price: int = 1
     """Priority-weighted GPU-seconds that a second of lateness of one GPU counts as."""
-    mix: tuple[tuple[int, int], ...] = ((1, 35), (2, 20), (4, 20), (8, 25))
-    """Shapes to come: (GPUs on one node, weight in percent), for the fragmentation tier."""
+    mix: tuple[tuple[int, int], ...] = USUAL_MIX
+    """Shapes to come: (GPUs on one node, weight), for the fragmentation tier."""
 
 
 class Effort(msgspec.Struct, frozen=True, kw_only=True):

@@ -75,8 +75,7 @@ class PlanningProcess:
         self.failures += 1
         self._worker.stop(0.0)
         self._worker = _start()
-        planned, memory = plan(snapshot, memory, policy, "quick")
-        return msgspec.structs.replace(planned, source="heuristic"), memory
+        return plan(snapshot, memory, policy, "heuristic")
 
     def _encoded(self, policy: Policy) -> bytes:
         if self._policy is None or self._policy[0] is not policy:

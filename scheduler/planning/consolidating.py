@@ -26,7 +26,8 @@ MOST_MOVES = 8
 
 def moves(situation: Situation, lent: Lent, actions: tuple[Action, ...]) -> tuple[NotifyJob, ...]:
     """Return the notices that empty the nodes whose emptying gains most."""
-    if not situation.effort.program or not lent.free_by_node:
+    effort = situation.effort
+    if effort.name != "full" or not effort.program or not lent.free_by_node:
         return ()
     touched = {action.job for action in actions if not isinstance(action, ScaleRole)}
     wanted = _wanted_nodes(situation, touched)
@@ -45,7 +46,7 @@ def moves(situation: Situation, lent: Lent, actions: tuple[Action, ...]) -> tupl
         if node.schedulable
     )
     told: list[NotifyJob] = []
-    for cleared in consolidate(cells, wanted, HOLE_SECONDS, situation.effort):
+    for cleared in consolidate(cells, wanted, HOLE_SECONDS, effort):
         if len(told) + len(cleared.movers) <= MOST_MOVES:
             told.extend(_notices(situation, cleared))
     return tuple(told)

@@ -46,7 +46,7 @@ def lend(situation: Situation, tactics: Tactics) -> Lent:
         return Lent((), (), None, 0, {})
     offers = {offer.job.id: offer for offer in tactics.offers(situation)}
     requests = tuple(offer.request for key, offer in offers.items() if key not in coming)
-    packing, answer = placing.pack_batch(supplies, requests, situation.effort)
+    packing, answer = placing.pack_batch(supplies, requests, situation.effort, situation.mix)
     promised = _promised_p99(situation.snapshot)
     again = [key for key in offers if key in coming and _overdue(coming[key], situation)]
     names = (*again, *(placed.key for placed in packing.batch))

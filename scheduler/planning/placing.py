@@ -9,6 +9,7 @@ from math import ceil
 
 import msgspec
 
+from binpacking.fragmentation import Mix
 from binpacking.ladder import solve
 from binpacking.problem import (
     BatchRequest,
@@ -45,10 +46,10 @@ class Shortage(msgspec.Struct, frozen=True):
 
 
 def effort_of(name: str, policy: Policy) -> Effort:
-    """Return the packing effort of a quick or a full plan."""
+    """Return the packing effort of a plan; a heuristic one asks no solver."""
     return Effort(
         name="full" if name == "full" else "quick",
-        program=name == "full" and policy.packing.program,
+        program=name != "heuristic" and policy.packing.program,
         node_limit=policy.packing.node_limit,
     )
 
@@ -87,16 +88,20 @@ def online_problem(
         stop_limits=victims.limits,
         standby=standby(situation, victims, shapes),
         late_price=late_price(victims),
+        mix=situation.mix,
     )
 
 
 def pack_batch(
-    supplies: tuple[Supply, ...], requests: tuple[BatchRequest, ...], effort: Effort
+    supplies: tuple[Supply, ...],
+    requests: tuple[BatchRequest, ...],
+    effort: Effort,
+    mix: Mix,
 ) -> tuple[Packing, SolverAnswer | None]:
     """Start the waiting jobs that are worth most on what is free."""
     if not requests or not any(supply.free for supply in supplies):
         return Packing(), None
-    return answered(Problem(supplies=supplies, batch=requests), effort)
+    return answered(Problem(supplies=supplies, batch=requests, mix=mix), effort)
 
 
 def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:

@@ -5,6 +5,8 @@ touches nothing; the daemon applies the actions. Order matters and is least disr
 what is surplus goes before anybody is asked to give way, and batch gets what is left.
 """
 
+from typing import Literal
+
 import msgspec
 
 from preemption.budgets import SAME_SECONDS, happened, merged
@@ -29,7 +31,7 @@ from scheduler.planning.pricing import priced
 from scheduler.planning.shrinking import shrink
 from scheduler.planning.situation import Situation, Tactics
 from scheduler.planning.snapshot import Job, Reservation, Snapshot
-from scheduler.planning.tocome import pods_to_come
+from scheduler.planning.tocome import by_size, pods_to_come
 
 
 def tidal_sizes(situation: Situation) -> tuple[Sizing, ...]:
@@ -56,7 +58,7 @@ TIDAL = Tactics(
 
 
 def plan(snapshot: Snapshot, memory: Memory, policy: Policy, effort: str) -> tuple[Plan, Memory]:
-    """Return what to do now and what to remember; `effort` is "quick" or "full"."""
+    """Return what to do now and what to remember; `effort` is "heuristic", "quick" or "full"."""
     return plan_with(TIDAL, snapshot, memory, policy, effort)
 
 
@@ -66,6 +68,8 @@ def plan_with(
     """Return the plan that these tactics lead to; rivals bring their own."""
     situation = _situation(snapshot, memory, policy, effort)
     sizings = tactics.size(situation)
+    to_come = pods_to_come(snapshot, sizings)
+    situation = msgspec.structs.replace(situation, mix=by_size(to_come))
     stalled = tuple(
         recalls.stalled(snapshot, situation.reserved, policy.packing.reservation_seconds)
     )
@@ -80,10 +84,9 @@ def plan_with(
     lent = lend(situation, tactics)
     actions: tuple[Action, ...] = (*stops, *surplus.actions, *growth.actions, *lent.actions)
     actions = (*actions, *moves(situation, lent, actions))
-    to_come = pods_to_come(snapshot, sizings)
     result = Plan(
         at_seconds=snapshot.now_seconds,
-        source="full" if effort == "full" else "quick",
+        source=_source(effort),
         actions=actions,
         reservations=(*situation.reserved, *lent.reservations),
         sizings=sizings,
@@ -96,6 +99,14 @@ def plan_with(
     )
     voted = sizing.remember_votes(situation.memory, sizings, snapshot.now_seconds, policy)
     return result, _remember(voted, situation, actions)
+
+
+def _source(effort: str) -> Literal["full", "quick", "heuristic"]:
+    match effort:
+        case "full" | "heuristic":
+            return effort
+        case _:
+            return "quick"
 
 
 def _situation(snapshot: Snapshot, memory: Memory, policy: Policy, effort: str) -> Situation:

@@ -59,13 +59,11 @@ def replay(
 ) -> Replay:
     """Return the replay of one tick; `inputs` are those of `planner.plan`, in its order.
 
-    A plan whose source is `heuristic` was computed at effort `quick`, because its worker failed.
+    A plan whose source is `heuristic` was computed at that effort, because its worker failed.
     """
     snapshot, memory, policy, effort = inputs
     stood_in = stored_plan.source == "heuristic"
-    again, memory_again = plan(snapshot, memory, policy, "quick" if stood_in else effort)
-    if stood_in:
-        again = msgspec.structs.replace(again, source="heuristic")
+    again, memory_again = plan(snapshot, memory, policy, "heuristic" if stood_in else effort)
     return Replay(
         tick=number,
         now_seconds=snapshot.now_seconds,

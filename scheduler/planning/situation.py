@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from binpacking.problem import BatchRequest, Effort, Gang, StopLimit
+from binpacking.fragmentation import Mix
+from binpacking.problem import USUAL_MIX, BatchRequest, Effort, Gang, StopLimit
 from preemption.values import Claimant, Refusal
 from scheduler.planning.actions import Sizing
 from scheduler.planning.holdings import Holding
@@ -50,6 +51,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     told: Told
     """Jobs that an earlier plan told to go, and that do not show it yet."""
     effort: Effort
+    mix: Mix = USUAL_MIX
+    """Pods to come by GPUs, for what a placement leaves behind."""
 
     @property
     def now(self) -> float:

@@ -5,16 +5,17 @@ those that are ready or starting; where no role grows, all that are wanted, as e
 when it moves. Pods without GPU are unknown to the planner, so they have no part in the mix.
 
 Two readings of one mix: the plan and the extender count pods, since the next pod is drawn from
-these, and keep room for the rare large ones by a price (`pricing`); what is exported counts GPUs,
-so that a rare shape of eight cards does not drown among many of one.
+these, and keep room for the rare large ones by a price (`pricing`); what is exported, and what the
+packer spares, counts GPUs, so that a rare shape of eight cards does not drown among many of one.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from binpacking.cards import PodShape, Population
-from binpacking.fragmentation import Mixture
+from binpacking.fragmentation import Mix, Mixture
 from binpacking.inventory import WHOLE_GPU_MILLI
+from binpacking.problem import USUAL_MIX
 from scheduler.planning.actions import Sizing
 from scheduler.planning.snapshot import Job, Role, Snapshot
 
@@ -35,6 +36,17 @@ def pods_to_come(snapshot: Snapshot, sizings: Iterable[Sizing]) -> Population:
 def by_gpus(population: Population) -> Mixture:
     """The mix weighted by the milli-GPU that all pods of a shape ask."""
     return Mixture(tuple((shape, pods * shape.gpu_milli) for shape, pods in population))
+
+
+def by_size(population: Population) -> Mix:
+    """The GPUs that pods of each size ask, all models together; the usual mix where none is asked.
+
+    What the packer leaves free is judged by it.
+    """
+    weights: Counter[int] = Counter()
+    for shape, pods in population:
+        weights[shape.cards] += pods * shape.cards
+    return tuple(sorted(weights.items())) or USUAL_MIX
 
 
 def _of_jobs(snapshot: Snapshot) -> Iterator[tuple[PodShape, int]]:

@@ -55,7 +55,7 @@ def _planner(size: partial[tuple[Sizing, ...]]) -> Planner:
     def planner(
         snapshot: Snapshot, memory: Memory, policy: Policy, effort: str
     ) -> tuple[Plan, Memory]:
-        return plan_with(tactics, snapshot, memory, policy, "quick")
+        return plan_with(tactics, snapshot, memory, policy, "heuristic")
 
     return planner
 

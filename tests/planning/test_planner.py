@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from binpacking.problem import Problem
 from scheduler.planning.actions import NotifyJob, Plan, ScaleRole, StartJob, StopJob
 from scheduler.planning.invariants import broken, broken_by
 from scheduler.planning.memory import Memory
@@ -303,6 +304,20 @@ def test_nothing_is_lent_while_nobody_who_serves_reports(
     made = planned(snapshot)
     assert len(actions(made, StartJob)) == lent
     assert ("nothing more is lent" in made.summary) == (lent == 0)
+
+
+@pytest.mark.parametrize(("waiting", "mix"), [(0, ((2, 6),)), (3, ((2, 6), (4, 12)))])
+def test_the_packer_is_told_what_is_to_come(waiting: int, mix: tuple[tuple[int, int], ...]) -> None:
+    """Three replicas of two GPUs, and the pods of a job that waits."""
+    snapshot = world(
+        node("n0"),
+        roles=(role(0),),
+        signals=(signal(100.0),),
+        forecasts=forecasts(2500.0),
+        jobs=(job("waits", gpus_per_pod=4, pods=waiting),) if waiting else (),
+    )
+    asked = planned(snapshot).answers[0]
+    assert msgspec.msgpack.decode(asked.problem, type=Problem).mix == mix
 
 
 @pytest.mark.parametrize(("effort", "movers"), [("full", ["b"]), ("quick", [])])

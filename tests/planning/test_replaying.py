@@ -79,6 +79,7 @@ def test_an_answer_that_is_no_packing_is_refused() -> None:
 
 
 def test_a_stand_in_plan_is_computed_as_its_maker_did() -> None:
-    quick = tick_of(busy_world(), policy(), "quick")
-    stood_in = msgspec.structs.replace(tampered(quick, source="heuristic"), effort="full")
+    made = tick_of(busy_world(), policy(), "heuristic")
+    assert made.plan.source == "heuristic"
+    stood_in = msgspec.structs.replace(made, effort="full")
     assert replayed(stood_in).faithful
