@@ -20,6 +20,7 @@ ROLE_HEADERS = (
     *("ROLE", "READY", "STARTING", "PENDING", "DRAINING", "WANTED", "LACKING"),
     *("TOKENS/S", "CAPACITY", "UTILISATION", "LATE", "METRICS"),
 )
+ROOM_HEADERS = ("GPU", "IDLE GPUS", "OF NO USE", "WORTH OF ROOM")
 BATCH_HEADERS = (
     *("WAITING", "RUNNING", "NOTIFIED", "STOPPING", "LENT", "LENDABLE", "LOANS"),
     "NEXT RETURN",
@@ -64,6 +65,7 @@ def tell(status: Status) -> Iterator[Table | Text]:
             BATCH_HEADERS,
             [_batch(status)],
         ),
+        (ROOM_HEADERS, _rooms(status)),
         (ACTION_HEADERS, action_rows(status.actions)),
     )
     if status.leadership:
@@ -147,6 +149,19 @@ def _batch(status: Status) -> tuple[Cell, ...]:
         str(batch.loans),
         words.span(None if due is None else due - status.now_seconds),
     )
+
+
+def _rooms(status: Status) -> list[tuple[Cell, ...]]:
+    """Return per GPU model what is idle, and what decides where single pods go."""
+    rows: list[tuple[Cell, ...]] = []
+    for model in sorted({line.gpu_model for line in status.fragments}):
+        here = [line for line in status.fragments if line.gpu_model == model]
+        prices = [line for line in status.prices if line.gpu_model == model]
+        worth = ", ".join(f"{line.gpus} GPUs {words.milli(line.milli_gpus)}" for line in prices)
+        idle = sum(line.idle_milli_gpus for line in here)
+        useless = sum(line.fragment_milli_gpus for line in here)
+        rows.append((model, words.milli(idle), words.milli(useless), worth or words.UNKNOWN))
+    return rows
 
 
 def _wrong(status: Status) -> Iterator[Text]:

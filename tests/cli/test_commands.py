@@ -93,6 +93,7 @@ def test_json_and_yaml_hold_the_same_document(
                 "MODE   TICK   PLAN   AGE",
                 "16     2        10     1       3          0      0           0        81.2%",
                 "chat/decode   1/7     0          0",
+                "H100-SXM-80GB   3           0           2 GPUs 1.64",
                 "violation: job x runs twice",
                 "policy: the last edit is refused: mode: Input should be 'off'",
                 "planner: its process failed 2 times since the daemon started",
