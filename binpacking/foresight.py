@@ -130,21 +130,24 @@ class Foresight:
         if known is None:
             if len(self._known) >= _MOST_SHAPES:
                 del self._known[next(iter(self._known))]
-            hosts = len(self.fleet.names)
-            known = self._known[shape] = _Known(
-                0,
-                np.full((_WAYS, hosts), _NEVER),
-                np.zeros((_WAYS, hosts), dtype=np.int64),
-                np.zeros((_WAYS, hosts, self._slot_price.size)),
-            )
-            rows = np.flatnonzero(allowed)
+            known, rows = self._unknown(), np.flatnonzero(allowed)
         else:
             changed = np.array(sorted(set(self._changed[known.seen :])), dtype=np.int64)
             rows = changed[allowed[changed]]
         if len(rows):
             self._renew(known, shape, rows)
         known.seen = len(self._changed)
+        self._known[shape] = known  # only now: another thread may look
         return known
+
+    def _unknown(self) -> _Known:
+        hosts = len(self.fleet.names)
+        return _Known(
+            0,
+            np.full((_WAYS, hosts), _NEVER),
+            np.zeros((_WAYS, hosts), dtype=np.int64),
+            np.zeros((_WAYS, hosts, self._slot_price.size)),
+        )
 
     def _rows(self, shape: PodShape) -> Bools:
         if shape.models not in self._allowed:

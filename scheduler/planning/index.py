@@ -76,7 +76,7 @@ def index_of(standing: Standing) -> Index:
         | {job: reasons.not_lent(job) for job in standing.jobs},
         stopping=frozenset(standing.stopping),
         preference=Preference(
-            (place.room for place in standing.nodes if place.schedulable),
+            lambda: (place.room for place in standing.nodes if place.schedulable),
             standing.to_come,
             standing.prices,
         ),

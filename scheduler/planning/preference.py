@@ -7,7 +7,7 @@ when the first such pod comes; nodes with newer binds, or with GPUs kept for oth
 first met so. All ranks are remembered: a standing is replaced by the next observation.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 
 import msgspec
@@ -47,8 +47,10 @@ class Ranked(msgspec.Struct, frozen=True):
 class Preference:
     """Ranks of nodes, lower is better. Same inputs, same ranks, whatever was asked before."""
 
-    def __init__(self, rooms: Iterable[Room], to_come: Population, prices: Prices) -> None:
-        """`rooms` are read when the first rank is asked for."""
+    def __init__(
+        self, rooms: Callable[[], Iterable[Room]], to_come: Population, prices: Prices
+    ) -> None:
+        """`rooms` is asked when the first rank is."""
         self._given = rooms
         self._to_come = to_come
         self._prices = prices
@@ -56,7 +58,7 @@ class Preference:
 
     @cached_property
     def _rooms(self) -> list[Room]:
-        return sorted(self._given, key=lambda room: room.host.name)
+        return sorted(self._given(), key=lambda room: room.host.name)
 
     @cached_property
     def _base(self) -> Foresight:
