@@ -146,7 +146,8 @@ def _kills(problem: Problem, packing: Packing) -> list[str]:
     pieces = _online_pieces(problem, packing)
     beside = {one: _left_beside(problem, packing, pieces, one) for one in _BESIDE}
     stopped = set(packing.killed)
-    units = [unit for unit in problem.standby if unit.key in woken(packing)]
+    keys = set(woken(packing))
+    units = [unit for unit in problem.standby if unit.key in keys]
     return [
         f"{gang.key}: stopped without need"
         for gang in problem.gangs

@@ -66,8 +66,7 @@ def _pods_that_wake(request: OnlineRequest, placed: Placed, units: list[Standby]
 
 def lateness(problem: Problem, packing: Packing) -> int:
     """What the units left asleep would have saved, as many of each role as were of use."""
-    nodes = {supply.node: supply for supply in problem.supplies}
-    gangs = {gang.key for gang in problem.gangs}
+    worth = _worth(problem)
     total = 0
     for request in problem.online:
         replicas = 0
@@ -75,15 +74,20 @@ def lateness(problem: Problem, packing: Packing) -> int:
             slowest = min(request.capacity_milli.values())
             replicas = min(request.limit, (request.shortage_milli + slowest - 1) // slowest)
         for member in request.members or (Member("", 1, request.shape),):
-            worth = sorted(
-                saves(problem, unit)
-                for unit in problem.standby
-                if (unit.request, unit.role) == (request.key, member.role)
-                and unit.node in nodes
-                and nodes[unit.node].gpu_model in request.capacity_milli
-                and gangs.issuperset(unit.under)
-            )
+            mine = sorted(worth.pop((request.key, member.role), []))
             useful = replicas * member.count
-            total += sum(worth[len(worth) - min(useful, len(worth)) :])
+            total += sum(mine[len(mine) - min(useful, len(mine)) :])
     keys = set(woken(packing))
     return total - sum(saves(problem, unit) for unit in problem.standby if unit.key in keys)
+
+
+def _worth(problem: Problem) -> dict[tuple[str, str], list[int]]:
+    """By request and role: what each unit saves that could wake at all."""
+    models = {supply.node: supply.gpu_model for supply in problem.supplies}
+    allowed = {request.key: request.capacity_milli for request in problem.online}
+    gangs = {gang.key for gang in problem.gangs}
+    found: dict[tuple[str, str], list[int]] = {}
+    for unit in problem.standby:
+        if models.get(unit.node) in allowed.get(unit.request, {}) and gangs.issuperset(unit.under):
+            found.setdefault((unit.request, unit.role), []).append(saves(problem, unit))
+    return found
