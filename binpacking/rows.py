@@ -234,11 +234,11 @@ class _Maker:
             key = (*bed.kind, layout.leaf_of[bed.node])
             wakes.setdefault(key, []).append((column, 1))
         for (request, member, leaf), terms in wakes.items():
-            pods = [(self.pods.get((request, member, leaf)), 1)]
             count = self.problem.online[request].pods[member].count
-            pods.append((self.online.get((request, leaf)), count))
-            counted = ((column, -each) for column, each in pods if column is not None)
-            self.draft.row((*terms, *counted), -FREE, 0)
+            whole, split = self.online.get((request, leaf)), self.pods.get((request, member, leaf))
+            pods = ((whole, -min(count, len(terms))), (split, -1))
+            held = ((column, each) for column, each in pods if column is not None)
+            self.draft.row((*terms, *held), -FREE, 0)
 
     def _nested(self, leaf: int, *, full: bool) -> tuple[Sequence[int], list[Load]]:
         """The nodes that the nested rows are for, and what these have to hold."""
