@@ -33,6 +33,8 @@ class Stoppable(NamedTuple):
     """Stop limits that count it."""
     shared: bool
     """Whether it holds GPUs of other nodes too."""
+    beside: tuple[int, int] = (0, 0)
+    """CPU and memory that it gives back, where they may run short: as two more sizes."""
 
 
 def menu(
@@ -61,9 +63,9 @@ def menu(
 
 def _classes(gangs: Sequence[Stoppable], beds: Sequence[frozenset[int]]) -> list[list[Stoppable]]:
     """Gangs that differ by cost only, the cheapest first."""
-    classes: dict[tuple[int, tuple[int, ...], tuple[bool, ...]], list[Stoppable]] = {}
+    classes: dict[tuple[object, ...], list[Stoppable]] = {}
     for one in gangs:
-        kind = (one.gpus, one.limits, tuple(one.gang in bed for bed in beds))
+        kind = (one.gpus, one.beside, one.limits, tuple(one.gang in bed for bed in beds))
         classes.setdefault(kind, []).append(one)
     return list(classes.values())
 
@@ -82,6 +84,7 @@ def _useful(
             stops += members[:number]
         room = free + sum(one.gpus for one in stops)
         gains = tuple(room // size - free // size for size in sizes)
+        gains += tuple(sum(one.beside[n] for one in stops) for n in (0, 1))
         if beds:
             keys = {one.gang for one in stops}
             gains += tuple(int(bed <= keys) for bed in beds)

@@ -116,7 +116,7 @@ class _Maker:
         self.wakes: dict[int, Bed] = {}
         self.leaf_of: dict[int, int] = {}
         self.spine_of: dict[int, int] = {}
-        self.uneven = Uneven(self.draft, capacity, self.stops.stop, self.stops.freed)
+        self.uneven = Uneven(self.draft, capacity, self.stops.freed, self.stops.bound)
         self.loads: list[list[tuple[int, Need]]] = [[] for _ in capacity.layout.leaves]
         self.slots: dict[tuple[int, int], tuple[tuple[Term, ...], int]] = {}
         self.cleared = [

@@ -41,7 +41,7 @@ def _searched(board: Board, leaf: int, shapes: Sequence[Shape]) -> list[tuple[in
     if not odd and not bound:
         return None
     draft = Draft()
-    stated = Uneven(draft, capacity, lambda gang: gang, lambda _: [])
+    stated = Uneven(draft, capacity, lambda _: [], lambda _, _sizes: [])
     loads = [(draft.column(count), ((kind, 1),)) for kind, count in counts.items()]
     for (column, _), count in zip(loads, counts.values(), strict=True):
         draft.row(((column, 1),), count, count)

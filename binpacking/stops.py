@@ -9,10 +9,13 @@ from collections.abc import Iterator, Sequence
 
 from binpacking.linear import FREE, Draft, Term
 from binpacking.menus import Option, Stoppable, menu
-from binpacking.problem import Problem
+from binpacking.problem import Piece, Problem
 from binpacking.rooms import Capacity
 from binpacking.slots import power_of_two
+from binpacking.uneven import Freed
 from binpacking.waking import Choice, Site, Slot, Wake, each_clear, tie
+
+_NOTHING = (0, 0)
 
 
 class Stops:
@@ -41,9 +44,12 @@ class Stops:
             yield from tie(self.draft, Site(self.capacity.free[node], wakes, choices), sizes)
 
     def _choices(
-        self, node: int, sizes: Sequence[int], wakes: Sequence[Wake]
+        self, node: int, sizes: Sequence[int], wakes: Sequence[Wake], *, beside: bool = False
     ) -> list[Choice] | None:
-        """What may be stopped on the node; None where that is no short list."""
+        """What may be stopped on the node; None where that is no short list.
+
+        `beside`: CPU and memory that come free are of use too.
+        """
         layout = self.capacity.layout
         gangs = [
             Stoppable(
@@ -52,6 +58,7 @@ class Stops:
                 self.problem.gangs[gang].cost,
                 layout.limits_of[gang],
                 len(layout.parts[gang]) > 1,
+                layout.freed[gang].get(node, _NOTHING) if beside else _NOTHING,
             )
             for gang, gpus in self.capacity.gangs_on[node]
         ]
@@ -115,6 +122,20 @@ class Stops:
         choices = self._choices(node, (1,), ())
         free = self.capacity.free[node]
         return None if choices is None else [(one.column, one.gpus - free) for one in choices]
+
+    def bound(self, node: int, sizes: Sequence[int]) -> list[Freed]:
+        """What may be stopped on a node that is stated by itself."""
+        asleep = bool(self.capacity.beds and self.capacity.beds[node])
+        choices = None if asleep else self._choices(node, sizes, (), beside=True)
+        each = dict(zip(self.capacity.gangs_on[node], self.capacity.freed(node), strict=True))
+        if choices is None:
+            return [Freed(self.stop(gang), (), one) for (gang, _), one in each.items()]
+        found = []
+        for choice in choices:
+            mine = [one for (gang, _), one in each.items() if gang in choice.gangs]
+            freed = Piece(*(sum(amounts) for amounts in zip(*mine, strict=True)))
+            found.append(Freed(choice.column, choice.gains, freed))
+        return found
 
     def one_by_one(self, node: int, wakes: Sequence[Wake]) -> list[Choice]:
         """A column per gang, and what each unit needs stopped."""

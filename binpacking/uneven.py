@@ -38,6 +38,15 @@ class Way(NamedTuple):
         return self.level - sum(size * count for size, count in self.counts)
 
 
+class Freed(NamedTuple):
+    """What a column of stops frees on a node that is stated by itself."""
+
+    column: int
+    gains: tuple[int, ...]
+    """Slots gained by size; empty where the column is not the only one that is used there."""
+    room: Piece
+
+
 class Bin(NamedTuple):
     """A node stated by itself: terms <= GPUs."""
 
@@ -72,11 +81,11 @@ class Uneven:
         self,
         draft: Draft,
         capacity: Capacity,
-        stop: Callable[[int], int],
         choices: Callable[[int], Choices | None],
+        freed: Callable[[int, Sequence[int]], list[Freed]],
     ) -> None:
-        """`stop`: a gang's column. `choices`: a node's; None: too many."""
-        self.draft, self.capacity, self.stop, self.choices = draft, capacity, stop, choices
+        """`choices`: an odd node's; None: too many. `freed`: a bound one's, for these sizes."""
+        self.draft, self.capacity, self.choices, self.freed = draft, capacity, choices, freed
         self.ways: dict[int, Way] = {}
         """By column: how nodes of a level are filled."""
         self.pieces: dict[int, tuple[int, Piece]] = {}
@@ -166,14 +175,19 @@ class Uneven:
     def _resources(
         self, leaf: int, node: int, room: Piece, mine: Sequence[tuple[int, Piece]]
     ) -> None:
-        gangs = [self.stop(gang) for gang, _ in self.capacity.gangs_on[node]]
-        freed = list(zip(gangs, self.capacity.freed(node), strict=True))
+        sizes = sorted({kind.gpus for _, kind in mine} | {1})
+        freed = self.freed(node, sizes) if self.capacity.gangs_on[node] else []
         for resource, have in enumerate(room):
             terms = [(column, kind[resource]) for column, kind in mine if kind[resource]]
-            terms += [(column, -one[resource]) for column, one in freed if one[resource]]
+            terms += [(one.column, -one.room[resource]) for one in freed if one.room[resource]]
             if resource == 0:
                 self.bins.append(Bin(leaf, tuple(terms), have))
             self.draft.row(terms, -FREE, have)
+        if all(one.gains for one in freed):  # cuts: pieces of k GPUs or more take k-slots
+            for place, size in enumerate(sizes[1:], 1):
+                terms = [(column, kind.gpus // size) for column, kind in mine if kind.gpus >= size]
+                terms += [(one.column, -one.gains[place]) for one in freed if one.gains[place]]
+                self.draft.row(terms, -FREE, room.gpus // size)
 
     def _odd(
         self,
