@@ -4,8 +4,9 @@ Instances come from `scheduler.simulation.instances`, each policy decides on eac
 of its own, and every figure is counted from the plan by `replanmeasure`. `tidal` is the product's
 ladder at full effort, `tidal-quick` its quick answer; both stop at the first rung that ends after
 `--seconds`. Bounds are those that `tidal` proved on the same seed. Seconds are CPU seconds of the
-one thread that plans, so that a busy machine does not count. Output: `tidal.replan/1`; exit status
-1 where a plan does not materialise or breaks the topology.
+one thread that plans, so that a busy machine does not count. With several sizes in `--nodes`, the
+growth of the CPU to a fixed gap is printed too, beside the gap that each seed has in the end.
+Output: `tidal.replan/1`; exit status 1 where a plan does not materialise or breaks the topology.
 
     python -m tests.benchmarks.replan --nodes 1000 --seeds 0-9 --occupancy .9 --growth .3 \
         --event full --seconds 10 --policies tidal,priority-first-fit,cost-greedy,naive -o json
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from binpacking.problem import Effort, Packing
 from scheduler.simulation import reference
 from scheduler.simulation.instances import Instance, generate
 from tests.benchmarks.replanexact import Exact
+from tests.benchmarks.replangrowth import Spent, growth
 from tests.benchmarks.replanmeasure import Figures, measure, with_batch
 from tests.benchmarks.replannaive import naive
 from tests.benchmarks.replanproblem import SECONDS_PER_HOUR, Plan, plan_of, problem_of
@@ -53,6 +56,7 @@ class Case(msgspec.Struct, frozen=True):
     growth: float
     small: bool
     seconds: float
+    gap: float
     sleepers: float = 0.0
 
     def instance(self) -> Instance:
@@ -78,6 +82,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     first_plan_seconds: float
     proven_seconds: float | None = None
     """Until tiers 1 and 2 had gap 0."""
+    gap_seconds: float | None = None
+    """Until they had the gap asked for."""
     total_seconds: float
     bound_unserved_gpus: float | None = None
     bound_loss: float | None = None
@@ -87,7 +93,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One policy on one seed."""
 
     policy: str
-    seed: int
+    case: Case
     decision: Decision
     figures: Figures
     peak_rss_mib: float
@@ -100,7 +106,8 @@ def main() -> int:
     """Run every policy on every seed, print the document."""
     options = _options()
     since = reference.start()
-    runs = [run for seed in options.seeds for run in _seed(options, seed)]
+    cases = [_case(options, nodes, seed) for nodes in options.nodes for seed in options.seeds]
+    runs = [run for case in cases for run in _decided(options, case)]
     document = _document(options, runs, since)
     if options.output == "json":
         print(json.dumps(document, indent=2))
@@ -112,7 +119,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.replan", description=__doc__)
-    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--nodes", type=_sizes, default=(1000,), help="such as 1000 or 250,1000")
     parser.add_argument("--seeds", type=seeds, default=(0,), help="such as 0-9 or 3,5")
     parser.add_argument("--occupancy", type=float, default=0.9)
     parser.add_argument("--growth", type=float, default=0.3)
@@ -124,18 +131,26 @@ def _options() -> argparse.Namespace:
         "--exact-warm", action="store_true", help="solve each seed GPU by GPU; at most 64 nodes"
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="CPU seconds for a plan")
+    parser.add_argument("--gap", type=float, default=0.02, help="relative, to be timed")
     parser.add_argument("--policies", type=_policies, default=["tidal"], help=", ".join(POLICIES))
     parser.add_argument("--plans", type=Path, help="write one JSON object a plan to this file")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     options = parser.parse_args()
     try:
-        case = _case(options, options.seeds[0])
-        case.asleep(case.instance())
+        for nodes in options.nodes:
+            case = _case(options, nodes, options.seeds[0])
+            case.asleep(case.instance())
     except ValueError as error:
         parser.error(str(error))
-    if options.exact_warm and options.nodes > MOST_EXACT_NODES:
+    if options.exact_warm and max(options.nodes) > MOST_EXACT_NODES:
         parser.error(f"--exact-warm: give at most {MOST_EXACT_NODES} --nodes")
     return options
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of nodes; give 1000 or 250,1000")
+    return tuple(sorted({int(part) for part in text.split(",")}))
 
 
 def _policies(text: str) -> list[str]:
@@ -146,30 +161,31 @@ def _policies(text: str) -> list[str]:
     return names
 
 
-def _case(options: argparse.Namespace, seed: int) -> Case:
-    small = options.event == "small"
+def _case(options: argparse.Namespace, nodes: int, seed: int) -> Case:
     return Case(
-        options.nodes,
-        seed,
-        options.occupancy,
-        options.growth,
-        small,
-        options.seconds,
-        options.sleepers,
+        nodes=nodes,
+        seed=seed,
+        occupancy=options.occupancy,
+        growth=options.growth,
+        small=options.event == "small",
+        seconds=options.seconds,
+        gap=options.gap,
+        sleepers=options.sleepers,
     )
 
 
-def _seed(options: argparse.Namespace, seed: int) -> list[Run]:
+def _decided(options: argparse.Namespace, case: Case) -> list[Run]:
     """Let each policy decide in a fresh process: its peak memory is its own."""
     spawn = multiprocessing.get_context("spawn")
     runs = []
     for policy in options.policies:
         with ProcessPoolExecutor(1, mp_context=spawn) as child:
-            runs.append(child.submit(run, policy, _case(options, seed)).result())
-        print(f"seed {seed} {policy}: {_remark(runs[-1])}", file=sys.stderr, flush=True)
+            runs.append(child.submit(run, policy, case).result())
+        print(f"{_of(case)} {policy}: {_remark(runs[-1])}", file=sys.stderr, flush=True)
     if options.plans:
-        with options.plans.open("w" if seed == options.seeds[0] else "a") as file:
-            file.writelines(json.dumps(_line(options, one)) + "\n" for one in runs)
+        first = (case.nodes, case.seed) == (options.nodes[0], options.seeds[0])
+        with options.plans.open("w" if first else "a") as file:
+            file.writelines(json.dumps(_line(one)) + "\n" for one in runs)
     return runs
 
 
@@ -180,7 +196,7 @@ def run(policy: str, case: Case) -> Run:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Run(
         policy=policy,
-        seed=case.seed,
+        case=case,
         decision=decision,
         figures=measure(instance, decision.plan, case.asleep(instance)),
         peak_rss_mib=peak,
@@ -195,16 +211,19 @@ def _tidal(effort: Effort) -> Policy:
         def spent() -> float:
             return time.process_time() - begun
 
-        first = proven = None
+        first = proven = close = None
         best = Packing()
         for best in climb(problem, effort, lambda: spent() > case.seconds):
             first = spent() if first is None and best.bound_loss is not None else first
             proven = spent() if proven is None and best.gap == 0.0 else proven
+            near = best.gap is not None and best.gap <= case.gap
+            close = spent() if close is None and near else close
         return Decision(
             plan=plan_of(instance, best),
             rung=best.rung,
             first_plan_seconds=first or 0.0,
             proven_seconds=proven,
+            gap_seconds=close,
             total_seconds=spent(),
             bound_unserved_gpus=_scaled(best.bound_unserved_milli_gpus, MILLI),
             bound_loss=_scaled(best.bound_loss, SECONDS_PER_HOUR),
@@ -251,13 +270,17 @@ def _remark(one: Run) -> str:
     )
 
 
-def _line(options: argparse.Namespace, one: Run) -> dict[str, Any]:
+def _of(case: Case) -> str:
+    return f"{case.nodes} nodes, seed {case.seed},"
+
+
+def _line(one: Run) -> dict[str, Any]:
     """State a plan as `--plans` writes it."""
     plan = one.decision.plan
     return {
         "policy": one.policy,
-        "seed": one.seed,
-        "nodes": options.nodes,
+        "seed": one.case.seed,
+        "nodes": one.case.nodes,
         "killed": plan.killed,
         "placed": [
             {"service": group.service, "pieces": [list(piece) for piece in group.pieces]}
@@ -271,29 +294,42 @@ def _line(options: argparse.Namespace, one: Run) -> dict[str, Any]:
 def _document(
     options: argparse.Namespace, runs: list[Run], since: reference.Started
 ) -> dict[str, Any]:
-    bounds = {one.seed: one.decision for one in runs if one.policy == "tidal"}
-    best = {seed: _exact(options, seed) for seed in options.seeds if options.exact_warm}
+    bounds = {one.case: one.decision for one in runs if one.policy == "tidal"}
+    best = {one.case: _exact(one.case) for one in runs if options.exact_warm}
     machine = msgspec.to_builtins(reference.machine(since))
+    if len(options.nodes) > 1:
+        machine["growth"] = [_growth(options, policy, runs) for policy in options.policies]
     return {
         "schema": SCHEMA,
         "inputs": {
-            "nodes": options.nodes,
+            "nodes": options.nodes if len(options.nodes) > 1 else options.nodes[0],
             "seeds": options.seeds,
             "occupancy": options.occupancy,
             "growth": options.growth,
             "event": options.event,
             "sleepers": options.sleepers,
             "seconds": options.seconds,
+            "gap": options.gap,
             "policies": options.policies,
         },
-        "results": [_record(one, bounds.get(one.seed)) | best.get(one.seed, {}) for one in runs],
+        "results": [_record(one, bounds.get(one.case)) | best.get(one.case, {}) for one in runs],
         "timing": machine | {"records": [_timing(one) for one in runs]},
     }
 
 
-def _exact(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+def _growth(options: argparse.Namespace, policy: str, runs: list[Run]) -> dict[str, Any]:
+    spent = [
+        Spent(one.case.nodes, one.decision.gap_seconds, one.decision.total_seconds)
+        for one in runs
+        if one.policy == policy
+    ]
+    found: dict[str, Any] = msgspec.to_builtins(growth(policy, options.gap, spent), str_keys=True)
+    return found
+
+
+@cache
+def _exact(case: Case) -> dict[str, Any]:
     """What the program GPU by GPU finds: the least unserved, then the least loss."""
-    case = _case(options, seed)
     instance = case.instance()
     unserved, loss, woken = Exact(instance, case.asleep(instance)).least()
     return {
@@ -308,7 +344,8 @@ def _record(one: Run, proof: Decision | None) -> dict[str, Any]:
     loss = proof.bound_loss if proof else one.decision.bound_loss
     return {
         "policy": one.policy,
-        "seed": one.seed,
+        "nodes": one.case.nodes,
+        "seed": one.case.seed,
         **msgspec.to_builtins(one.figures),
         "bound_unserved_gpus": unserved,
         "bound_loss": loss,
@@ -330,9 +367,11 @@ def _timing(one: Run) -> dict[str, Any]:
     decision = one.decision
     return {
         "policy": one.policy,
-        "seed": one.seed,
+        "nodes": one.case.nodes,
+        "seed": one.case.seed,
         "first_plan_seconds": decision.first_plan_seconds,
         "proven_seconds": decision.proven_seconds,
+        "gap_seconds": decision.gap_seconds,
         "total_seconds": decision.total_seconds,
         "peak_rss_mib": one.peak_rss_mib,
     }

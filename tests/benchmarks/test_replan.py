@@ -10,6 +10,7 @@ from binpacking.ladder import solve
 from binpacking.problem import Effort
 from scheduler.simulation.instances import Instance, generate
 from tests.benchmarks import replan
+from tests.benchmarks.replangrowth import Spent, growth
 from tests.benchmarks.replanmeasure import measure, with_batch
 from tests.benchmarks.replannaive import naive
 from tests.benchmarks.replanproblem import Plan, Seated, plan_of, problem_of
@@ -102,10 +103,38 @@ def test_the_command_prints_one_document(
     assert document["timing"]["records"][0]["proven_seconds"] is not None
 
 
+def test_several_sizes_say_how_the_cpu_to_a_gap_grows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["replan", "--nodes", "32,16", "-o", "json"])
+    assert replan.main() == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    (grown,) = document["timing"]["growth"]
+    assert [one["nodes"] for one in document["results"]] == [16, 32]
+    assert grown["reached"] == {"16": 1.0, "32": 1.0}
+    assert grown["exponent"] is not None
+
+
+def test_the_exponent_is_the_slope_and_late_seeds_count_with_all_they_had() -> None:
+    runs = [
+        Spent(nodes, seconds, 99.0)
+        for nodes, some in ((10, (1.0, 1.0, 1.0)), (100, (100.0, 100.0, 3.0)))
+        for seconds in some
+    ]
+    found = growth("tidal", 0.02, runs)
+    assert found.exponent == pytest.approx(2.0)
+    late = growth("tidal", 0.02, [Spent(10, 1.0, 5.0), Spent(100, None, 10.0)])
+    assert late.seconds == {10: 1.0, 100: 10.0}
+    assert late.reached == {10: 1.0, 100: 0.0}
+    assert late.exponent == pytest.approx(1.0)
+    assert growth("tidal", 0.02, runs[:1]).exponent is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ("--policies best", "no policy 'best'"),
+        ("--nodes 16,many", "'16,many' is no number of nodes; give 1000 or 250,1000"),
         ("--nodes 3", "nodes is 3: a leaf has at least 8 nodes"),
         ("--occupancy 2", "occupancy is 2.0"),
         ("--seeds x", "'x' is no seed"),

@@ -16,6 +16,7 @@ from binpacking.problem import (
 )
 
 QUICK = Effort(name="quick", program=False)
+AT_ONCE = Effort(name="quick", program=True)
 FULL = Effort(name="full", program=True)
 
 chances = st.integers(0, 2**32).map(Random)

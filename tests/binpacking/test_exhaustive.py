@@ -15,7 +15,7 @@ from binpacking.problem import Effort, Packing, Problem, Tiers
 from binpacking.verify import verify
 from tests.binpacking.groups import grouped
 from tests.binpacking.naive import Order, accepts, best, best_with
-from tests.binpacking.problems import FULL, QUICK, random_problem
+from tests.binpacking.problems import AT_ONCE, FULL, QUICK, random_problem
 from tests.binpacking.stinted import stinted
 
 POWERS, ANY = (1, 2, 4), (1, 2, 3, 5)
@@ -91,12 +91,13 @@ def test_small_worlds_are_packed_as_well_as_can_be(kind: str, block: int) -> Non
 def test_no_victim_could_be_spared(kind: str, block: int) -> None:
     """With any one of them running on, more is unserved, wherever everything else is put."""
     for number in range(block * WORLDS_PER_BLOCK, (block + 1) * WORLDS_PER_BLOCK):
-        problem, packing, _ = answered(number, kind, FULL)
-        killed = frozenset(packing.killed)
-        for key in killed:
-            spared = best_with(problem, killed - {key})
-            assert spared is not None
-            assert spared[0] > packing.tiers.unserved_milli_gpus, (number, key)
+        for effort in (AT_ONCE, FULL):
+            problem, packing, _ = answered(number, kind, effort)
+            killed = frozenset(packing.killed)
+            for key in killed:
+                spared = best_with(problem, killed - {key})
+                assert spared is not None
+                assert spared[0] > packing.tiers.unserved_milli_gpus, (number, effort.name, key)
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))

@@ -10,11 +10,9 @@ from hypothesis import given, settings
 from binpacking import filling, program
 from binpacking.ladder import climb, solve
 from binpacking.layout import compile_layout
-from binpacking.problem import Effort, Gang, Member, OnlineRequest, Problem, Shape, Supply, Tiers
+from binpacking.problem import Gang, Member, OnlineRequest, Problem, Shape, Supply, Tiers
 from binpacking.verify import verify
-from tests.binpacking.problems import FULL, batch, chances, gang
-
-AT_ONCE = Effort(name="quick", program=True)
+from tests.binpacking.problems import AT_ONCE, FULL, batch, chances, gang
 
 
 def supply(node: str, free: int, spine: str, leaf: str, model: str = "h100") -> Supply:
