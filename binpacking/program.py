@@ -48,6 +48,9 @@ _UNKNOWN = 1 << 60
 _NEAR = 0.005
 """Columns whose reduced cost is at most this part of the loss are looked among first."""
 
+_NEAR_WAKING = 0.02
+"""The same where units may wake: the relaxation is further off, and a second search is dear."""
+
 _PAIRS_AT_ONCE = 2
 """Pairs of blocks that a quick answer improves."""
 
@@ -226,7 +229,8 @@ class _Search:
     ) -> Iterator[Step]:
         """The whole program; `ceiling` is the loss of a packing in hand, less the offset."""
         linear = self.rows.linear.with_row(self.unserved, -FREE, unserved)
-        limits = (ceiling, _NEAR * max(0.0, relaxed.objective + self.offset) + EXACT)
+        part = _NEAR_WAKING if self.offset else _NEAR
+        limits = (ceiling, part * max(0.0, relaxed.objective + self.offset) + EXACT)
         for found in nearest_first(linear, self.loss, relaxed, limits, self.effort, self.stop):
             proof = self._better(proof, found.bound)
             draft = None if found.values is None else self._draft(found.values)
