@@ -3,9 +3,10 @@
 Tiers 1 (unserved) and 2 (loss) decide which gangs stop, with the online replicas alone; the
 optimum of the first becomes a row of the second. Their answers come in steps, each one better or
 better proven than the last: bounds from the linear relaxation; a point block by block (see
-`blocks`), repaired and improved two blocks at a time; then, where the program is small enough, the
-whole program with the columns left out that the relaxation's prices rule out, else the Lagrangian
-bound and more pairs of blocks. What the tiers below make of given stops stands in `filling`.
+`blocks`); the Lagrangian bound; then, where the program is small enough, the whole program, near
+columns first (see `nearest`), else pairs of blocks, one after the other. A quick answer to a
+program of more than one block ends with the first pairs. What the tiers below make of given stops
+stands in `filling`.
 """
 
 import math
