@@ -372,7 +372,10 @@ def stop(world: World, name: str, attempt: int = 1) -> StopJob:
 
 def test_a_job_is_started_warned_stopped_and_started_again(tidal: Tidal) -> None:
     world = tidal.world
-    world.make(JOBS, job("j", 3))
+    body = job("j", 3, pod={"terminationGracePeriodSeconds": 300})
+    # fifteen seconds of the wall, in which also a slow machine tries to start it again
+    body["spec"]["template"]["metadata"]["annotations"] = {"tidal.dev/sim-exit-seconds": "150"}
+    world.make(JOBS, body)
     assert tidal.apply(start(world, "j", 3)) == (True, "")
     first = ready(world, "j", 3)
     notice = NotifyJob(
