@@ -5,6 +5,7 @@ section 2), and scaling adapters (3.4), which overrule the group in two ways.
 import msgspec
 
 from tests.controlplane.kinds.cases import (
+    LONG,
     WITH_ADAPTER,
     R,
     bound,
@@ -93,7 +94,7 @@ def test_an_adapter_that_somebody_made_by_hand_is_ignored(kinds_world: World) ->
 
 def test_07_an_edit_of_the_parent_kills_replicas_and_is_then_reverted(kinds_world: World) -> None:
     with controllers(kinds_world, "0.7"):
-        kinds_world.make(RBG, rbg(role("prefill", 3, exit_seconds=0.5, **WITH_ADAPTER)))
+        kinds_world.make(RBG, rbg(role("prefill", 3, exit_seconds=LONG, **WITH_ADAPTER)))
         group_ready(kinds_world, prefill=3)
         bound(kinds_world)
         before = uids(kinds_world)

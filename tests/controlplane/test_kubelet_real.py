@@ -172,7 +172,7 @@ def test_a_finalizer_is_no_lock_on_gpus(world: World, kubelet: FakeKubelet) -> N
 def test_a_pod_deleted_by_force_is_gone_at_once_but_its_gpus_are_not(
     world: World, kubelet: FakeKubelet
 ) -> None:
-    world.make("pods", pod("p", 4, "n-0001", sim={"exit-seconds": 20}))
+    world.make("pods", pod("p", 4, "n-0001", sim={"exit-seconds": 60}))
     running(world, "p")
     world.delete("pods", "p", grace=0)
     assert world.found("pods", "p") is None

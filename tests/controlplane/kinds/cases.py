@@ -24,7 +24,7 @@ MANNERS = Manners(
 )
 LAZY = msgspec.structs.replace(MANNERS, unready_seconds=1e6)
 """Leaves Ready=True on a dying pod, as the kubelet did with which the facts were recorded."""
-LONG = 1.5
+LONG = 5.0
 """A termination long enough to look at things meanwhile."""
 
 
