@@ -53,12 +53,13 @@ class Record:
             if pod.status.reason == REJECTED:
                 self._rejected.add(pod.metadata.uid)
 
-    def ask_extender(self) -> None:
-        """Read the extender's counters; without an answer the former ones stay."""
+    def ask_extender(self) -> bool:
+        """Read the extender's counters, or keep the former ones; return whether it answered."""
         try:
             self._told = msgspec.json.decode(self._extender.get("/v1/extender"), type=Told)
         except (ApiError, ApiUnreachableError, msgspec.DecodeError):
-            return
+            return False
+        return True
 
     @property
     def filter_calls(self) -> int:

@@ -35,8 +35,8 @@ from scheduler.wiring.parts import LOOPBACK, Log, logger
 
 LOOK_SECONDS = 0.5
 """Of the wall."""
-UNASKED_SECONDS = 10.0
-"""How long pods may be there before it is said that kube-scheduler does not ask."""
+UNASKED_SECONDS = 30.0
+"""How long pods may wait before it is said that kube-scheduler does not ask."""
 ALIGNED_SECONDS = 600.0
 """Bins of demand lie on the grid of the forecaster."""
 STOP_SECONDS = 30.0
@@ -119,7 +119,7 @@ class Stage:
         self._chronicle = Chronicle()
         self._scored = False
         self._unasked_since: float | None = None
-        self._said_unasked = False
+        self._asking_known = False
 
     def play(self) -> Played:
         """Look until the demand ends, or until Ctrl-C; then stop the daemon and count."""
@@ -184,8 +184,8 @@ class Stage:
         if not ended:
             self._submit(now)
         self._record.see(observed)
-        self._record.ask_extender()
-        self._complain(observed)
+        if self._record.ask_extender():
+            self._complain(observed)
         self._audience.shown(self._scene(seen, now))
         return ended
 
@@ -234,14 +234,16 @@ class Stage:
                 self._audience.said(f"{name}: not submitted: {error}")
 
     def _complain(self, observed: Observed) -> None:
-        """Say once that pods are there, waiting or placed, and kube-scheduler has never asked."""
-        if self._said_unasked or not observed.pods or self._record.filter_calls:
+        """Say once that kube-scheduler has never asked, though pods are placed or wait for long."""
+        self._asking_known = self._asking_known or self._record.filter_calls > 0
+        if self._asking_known or not observed.pods:
             return
         now = steady_seconds()
         if self._unasked_since is None:
             self._unasked_since = now
-        if now - self._unasked_since >= UNASKED_SECONDS:
-            self._said_unasked = True
+        placed = any(pod.spec.node_name for pod in observed.pods)
+        if placed or now - self._unasked_since >= UNASKED_SECONDS:
+            self._asking_known = True
             self._audience.said(unasked(self._demo))
 
     def _scene(self, seen: Snapshot, now: float) -> Scene:

@@ -17,6 +17,10 @@ SCHEDULER = "demo-scheduler"
 NODES = "/api/v1/nodes"
 CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 NAMESPACES = "/api/v1/namespaces"
+PACES = (("--minutes=0.75", "--rate=80"), ("--minutes=3", "--rate=20"))
+"""The same hour of the world, for a machine too slow for the first at a slower pace."""
+ENOUGH_TICKS = 30
+"""With fewer Tidal sees too little of the tide to take GPUs back."""
 
 
 def command(plane: ControlPlane, out: Path, port: int, *options: str) -> list[str]:
@@ -45,12 +49,15 @@ def test_a_morning_passes_on_a_real_api_server_and_scheduler(
         timeout_seconds=1.0,
     )
     plane.start_scheduler(SCHEDULER, extender=asks)
-    options = ["--minutes=0.75", "--rate=80", f"--scheduler-name={SCHEDULER}"]
-    done = subprocess.run(
-        command(plane, tmp_path, port, *options), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "report.json").read_text())["results"]
+    for pace in PACES:
+        options = [*pace, f"--scheduler-name={SCHEDULER}"]
+        done = subprocess.run(
+            command(plane, tmp_path, port, *options), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        results = json.loads((tmp_path / "report.json").read_text())["results"]
+        if results["ticks"] >= ENOUGH_TICKS:
+            break
     assert results["complete"]
     assert results["violations"] == 0
     assert results["scaled_up"] >= 1
