@@ -128,6 +128,8 @@ class Log:
                     self.events.append((event["type"], event["object"]))
             self._watch = self._open(since)
         self._watch.close()
+        for _ in self._watch:  # its reader lets go of the connection
+            pass
 
     def catch_up(self) -> list[tuple[str, Object]]:
         """Wait until all that has happened by now is in `events`, and return them."""
