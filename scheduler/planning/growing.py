@@ -74,12 +74,14 @@ def _missing_replicas(holding: Holding, packing: Packing) -> int:
     """Return how many replicas must be asked for, so that every slot finds one.
 
     Those that were asked for and that their controller has not made yet will take one each: it
-    may take long, and asking once more would bring as many again.
+    may take long, and asking once more would bring as many again. While it has yet to take some
+    away, slots kept from before ask for none: who is there now may fill them.
     """
     placed = sum(placed.key == holding.role for placed in packing.online)
     there = len(holding.bound) + len(holding.unbound)
     not_made = max(0, holding.target.replicas - there)
-    return len(holding.reservations) + placed - len(holding.unbound) - not_made
+    kept = 0 if there > holding.target.replicas else len(holding.reservations)
+    return kept + placed - len(holding.unbound) - not_made
 
 
 def _more(holding: Holding, count: int, woken: int) -> ScaleRole:

@@ -92,11 +92,22 @@ def test_demand_behind_retires_replicas_but_keeps_what_is_wanted() -> None:
     assert scaled.retire == ("r0", "r1")
 
 
-def test_replicas_that_their_controller_has_yet_to_take_are_not_retired_again() -> None:
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_role_waits_while_its_controller_has_yet_to_take_replicas(kept: int) -> None:
+    """Neither are more retired, nor does a slot that is kept from before ask for one again."""
+    slot = Reservation(
+        id="a",
+        owner="chat/decode",
+        parts=(("n1", 2),),
+        created_seconds=9_900.0,
+        expires_seconds=10_200.0,
+    )
     snapshot = world(
         node("n0", {n: f"r{n // 2}" for n in range(8)}),
+        node("n1"),
         roles=(role(1),),
         replicas=tuple(replica(f"r{n}", "n0") for n in range(4)),
+        reservations=(slot,) * kept,
         signals=(signal(900.0),),
         forecasts=forecasts(900.0),
     )
