@@ -25,7 +25,7 @@ from forecasting.quantiles import Issued, issue
 from forecasting.rows import joined
 from forecasting.status import statuses
 from forecasting.store import Store, absorb, empty_store
-from forecasting.sums import Sum, check_sums
+from forecasting.sums import Sum, check_sums, members_of
 from forecasting.values import (
     DEFAULT_HORIZONS,
     DEFAULT_LEADS,
@@ -94,7 +94,8 @@ def forecast(state: State, new: Sequence[Observed], now_seconds: float) -> tuple
     ]
     series, knowledge, feedback = zip(*parts, strict=True)
     found = {one.key: one for part in series for one in part}
-    found, life = edged(state.life, store, grid, dict(sorted(found.items())))
+    totals = members_of(state.sums, store.keys).keys()
+    found, life = edged(state.life, store, grid, dict(sorted(found.items())), totals)
     return _forecasts(grid, store, found), msgspec.structs.replace(
         state,
         store=store,

@@ -10,6 +10,8 @@ relearnt by turns, so that no tick has to do it all.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 import numpy as np
 
@@ -48,15 +50,23 @@ class Life(msgspec.Struct, frozen=True):
 
 
 def edged(
-    old: Life, store: Store, grid: Grid, series: dict[str, SeriesForecast]
+    old: Life,
+    store: Store,
+    grid: Grid,
+    series: dict[str, SeriesForecast],
+    totals: Collection[str] = (),
 ) -> tuple[dict[str, SeriesForecast], Life]:
-    """The mixture's forecasts with the edges put right, and what was learnt for that."""
+    """The mixture's forecasts with the edges put right, and what was learnt for that.
+
+    `totals` are the keys of sums: nobody's siblings, being larger and calmer than what they add up.
+    """
     known = store.known
     count = known.sum(axis=1)
     on = ((store.rate > 0) & known).sum(axis=1)
     young = np.flatnonzero(count < _YOUNG_HOURS * grid.hour)
     off = np.flatnonzero(is_intermittent(on, count, grid))
-    taught = np.flatnonzero(is_old(on, count, grid)) if young.size else young
+    single = np.array([key not in totals for key in store.keys], dtype=np.bool_)
+    taught = np.flatnonzero(is_old(on, count, grid) & single) if young.size else young
     learnt = _siblings_learnt(old, store, grid, taught)
     learnt = _off_learnt(learnt, store, grid, off)
     changed: dict[str, SeriesForecast] = {}

@@ -55,6 +55,15 @@ def test_a_model_that_never_ran_is_as_large_as_its_siblings(state: State) -> Non
     assert one.peak[-1][-1] >= one.at[5][-1]
 
 
+def test_a_sum_is_nobodys_sibling() -> None:
+    named = Sample("new/tokens", 300.0 * (DAYS * DAY - 1), 300.0, 0.0, valid=False)
+    lone = forecast(initial_state(), [*fleet(), named], 300.0 * DAYS * DAY)[0]
+    begun = initial_state(sums=(Sum("fleet/tokens", ("m*/tokens",)),))
+    summed = forecast(begun, [*fleet(), named], 300.0 * DAYS * DAY)[0]
+    assert summed.series["fleet/tokens"].last > summed.series["m3/tokens"].last
+    assert summed.series["new/tokens"].at == lone.series["new/tokens"].at
+
+
 def test_a_model_of_half_an_hour_leans_on_its_siblings(state: State) -> None:
     told = stretch("new/tokens", [200.0, 210.0, 190.0, 205.0, 200.0, 195.0], DAYS * DAY)
     one = after(state, [told], 6).series["new/tokens"]
