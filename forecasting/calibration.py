@@ -19,7 +19,7 @@ from forecasting.scales import Scales, assumed_band, near
 # Memory and sharpness of near targets (up to an hour) and of far ones.
 _ERROR_HALF_LIFE_DAYS = (2.0, 1e6)
 _LOSS_HALF_LIFE_DAYS = (1.5, 7.0)
-_LOSS_SHARPNESS = (12.0, 4.0)
+_LOSS_SHARPNESS = (12.0, 10.0)
 # Losses start as if all voices had been equally good for this long.
 _PRIOR_LOSS_DAYS = 1.0
 # As many independent errors as this, and the assumed band counts half; it fades with the square.
