@@ -4,7 +4,9 @@ Steps, each for every (series, target, quantile) on its own:
 0. whether errors grow with what is said, as where demand varies by a share of itself;
 1. split-conformal bands per voice: weighted quantiles of its replayed errors;
 2. weights from the pinball loss of those bands, so that a season has to earn its weight.
-"Voices" are the members that vote and the stack. `feedback` corrects single series online.
+"Voices" are the members that vote and the stack. Some have two bands up to an hour ahead: bursts
+need bands in proportion to the present restlessness, calm series do better with its root.
+`feedback` corrects single series online.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ _PRIOR_ERRORS = 1.0
 _GROWTH = 0.5
 _CLEARLY = 0.98
 _LEAST_AND_MOST_RATIO = (0.1, 4.0)
+# Second bands weigh as if they lost so much more: they are the bolder guess.
+_SECOND_GUESS = 1.05
 # Errors older than this teach nothing.
 _WINDOW_DAYS = 7.0
 
@@ -37,9 +41,10 @@ _WINDOW_DAYS = 7.0
 class Calibration(msgspec.Struct, frozen=True):
     """Everything learnt from a replay, first axis the series.
 
-    `offset` [series, voice, target, quantile] in units; `trust` [series, voice, target] the
-    share of the learnt band against the assumed one; `weight` [series, voice, target,
-    quantile], sums to 1 over voices; `growth` [series, target] the power by which units grow
+    `offset` [series, band, target, quantile] in units; `trust` [series, band, target] the
+    share of the learnt band against the assumed one; `weight` [series, band, target,
+    quantile], sums to 1 over bands; the second bands of `_twice` come first, then one of each
+    voice; `growth` [series, target] the power by which units grow
     with what is said.
     """
 
@@ -59,12 +64,14 @@ def calibrate(past: Replay, grid: Grid) -> Calibration:
 class _Target(msgspec.Struct, frozen=True):
     """What a replay holds of one target, in single precision: half the memory to go through.
 
-    `said` [series, voice, origin]; `seen`, `unit`, `level` [series, 1, origin]; `age` [origin];
-    `assumed` [quantile]. Origins of which nothing can be learnt are left out.
+    `said`, `unit` [series, band, origin], the `again` second ones first; `seen`, `level`
+    [series, 1, origin]; `age` [origin]; `assumed` [quantile]. Origins of which nothing can be
+    learnt are left out.
     """
 
     steps: int
     near: bool
+    again: int
     said: Singles
     seen: Singles
     unit: Singles
@@ -73,7 +80,7 @@ class _Target(msgspec.Struct, frozen=True):
     assumed: Singles
 
     def units(self, growth: Reals) -> Singles:
-        """What errors are measured in [series, voice, origin]."""
+        """What errors are measured in [series, band, origin]."""
         units: Singles = (self.unit * lift(self.said, self.level, growth[:, None, None])).astype(
             np.float32
         )
@@ -85,12 +92,14 @@ def _of_target(past: Replay, grid: Grid, target: int) -> _Target:
     recent = past.age <= _WINDOW_DAYS * grid.day + steps
     over = past.age >= steps
     used = recent & (over if over.any() else ~over)
+    said, unit = _banded(past.said[:, :, target], past.scales.unit[:, None, target])
     return _Target(
         int(steps[0]),
         bool(near(steps, grid)[0]),
-        past.said[:, :, target, used].astype(np.float32),
+        len(_twice(past.said.shape[1])),
+        said[:, :, used].astype(np.float32),
         past.seen[:, None, target, used].astype(np.float32),
-        past.scales.unit[:, None, target, used].astype(np.float32),
+        unit[:, :, used].astype(np.float32),
         past.scales.level[:, None, used].astype(np.float32),
         past.age[used],
         assumed_band(steps, grid)[0].astype(np.float32),
@@ -115,6 +124,8 @@ def _learnt(one: _Target, grid: Grid) -> tuple[Singles, Singles, Singles, Single
         loss = pinball(one.seen**2, np.maximum(band, 0.0) ** 2, tau)
         ratio, heard = _excess(loss, recency, prior)
         ratio = np.where(trust > 0, ratio, np.inf)
+        # further ahead both bands of a voice are the same
+        ratio[:, : one.again] = ratio[:, : one.again] * _SECOND_GUESS if one.near else np.inf
         weight[..., index] = _softmin(ratio, heard, _LOSS_SHARPNESS[not one.near])
     return offset, trust, weight, growth
 
@@ -132,7 +143,7 @@ def _growth(one: _Target, grid: Grid) -> Singles:
     Roots of counts have errors of one size at every level; where demand varies by a share of
     itself, errors grow with what is said.
     """
-    stack = msgspec.structs.replace(one, said=one.said[:, -1:])
+    stack = msgspec.structs.replace(one, said=one.said[:, -1:], unit=one.unit[:, -1:])
     none = np.zeros(one.seen.shape[0], np.float32)
     even, grown = (_band_loss(stack, none + power, grid) for power in (0.0, _GROWTH))
     return np.where(grown < _CLEARLY * even, np.float32(_GROWTH), none)
@@ -154,17 +165,42 @@ def _band_loss(stack: _Target, growth: Reals, grid: Grid) -> Floats:
 def voice_bands(
     said: Floats, scales: Scales, learnt: Calibration, steps: Ints, grid: Grid
 ) -> Floats:
-    """Quantiles of each voice in roots [series, voice, target, origin, quantile].
+    """Quantiles of each band in roots [series, band, target, origin, quantile].
 
     `steps` [target] or [series, target]. The assumed band fills in where trust is missing.
     """
     level = scales.level[:, None, None, :]
-    unit = scales.unit[:, None] * lift(said, level, learnt.growth[:, None, :, None])
+    said, unit = _banded(said, scales.unit[:, None])
+    unit = unit * lift(said, level, learnt.growth[:, None, :, None])
     own = learnt.offset[:, :, :, None, :] * unit[..., None]
     band = np.broadcast_to(assumed_band(steps, grid), (said.shape[0], *learnt.offset.shape[2:]))
     assumed = band[:, None, :, None, :] * level[..., None]
     share = learnt.trust[:, :, :, None, None]
     return said[..., None] + share * own + (1 - share) * assumed
+
+
+def _banded(said: Floats, unit: Floats) -> tuple[Floats, Floats]:
+    """What the voice of each band says, and the unit of its errors.
+
+    `said` [series, voice, ...], `unit` [series, 1, ...]; both come back as [series, band, ...].
+    """
+    again = said[:, _twice(said.shape[1])]
+    squared = np.broadcast_to(unit**2, again.shape)
+    whole = np.broadcast_to(unit, said.shape)
+    return np.concatenate([again, said], axis=1), np.concatenate([squared, whole], axis=1)
+
+
+def _twice(voices: int) -> list[int]:
+    """The voices with a second band: what holds the present, in front, and the stack, last."""
+    return sorted({0, min(1, voices - 1), voices - 1})
+
+
+def of_voices(weight: Reals, voices: int) -> Reals:
+    """The weights of each voice's bands together: [series, band, ...] -> [series, voice, ...]."""
+    again = _twice(voices)
+    total = weight[:, len(again) :].copy()
+    total[:, again] += weight[:, : len(again)]
+    return total
 
 
 def lift(said: Reals, level: Reals, growth: Reals) -> Reals:
@@ -175,7 +211,7 @@ def lift(said: Reals, level: Reals, growth: Reals) -> Reals:
 
 
 def mix(band: Floats, weight: Reals) -> Floats:
-    """Weighted mean over voices (axis 1) that have a forecast; NaN if none has."""
+    """Weighted mean over bands (axis 1) that have a forecast; NaN if none has."""
     there = np.isfinite(band)
     share = np.where(there, weight, 0.0)
     total = share.sum(axis=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.calibration import Calibration, mix, voice_bands
+from forecasting.calibration import Calibration, mix, of_voices, voice_bands
 from forecasting.feedback import Feedback, drift, near_targets, spans
 from forecasting.grid import Floats, Grid, Ints, Reals
 from forecasting.judge import judged_quantile, judged_target
@@ -126,6 +126,7 @@ def ordered(rates: Floats, grid: Grid) -> tuple[Floats, Floats]:
 
 def _share(said: Floats, weight: Reals, grid: Grid) -> Floats:
     target, quantile = judged_target(grid), judged_quantile(grid)
+    weight = of_voices(weight, said.shape[1])
     share = np.where(np.isfinite(said[..., target]), weight[:, :, target, quantile], 0.0)
     total = share.sum(axis=1, keepdims=True)
     part: Floats = np.divide(share, total, out=np.zeros_like(share), where=total > 0)

@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 
 from forecasting import Forecasts, Sample, State, forecast, initial_state
-from forecasting.calibration import mix, pinball, weighted_quantiles
+from forecasting.calibration import calibrate, mix, of_voices, pinball, weighted_quantiles
 from forecasting.forecast import DEFAULT_MEMBERS
-from forecasting.grid import Floats
+from forecasting.grid import Floats, make_grid
 from forecasting.members import voices
+from forecasting.replay import Replay
+from forecasting.scales import Scales
 
 DAY, BIN, BINS = 86400.0, 300.0, 288
 SIX_HOURS, HALF_HOUR, P90 = 5, 2, 1
+HOUR = 12
 
 
 def samples(rates: Floats, start: int = 0) -> list[Sample]:
@@ -70,8 +73,9 @@ def test_a_strong_season_earns_the_weight_and_pays_for_it(both: Walks, tide: Flo
     assert mixture < 0.5 * last
     knowledge = both[0][1].knowledge
     assert knowledge is not None
-    weight = knowledge.calibration.weight[0, :, SIX_HOURS, P90]
-    share = dict(zip(voices(DEFAULT_MEMBERS), weight.tolist(), strict=True))
+    names = voices(DEFAULT_MEMBERS)
+    weight = of_voices(knowledge.calibration.weight, len(names))[0, :, SIX_HOURS, P90]
+    share = dict(zip(names, weight.tolist(), strict=True))
     assert share["last"] < 0.05
     seasonal = ("harmonic", "calm", "profile", "stack")
     assert sum(share[name] for name in seasonal) > 0.5
@@ -139,3 +143,32 @@ def test_a_member_without_a_forecast_leaves_its_weight_to_the_others() -> None:
     band, weight = np.array([[10.0, np.nan, 30.0]]), np.array([[0.25, 0.5, 0.25]])
     assert mix(band, weight)[0] == 20.0
     assert np.isnan(mix(np.full((1, 3), np.nan), weight)[0])
+
+
+def replayed(errors: Floats, spread: Floats) -> Replay:
+    """Three voices that all say root 100, a target an hour ahead and one six hours ahead."""
+    steps, count = np.array([HOUR, 6 * HOUR]), errors.size
+    unit = np.stack([np.sqrt(spread), np.ones(count)])
+    return Replay(
+        steps,
+        np.full((1, 3, 2, count), 100.0),
+        np.repeat(100.0 + errors[None, None], 2, axis=1),
+        np.full((1, 2, count), np.nan),
+        Scales(unit[None], np.full((1, count), 100.0), spread[None]),
+        np.arange(count)[::-1] * HOUR // 2,
+    )
+
+
+@pytest.mark.parametrize("bursts", [True, False])
+def test_second_bands_weigh_more_where_errors_grow_with_the_restlessness(bursts: bool) -> None:
+    rng = np.random.default_rng(1)
+    noise, spread = rng.normal(size=336), np.exp(rng.normal(size=336))
+    grid = make_grid(BIN, (3600.0, 21600.0), (3600.0,), (0.5, 0.9))
+    past = replayed(noise * spread if bursts else noise, spread)
+    weight = calibrate(past, grid).weight
+    near, far = weight[0, :, 0, P90], weight[0, :, 1, P90]
+    assert (near[:3] > near[3:]).tolist() == [bursts] * 3
+    assert not far[:3].any()
+    together = of_voices(weight, 3)[0, :, 0, P90]
+    assert together == pytest.approx(near[:3] + near[3:])
+    assert together.sum() == pytest.approx(1.0)
