@@ -1,7 +1,8 @@
 """Planning in a process of its own, so that no solve ever delays the daemon's other answers.
 
-Values travel as msgpack over a pipe. A plan that does not come back within the wall limit, or a
-worker that died, costs one heuristic plan computed here; the worker is started anew.
+Values travel as msgpack over a pipe. A worker that died, or has no plan within the wall limit, is
+started anew and asked for less: a quick plan in place of a full one. Where that fails too, a
+heuristic plan is computed here.
 """
 
 import os
@@ -39,7 +40,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanningProcess:
-    """`ports.Planner` in a worker process; `failures` counts heuristic stand-ins."""
+    """`ports.Planner` in a worker process; `failures` counts plans that it did not give."""
 
     def __init__(self, wall_limit_seconds: float = WALL_LIMIT_SECONDS) -> None:
         """Start the worker."""
@@ -53,29 +54,32 @@ class PlanningProcess:
     def __call__(
         self, snapshot: Snapshot, memory: Memory, policy: Policy, effort: str
     ) -> tuple[Plan, Memory]:
-        """Return the worker's plan, or a heuristic one when the worker fails."""
-        question = Question(
-            snapshot=snapshot, memory=memory, policy=self._encoded(policy), effort=effort
-        )
-        try:
-            pipe = self._worker.pipe
-            pipe.send_bytes(self._encode(question))
-            if pipe.poll(self._wall_limit_seconds):
-                answer = self._decode(pipe.recv_bytes())
+        """Return the worker's plan, or one of less effort when the worker fails."""
+        for less in dict.fromkeys((effort, "quick")):
+            question = Question(
+                snapshot=snapshot, memory=memory, policy=self._encoded(policy), effort=less
+            )
+            if (answer := self._answer(question)) is not None:
                 return answer.plan, answer.memory
-        except (OSError, EOFError):
-            pass
-        return self._stand_in(snapshot, memory, policy)
+        return plan(snapshot, memory, policy, "heuristic")
 
     def stop(self) -> None:
         """End the worker."""
         self._worker.stop(STOP_SECONDS)
 
-    def _stand_in(self, snapshot: Snapshot, memory: Memory, policy: Policy) -> tuple[Plan, Memory]:
+    def _answer(self, question: Question) -> Answer | None:
+        """Return the worker's answer; without one in time, start another worker."""
+        try:
+            pipe = self._worker.pipe
+            pipe.send_bytes(self._encode(question))
+            if pipe.poll(self._wall_limit_seconds):
+                return self._decode(pipe.recv_bytes())
+        except (OSError, EOFError):
+            pass
         self.failures += 1
         self._worker.stop(0.0)
         self._worker = _start()
-        return plan(snapshot, memory, policy, "heuristic")
+        return None
 
     def _encoded(self, policy: Policy) -> bytes:
         if self._policy is None or self._policy[0] is not policy:

@@ -59,11 +59,10 @@ def replay(
 ) -> Replay:
     """Return the replay of one tick; `inputs` are those of `planner.plan`, in its order.
 
-    A plan whose source is `heuristic` was computed at that effort, because its worker failed.
+    A plan's source is the effort it was computed at: less than was asked where its worker failed.
     """
     snapshot, memory, policy, effort = inputs
-    stood_in = stored_plan.source == "heuristic"
-    again, memory_again = plan(snapshot, memory, policy, "heuristic" if stood_in else effort)
+    again, memory_again = plan(snapshot, memory, policy, stored_plan.source)
     return Replay(
         tick=number,
         now_seconds=snapshot.now_seconds,
