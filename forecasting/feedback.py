@@ -19,8 +19,9 @@ from forecasting.grid import Floats, Grid, Ints, Singles
 from forecasting.panel import Panel
 from forecasting.scales import near
 
-# One miss moves a quantile by this share of its span; the span is about P95 - P50 of a target.
-_STEP = 0.005
+# One miss moves a quantile by this share of its span, which is about P95 - P50 of a target, over
+# the target's steps ahead: so many targets overlap, and miss together.
+_STEP = 0.03
 # What one miss moves once more have piled up than chance brings: as many as half of a target's own
 # length, in which all miss together, and some.
 _ALARMED_STEP = 0.08
@@ -62,7 +63,7 @@ def spans(spread: Floats, grid: Grid) -> Floats:
 def drift(feedback: Feedback, grid: Grid) -> Floats:
     """How far the quantiles have moved, in spans [series, near target, quantile]."""
     alarmed = np.maximum(feedback.piled - _by_chance(grid), 0)
-    moved = _STEP * feedback.missed + _ALARMED_STEP * alarmed
+    moved = _step(grid) * feedback.missed + _ALARMED_STEP * alarmed
     return np.clip(moved, -_GREATEST_DRIFT, _GREATEST_DRIFT).astype(np.float64)
 
 
@@ -96,15 +97,25 @@ def heard(feedback: Feedback, panel: Panel, grid: Grid, closed: int) -> Feedback
             missed[:, index] += more.astype(np.float32)
             higher = piled[:, index] + more - due * known[:, None]
             piled[:, index] = np.maximum(higher, 0).astype(np.float32)
-    most = _GREATEST_DRIFT / _STEP
+    most = _GREATEST_DRIFT / _step(grid)
     piled = np.minimum(piled, _by_chance(grid) + _GREATEST_DRIFT / _ALARMED_STEP)
-    return Feedback(np.clip(missed, -most, most), piled.astype(np.float32), said)
+    missed = np.clip(missed, -most, most).astype(np.float32)
+    return Feedback(missed, piled.astype(np.float32), said)
 
 
 def _by_chance(grid: Grid) -> Floats:
     """Misses that pile up now and then where nothing has changed [near target, 1]."""
-    steps = np.array(grid.target_steps, dtype=np.float64)[near_targets(grid)]
-    return _MISSES_MORE + _MISSES_PER_STEP_AHEAD * steps[:, None]
+    return _MISSES_MORE + _MISSES_PER_STEP_AHEAD * _ahead(grid)
+
+
+def _step(grid: Grid) -> Floats:
+    """What one miss moves, in spans [near target, 1]."""
+    return _STEP / _ahead(grid)
+
+
+def _ahead(grid: Grid) -> Floats:
+    """Bins to the end of each target [near target, 1]."""
+    return np.array(grid.target_steps, dtype=np.float64)[near_targets(grid), None]
 
 
 def recorded(feedback: Feedback, panel: Panel, roots: Floats, grid: Grid) -> Feedback:
