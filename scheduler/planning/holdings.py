@@ -26,6 +26,8 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     unbound: tuple[Replica, ...]
     reservations: tuple[Reservation, ...]
     """Unfilled ones that stay valid."""
+    reserved_milli: tuple[int, ...]
+    """What each of them will hold."""
     covered_milli: int
     """Capacity of the bound replicas and of the reserved slots."""
     ready_milli: int
@@ -67,7 +69,7 @@ def _holding(
     unbound = tuple(r for r in mine if not _bound(r))
     reserved = tuple(r for r in open_reservations if r.owner == role.key)
     running = sum(milli(scale, r.gpu_model) for r in bound)
-    coming = sum(milli(scale, models.get(r.parts[0][0], "")) for r in reserved)
+    coming = tuple(milli(scale, models.get(r.parts[0][0], "")) for r in reserved)
     return Holding(
         role=role.key,
         target=role,
@@ -76,7 +78,8 @@ def _holding(
         bound=bound,
         unbound=unbound,
         reservations=reserved,
-        covered_milli=running + coming,
+        reserved_milli=coming,
+        covered_milli=running + sum(coming),
         ready_milli=sum(milli(scale, r.gpu_model) for r in bound if r.state == "ready"),
     )
 

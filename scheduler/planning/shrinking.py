@@ -22,11 +22,8 @@ class Surplus(msgspec.Struct, frozen=True):
 
     actions: tuple[ScaleRole, ...]
     released: frozenset[str]
-
-    @property
-    def roles(self) -> frozenset[str]:
-        """Roles that shrink in this plan, and so do not grow in it."""
-        return frozenset(action.role for action in self.actions)
+    roles: frozenset[str]
+    """Those that give something back in this plan, and so do not grow in it."""
 
 
 def shrink(snapshot: Snapshot, held: tuple[Holding, ...], sizings: tuple[Sizing, ...]) -> Surplus:
@@ -34,18 +31,40 @@ def shrink(snapshot: Snapshot, held: tuple[Holding, ...], sizings: tuple[Sizing,
     used = {node.name: len(node.devices) - node.free_gpus for node in snapshot.nodes}
     actions: list[ScaleRole] = []
     released: set[str] = set()
+    roles: set[str] = set()
     for holding, sizing in zip(held, sizings, strict=True):
         spare = holding.covered_milli - sizing.wanted_milli
         there = len(holding.bound) + len(holding.unbound)
         going = there > holding.target.replicas
         if spare < 0 or going or others_hand(holding, snapshot.now_seconds):
             continue
-        chosen = holding.target.removable == "any"
-        gone, dropped = _chosen(holding, spare, used) if chosen else _last(holding, spare)
+        kept, dropped = _claimed(holding, spare)
+        released.update(dropped)
+        spare = kept.covered_milli - sizing.wanted_milli
+        chosen = kept.target.removable == "any"
+        gone, more = _chosen(kept, spare, used) if chosen else _last(kept, spare)
+        if gone or dropped:
+            roles.add(holding.role)
         if gone:
-            released.update(dropped)
-            actions.append(_action(holding, sizing, gone))
-    return Surplus(tuple(actions), frozenset(released))
+            released.update(more)
+            actions.append(_action(kept, sizing, gone))
+    return Surplus(tuple(actions), frozenset(released), frozenset(roles))
+
+
+def _claimed(holding: Holding, spare: int) -> tuple[Holding, tuple[str, ...]]:
+    """Return the holding without surplus slots that no replica will fill, and those slots."""
+    asked = max(0, holding.target.replicas - len(holding.bound))
+    kept = len(holding.reservations)
+    while kept > asked and holding.reserved_milli[kept - 1] <= spare:
+        kept -= 1
+        spare -= holding.reserved_milli[kept]
+    less = msgspec.structs.replace(
+        holding,
+        reservations=holding.reservations[:kept],
+        reserved_milli=holding.reserved_milli[:kept],
+        covered_milli=holding.covered_milli - sum(holding.reserved_milli[kept:]),
+    )
+    return less, tuple(one.id for one in holding.reservations[kept:])
 
 
 def _chosen(

@@ -114,6 +114,29 @@ def test_a_role_waits_while_its_controller_has_yet_to_take_replicas(kept: int) -
     assert actions(planned(snapshot), ScaleRole) == []
 
 
+def test_a_slot_that_nobody_will_fill_is_given_back_before_a_replica() -> None:
+    """A person took back the replica that it was kept for."""
+    slot = Reservation(
+        id="a",
+        owner="chat/decode",
+        parts=(("n1", 2),),
+        created_seconds=9_900.0,
+        expires_seconds=10_200.0,
+    )
+    snapshot = world(
+        node("n0", {n: f"r{n // 2}" for n in range(4)}),
+        node("n1"),
+        roles=(role(2),),
+        replicas=tuple(replica(f"r{n}", "n0") for n in range(2)),
+        reservations=(slot,),
+        signals=(signal(1500.0),),
+        forecasts=forecasts(1500.0),
+    )
+    made = planned(snapshot)
+    assert actions(made, ScaleRole) == []
+    assert made.reservations == ()
+
+
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
