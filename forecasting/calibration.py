@@ -27,10 +27,8 @@ _PRIOR_LOSS_DAYS = 1.0
 # As many independent errors as this, and the assumed band counts half; it fades with the square.
 # Errors are independent that lie as far apart as the target is ahead.
 _PRIOR_ERRORS = 1.0
-# The power by which errors may grow with the root that is said, over the level within bounds, and
-# the share of the loss that must be left where they do: bands of one width are the safer guess.
+# The power by which errors may grow with the root that is said, over the level within bounds.
 _GROWTH = 0.5
-_CLEARLY = 0.98
 _LEAST_AND_MOST_RATIO = (0.1, 4.0)
 # Second bands weigh as if they lost so much more: they are the bolder guess.
 _SECOND_GUESS = 1.05
@@ -138,7 +136,7 @@ def _offsets(one: _Target, units: Singles, grid: Grid) -> Singles:
 
 
 def _growth(one: _Target, grid: Grid) -> Singles:
-    """The power [series]: above 0 where bands of the last voice, the stack, then lose clearly less.
+    """The power [series]: above 0 where bands of the last voice, the stack, then lose less.
 
     Roots of counts have errors of one size at every level; where demand varies by a share of
     itself, errors grow with what is said.
@@ -146,7 +144,7 @@ def _growth(one: _Target, grid: Grid) -> Singles:
     stack = msgspec.structs.replace(one, said=one.said[:, -1:], unit=one.unit[:, -1:])
     none = np.zeros(one.seen.shape[0], np.float32)
     even, grown = (_band_loss(stack, none + power, grid) for power in (0.0, _GROWTH))
-    return np.where(grown < _CLEARLY * even, np.float32(_GROWTH), none)
+    return np.where(grown < even, np.float32(_GROWTH), none)
 
 
 def _band_loss(stack: _Target, growth: Reals, grid: Grid) -> Floats:

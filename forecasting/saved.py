@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from forecasting.forecast import State, forecast
 from forecasting.values import Sample
 
-VERSION = 3
+VERSION = 4
 _FAST = 1
 
 
