@@ -64,6 +64,9 @@ _CLOSE = 0.002
 _HALF = 0.5
 """Between two whole numbers."""
 
+_NOTHING_PROVEN = -1e15
+"""Below every objective."""
+
 _BLOCK_NODES = 200
 """Branch-and-bound nodes for a block or a pair of blocks."""
 
@@ -340,5 +343,9 @@ def _limited(effort: Effort) -> Effort:
 
 
 def _ceiling(bound: float) -> int:
-    """The least integer objective that the bound allows, solver tolerance granted."""
+    """The least integer objective that the bound allows, solver tolerance granted.
+
+    A search that ends before its first relaxation proves nothing: its bound is minus infinity.
+    """
+    bound = max(bound, _NOTHING_PROVEN)
     return math.ceil(bound - 1e-6 * max(1.0, abs(bound)))

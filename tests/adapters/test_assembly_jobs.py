@@ -98,6 +98,8 @@ DONE: tuple[str, Part] = ("n0", {"phase": "Succeeded"})
         (False, (UP, GOES), {}, "starting"),
         (False, (UP, UP, GOES), {}, "running"),
         (False, (UP, UP), {marks.NOTICE_DEADLINE: DEADLINE}, "notified"),
+        (False, (DONE, DONE), {marks.NOTICE_DEADLINE: DEADLINE}, "starting"),
+        (False, (), {marks.NOTICE_DEADLINE: DEADLINE}, "starting"),
         (False, (UP, UP), {marks.NOTICE_DEADLINE: "soon"}, "running"),
         (False, (UP, UP), {marks.NOTICE_DEADLINE: text(NOW - 2000)}, "running"),
         (

@@ -122,10 +122,13 @@ def facts_of(job: objects.Job, rules: Kubernetes) -> JobFacts | None:
 def job_of(
     facts: JobFacts, pods: Sequence[PodFacts], placed: tuple[Pod, ...], around: Around
 ) -> Job:
-    """Return the job; `pods` are its pods that are not over, `placed` the same as values."""
+    """Return the job; `pods` are its pods that are not over, `placed` the same as values.
+
+    Without pods nobody hears a notice, as when all have ended and the Job has yet to say so.
+    """
     said = facts.said
     started = _started(facts, pods)
-    deadline = _deadline(facts, started)
+    deadline = _deadline(facts, started) if pods else None
     state = _state(facts, pods, deadline)
     kept = _kept(facts, pods)
     newest = _checkpoint(said, pods, around.now_seconds)
