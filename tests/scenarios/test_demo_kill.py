@@ -103,7 +103,10 @@ def test_it_goes_on_to_the_end(played: Played, killer: Killer) -> None:
 
 
 def test_the_forecaster_goes_on_from_what_it_had_learnt(played: Played, demo: Demo) -> None:
-    events = [msgspec.json.decode(line)["event"] for line in demo.log.read_bytes().splitlines()]
+    whole = (  # a killed process may leave half a line, or a traceback
+        line for line in demo.log.read_bytes().splitlines() if line[:1] + line[-1:] == b"{}"
+    )
+    events = [msgspec.json.decode(line)["event"] for line in whole]
     assert events.count("forecast_state_restored") >= len(KILL_AT)
     assert "forecast_state_refused" not in events
     assert "forecast_state_not_saved" not in events

@@ -208,19 +208,23 @@ def test_the_extender_places_pods_and_their_absence_is_ignored(served: Served) -
         one_tick(world, extender)
         world.wait_until(-WARM_UP + 15)
         seen = world.observe()
-        placed = world.progress().placed_by_extender
+        before = world.progress()
         pods = [pod for replica in seen.replicas for pod in replica.pods if pod.node]
         pods += [pod for job in seen.jobs for pod in job.placed if pod.node]
-        assert placed == len(pods) > 0
+        # an answer that a slow machine gives too late counts as none
+        assert before.placed_by_extender + before.placed_by_default == len(pods)
+        assert before.placed_by_extender > 0
         reserved = plan(served_at_start(), Memory(), POLICY, "full")[0].reservations
-        assert {pod.node for pod in pods} <= {node for r in reserved for node, _ in r.parts}
+        nodes = {node for r in reserved for node, _ in r.parts}
+        assert sum(pod.node in nodes for pod in pods) >= before.placed_by_extender
     finally:
         extender.stop()
     role = next(role for role in seen.roles if role.key == virtual.DECODE)
     world.apply((virtual.scale(role.replicas + 1, role.replicas),), seen.epoch)
     world.wait_until(-WARM_UP + 30)
-    assert world.progress().placed_by_default == 1
-    assert world.progress().placed_by_extender == placed
+    after = world.progress()
+    assert after.placed_by_default == before.placed_by_default + 1
+    assert after.placed_by_extender == before.placed_by_extender
 
 
 def served_at_start() -> Snapshot:
