@@ -92,16 +92,21 @@ def test_demand_behind_retires_replicas_but_keeps_what_is_wanted() -> None:
     assert scaled.retire == ("r0", "r1")
 
 
-@pytest.mark.parametrize("kept", [0, 1])
-def test_a_role_waits_while_its_controller_has_yet_to_take_replicas(kept: int) -> None:
-    """Neither are more retired, nor does a slot that is kept from before ask for one again."""
-    slot = Reservation(
+def slot_on(name: str) -> Reservation:
+    """Two GPUs of a node that an earlier plan keeps for a replica."""
+    return Reservation(
         id="a",
         owner="chat/decode",
-        parts=(("n1", 2),),
+        parts=((name, 2),),
         created_seconds=9_900.0,
         expires_seconds=10_200.0,
     )
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_role_waits_while_its_controller_has_yet_to_take_replicas(kept: int) -> None:
+    """Neither are more retired, nor does a slot that is kept from before ask for one again."""
+    slot = slot_on("n1")
     snapshot = world(
         node("n0", {n: f"r{n // 2}" for n in range(8)}),
         node("n1"),
@@ -116,13 +121,7 @@ def test_a_role_waits_while_its_controller_has_yet_to_take_replicas(kept: int) -
 
 def test_a_slot_that_nobody_will_fill_is_given_back_before_a_replica() -> None:
     """A person took back the replica that it was kept for."""
-    slot = Reservation(
-        id="a",
-        owner="chat/decode",
-        parts=(("n1", 2),),
-        created_seconds=9_900.0,
-        expires_seconds=10_200.0,
-    )
+    slot = slot_on("n1")
     snapshot = world(
         node("n0", {n: f"r{n // 2}" for n in range(4)}),
         node("n1"),
@@ -226,13 +225,7 @@ def test_a_queue_that_is_here_leaves_no_time_for_notice() -> None:
 @pytest.mark.parametrize("there", [(replica("r0", "", state="pending"),), ()])
 def test_a_slot_that_waits_is_not_asked_for_twice(there: tuple[Replica, ...]) -> None:
     """The replica waits for a node, or its controller has not made its pod yet."""
-    held = Reservation(
-        id="a",
-        owner="chat/decode",
-        parts=(("n0", 2),),
-        created_seconds=9_900.0,
-        expires_seconds=10_200.0,
-    )
+    held = slot_on("n0")
     snapshot = world(
         node("n0"),
         roles=(role(1),),
