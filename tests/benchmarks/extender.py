@@ -29,6 +29,7 @@ from binpacking.cards import PodShape
 from binpacking.inventory import Device, Holder, Node
 from binpacking.ladder import solve
 from binpacking.problem import Effort, Gang, OnlineRequest, Problem, Shape, Supply
+from scheduler.cli.arguments import count
 from scheduler.daemon.worker import NICENESS
 from scheduler.extender import process
 from scheduler.planning.actions import Plan, StopJob
@@ -38,6 +39,7 @@ from scheduler.planning.snapshot import Job, Pod, Reservation, Snapshot
 from scheduler.planning.standing import Standing, standing_of
 from scheduler.planning.targets import OWNER_ANNOTATION
 from scheduler.simulation import reference
+from tests.benchmarks.options import Options
 
 SCHEMA = "tidal.extender/1"
 SEED = 0
@@ -331,14 +333,14 @@ def document(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     """Run the benchmark and return the exit status: 1 where a call went wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nodes", type=int, default=1000)
-    parser.add_argument("--concurrency", type=int, default=4)
-    parser.add_argument("--calls", type=int, default=2000, help="per verb, idle and planning each")
+    parser = Options("extender", __doc__)
+    parser.add_argument("--nodes", type=count, default=1000)
+    parser.add_argument("--concurrency", type=count, default=4)
+    parser.add_argument(
+        "--calls", type=count, default=2000, help="per verb, idle and planning each"
+    )
     parser.add_argument("-o", "--output", choices=("json", "table"), default="table")
     options = parser.parse_args()
-    if min(options.nodes, options.concurrency, options.calls) < 1:
-        parser.error("--nodes, --concurrency and --calls must be at least 1")
     measured = document(options)
     if options.output == "json":
         print(json.dumps(measured))

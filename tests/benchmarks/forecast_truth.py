@@ -19,7 +19,7 @@ import msgspec
 from scheduler.cli import arguments
 from scheduler.cli.backtestinputs import METHODS
 from scheduler.simulation import reference
-from tests.benchmarks.seeds import seeds
+from tests.benchmarks.options import Options, seeds
 from tests.benchmarks.truthcommon import Record
 from tests.benchmarks.truthcost import timing
 from tests.benchmarks.truthfamilies import FAMILIES, Truth, generate
@@ -37,7 +37,7 @@ def scales(text: str) -> list[float]:
 
 def parsed() -> argparse.Namespace:
     """Read the arguments."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Options("forecast_truth", __doc__)
     parser.add_argument("--families", type=arguments.names_of(FAMILIES), default=list(FAMILIES))
     parser.add_argument("--seeds", type=seeds, default=seeds("0-19"))
     parser.add_argument("--scales", type=scales, default=[0.02, 0.5, 20.0])

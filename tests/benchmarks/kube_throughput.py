@@ -38,6 +38,7 @@ import msgspec
 from scheduler.adapters.cluster.assembly import Assembler
 from scheduler.adapters.cluster.watching import Watching
 from scheduler.apiserver.client import Api
+from scheduler.cli.arguments import count
 from scheduler.extender import process
 from scheduler.extender.counts import BOUNDS, Told, VerbCounts
 from scheduler.extender.tls import Tls
@@ -50,6 +51,7 @@ from scheduler.planning.targets import GROUP_ANNOTATION, OWNER_ANNOTATION
 from scheduler.simulation import reference
 from scheduler.simulation.clusterfile import ClusterSpec, parse_cluster
 from scheduler.simulation.kubelet.registration import register
+from tests.benchmarks.options import Options
 from tests.benchmarks.trivial_extender import trivial_extender
 from tests.controlplane.plane import ControlPlane, missing_programs
 from tests.controlplane.settings import Extender
@@ -439,17 +441,16 @@ def document(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     """Measure and print; 1 where the ratio is missed or an answer was wrong, 2 without binaries."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nodes", type=int, default=1000)
-    parser.add_argument("--gpus", type=int, default=8)
-    parser.add_argument("--pods", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=2, help="runs of each contender")
+    parser = Options("kube_throughput", __doc__)
+    parser.add_argument("--nodes", type=count, default=1000)
+    parser.add_argument("--gpus", type=count, default=8)
+    parser.add_argument("--pods", type=count, default=1000)
+    parser.add_argument("--rounds", type=count, default=2, help="runs of each contender")
     parser.add_argument("-o", "--output", choices=("json", "table"), default="table")
     options = parser.parse_args()
-    if min(options.nodes, options.gpus, options.rounds) < 1 or options.pods < 2:
-        parser.error("--nodes, --gpus and --rounds must be at least 1, --pods at least 2")
-    if options.pods > options.nodes * options.gpus:
-        parser.error("--pods must be at most --nodes x --gpus")
+    most = options.nodes * options.gpus
+    if not 2 <= options.pods <= most:
+        parser.error(f"--pods: {options.pods} is not from 2 to {most}, --nodes x --gpus")
     missing = missing_programs()
     if missing:
         print(f"error: no {', '.join(missing)}: run `make controlplane`", file=sys.stderr)

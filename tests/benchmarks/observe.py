@@ -30,10 +30,12 @@ from scheduler.adapters.cluster.assembly import Assembler
 from scheduler.adapters.cluster.watching import Watching
 from scheduler.apiserver.client import Api
 from scheduler.apiserver.objects import Pod
+from scheduler.cli.arguments import count, positive
 from scheduler.planning.actions import Plan
 from scheduler.planning.policy import parse
 from scheduler.planning.standing import standing_of
 from scheduler.simulation import reference
+from tests.benchmarks.options import Options
 from tests.controlplane.plane import ControlPlane, missing_programs
 
 SCHEMA = "tidal.observe/1"
@@ -397,11 +399,11 @@ def document(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> int:
     """Measure and print; 1 where a target is missed, 2 where the binaries are missing."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nodes", type=int, default=5000)
-    parser.add_argument("--pods", type=int, default=50_000)
-    parser.add_argument("--events-per-second", type=float, default=200.0)
-    parser.add_argument("--seconds", type=float, default=30.0)
+    parser = Options("observe", __doc__)
+    parser.add_argument("--nodes", type=count, default=5000)
+    parser.add_argument("--pods", type=count, default=50_000)
+    parser.add_argument("--events-per-second", type=positive, default=200.0)
+    parser.add_argument("--seconds", type=positive, default=30.0)
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     chosen = parser.parse_args()
     missing = missing_programs()

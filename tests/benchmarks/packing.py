@@ -28,8 +28,10 @@ import numpy as np
 
 from binpacking.cards import Fleet, Host, Population
 from binpacking.fragmentation import Mixture
+from scheduler.cli.arguments import count, names_of
 from scheduler.simulation import reference
 from tests.benchmarks import packing_rivals as rivals
+from tests.benchmarks.options import Options, seeds
 from tests.benchmarks.packing_fgd import Admission, typical
 from tests.benchmarks.packing_lists import ListError, Pod, read_hosts, read_pods
 from tests.benchmarks.packing_protocol import Count, Taken, arrivals, in_windows, one_by_one
@@ -37,7 +39,6 @@ from tests.benchmarks.packing_rehearsal import order_pays
 from tests.benchmarks.packing_through import Through
 from tests.benchmarks.packing_tidal import Tidal
 from tests.benchmarks.packing_windows import Windows
-from tests.benchmarks.seeds import seeds
 
 SCHEMA = "tidal.packing/1"
 COLUMNS = ("policy", "seed", "window", "order", "pod", "node", "gpus")
@@ -204,23 +205,6 @@ def _file(path: Path) -> dict[str, str]:
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def policies(text: str) -> tuple[str, ...]:
-    """Names joined by commas."""
-    names = tuple(text.split(","))
-    unknown = [name for name in names if name not in POLICIES]
-    if unknown:
-        known = ", ".join(POLICIES)
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no policy; known are {known}")
-    return names
-
-
-def window(text: str) -> int:
-    """Pods that are placed together."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no window; give 1 or more pods")
-    return int(text)
-
-
 def table(measured: dict[str, Any]) -> Iterator[str]:
     """Means over seeds, a line a policy and level."""
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
@@ -244,14 +228,12 @@ def _mean(records: list[dict[str, Any]], column: str) -> float:
 
 def main() -> int:
     """Run the benchmark and return the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Options("packing", __doc__)
     parser.add_argument("--nodes", type=Path, required=True, help="CSV: sn, cpu_milli, ...")
     parser.add_argument("--pods", type=Path, required=True, help="CSV: name, cpu_milli, ...")
     parser.add_argument("--seeds", type=seeds, default=seeds("42-51"))
-    parser.add_argument("--policies", type=policies, default=tuple(POLICIES))
-    parser.add_argument("--window", type=window, default=1, help="pods placed together")
+    parser.add_argument("--policies", type=names_of(tuple(POLICIES)), default=list(POLICIES))
+    parser.add_argument("--window", type=count, default=1, help="pods placed together")
     parser.add_argument("--placements", type=Path, help="CSV to write: where each pod went")
     parser.add_argument("-o", "--output", choices=("json", "table"), default="table")
     options = parser.parse_args()

@@ -28,8 +28,10 @@ import msgspec
 
 from binpacking.ladder import climb
 from binpacking.problem import Effort, Packing
+from scheduler.cli.arguments import names_of, positive
 from scheduler.simulation import reference
 from scheduler.simulation.instances import Instance, generate
+from tests.benchmarks.options import Options, seeds, share
 from tests.benchmarks.replanexact import Exact
 from tests.benchmarks.replangrowth import Spent, growth
 from tests.benchmarks.replanmeasure import Figures, measure, with_batch
@@ -37,7 +39,6 @@ from tests.benchmarks.replannaive import naive
 from tests.benchmarks.replanproblem import SECONDS_PER_HOUR, Plan, plan_of, problem_of
 from tests.benchmarks.replanrivals import cost_greedy, priority_first_fit
 from tests.benchmarks.replansleepers import Sleeper, draw, with_sleepers
-from tests.benchmarks.seeds import seeds
 
 SCHEMA = "tidal.replan/1"
 QUICK = Effort(name="quick", program=True)
@@ -118,21 +119,23 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.replan", description=__doc__)
+    parser = Options("replan", __doc__)
     parser.add_argument("--nodes", type=_sizes, default=(1000,), help="such as 1000 or 250,1000")
     parser.add_argument("--seeds", type=seeds, default=(0,), help="such as 0-9 or 3,5")
-    parser.add_argument("--occupancy", type=float, default=0.9)
-    parser.add_argument("--growth", type=float, default=0.3)
+    parser.add_argument("--occupancy", type=share, default=0.9)
+    parser.add_argument("--growth", type=share, default=0.3)
     parser.add_argument("--event", choices=("full", "small"), default="full")
     parser.add_argument(
-        "--sleepers", type=float, default=0.0, help="share of the nodes with engines asleep"
+        "--sleepers", type=share, default=0.0, help="share of the nodes with engines asleep"
     )
     parser.add_argument(
         "--exact-warm", action="store_true", help="solve each seed GPU by GPU; at most 64 nodes"
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="CPU seconds for a plan")
-    parser.add_argument("--gap", type=float, default=0.02, help="relative, to be timed")
-    parser.add_argument("--policies", type=_policies, default=["tidal"], help=", ".join(POLICIES))
+    parser.add_argument("--seconds", type=positive, default=10.0, help="CPU seconds for a plan")
+    parser.add_argument("--gap", type=share, default=0.02, help="relative, to be timed")
+    parser.add_argument(
+        "--policies", type=names_of(tuple(POLICIES)), default=["tidal"], help=", ".join(POLICIES)
+    )
     parser.add_argument("--plans", type=Path, help="write one JSON object a plan to this file")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     options = parser.parse_args()
@@ -151,14 +154,6 @@ def _sizes(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in text.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of nodes; give 1000 or 250,1000")
     return tuple(sorted({int(part) for part in text.split(",")}))
-
-
-def _policies(text: str) -> list[str]:
-    names = text.split(",")
-    for name in names:
-        if name not in POLICIES:
-            raise argparse.ArgumentTypeError(f"no policy {name!r}; give {', '.join(POLICIES)}")
-    return names
 
 
 def _case(options: argparse.Namespace, nodes: int, seed: int) -> Case:

@@ -133,10 +133,12 @@ def test_the_exponent_is_the_slope_and_late_seeds_count_with_all_they_had() -> N
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("--policies best", "no policy 'best'"),
+        ("--policies best", "--policies: 'best' is unknown; use tidal, "),
         ("--nodes 16,many", "'16,many' is no number of nodes; give 1000 or 250,1000"),
         ("--nodes 3", "nodes is 3: a leaf has at least 8 nodes"),
-        ("--occupancy 2", "occupancy is 2.0"),
+        ("--occupancy 2", "--occupancy: '2' is no share; give a number from 0 to 1"),
+        ("--sleepers x", "--sleepers: 'x' is no share"),
+        ("--gap 2", "--gap: '2' is no share"),
         ("--seeds x", "'x' is no seed"),
         ("--seeds 5-3", "'5-3' holds no seed; give the smaller number first"),
     ],
@@ -151,4 +153,6 @@ def test_wrong_use_is_told(
     with pytest.raises(SystemExit) as ended:
         replan.main()
     assert ended.value.code == 2
-    assert sentence in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1

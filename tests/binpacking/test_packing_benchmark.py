@@ -164,8 +164,8 @@ def test_the_command_gives_the_same_bytes_and_placements_that_hold(
     ("words", "told"),
     [
         (("--seeds", "x"), "is no seed"),
-        (("--policies", "fgd,best"), "'best' is no policy"),
-        (("--window", "0"), "is no window"),
+        (("--policies", "fgd,best"), "--policies: 'best' is unknown; use random, "),
+        (("--window", "0"), "--window: '0' is not a whole number of 1 or more"),
     ],
 )
 def test_wrong_use_names_the_fix(
