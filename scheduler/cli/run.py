@@ -19,9 +19,8 @@ from scheduler.adapters.prometheus.signals import PrometheusSignals
 from scheduler.adapters.statefile import beside
 from scheduler.apiserver.client import ApiError, ApiUnreachableError, ConfigurationError
 from scheduler.cli.terminal import PROGRAM, CommandError, Subparsers
-from scheduler.daemon.certificate import CertificateError
 from scheduler.extender.process import ExtenderGoneError, PortInUseError
-from scheduler.extender.tls import TlsError
+from scheduler.https import TlsError
 from scheduler.planning.policy import PolicyError
 from scheduler.simulation.remote import WorldRefusedError
 from scheduler.wiring.cluster import ClusterSettings, run_on_cluster
@@ -117,7 +116,7 @@ def handle(args: argparse.Namespace) -> int:
         raise CommandError(f"--ledger: {args.ledger}: {error}; name another file") from None
     except PortInUseError as error:
         raise CommandError(f"--extender-port: {error.strerror}") from None
-    except (TlsError, CertificateError) as error:
+    except TlsError as error:
         raise CommandError(f"--tls-cert: {error}") from None
     except (ConfigurationError, ApiUnreachableError, ApiError) as error:
         raise CommandError(f"--kubeconfig: {error}") from None

@@ -11,11 +11,10 @@ import asyncio
 import ipaddress
 import os
 import socket
-import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Protocol
 
 import msgspec
@@ -23,7 +22,6 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from forecasting import State, initial_state
-from scheduler.daemon.certificate import Certificate
 from scheduler.daemon.documents.decision import decision
 from scheduler.daemon.documents.explain import explain
 from scheduler.daemon.documents.metrics import CONTENT_TYPE, metrics
@@ -32,6 +30,7 @@ from scheduler.daemon.documents.shapes import Facts, Failure, NoSuchError, Ticks
 from scheduler.daemon.documents.status import status
 from scheduler.daemon.guard import NoAnswerError, NotAllowedError, UnknownUserError
 from scheduler.daemon.tick import Progress
+from scheduler.https import Tls, context_of, serve
 from scheduler.planning.policy import Policy
 from scheduler.planning.replaying import Replay, replay
 from scheduler.ports import Tick, TickLine
@@ -195,19 +194,23 @@ class ApiServer:
         host: str,
         port: int,
         guard: Middleware | None = None,
-        certificate: Certificate | None = None,
+        tls: Tls | None = None,
     ) -> None:
-        """Take the port and serve, over TLS where there is a certificate. 0: any port.
+        """Take the port and serve, over TLS where there are files for it. 0: any port.
 
-        Raises `ApiPortError` where the address cannot be had, and ValueError for an address that
-        others can reach where there is no guard.
+        Raises `ApiPortError` where the address cannot be had, `TlsError`, and ValueError for an
+        address that others can reach where there is no guard.
         """
         if guard is None and not _loopback(host):
             raise ValueError(f"host: {host} is not loopback and nobody is checked; give a guard")
+        if tls is not None:
+            context_of(tls)
         self._listener = _listening(host, port)
         self.host, self.port = host, self._listener.getsockname()[1]
         self._app = api.app(guard)
-        self._certificate = certificate
+        self._tls = tls
+        self.tls_error = ""
+        """Why renewed certificates are not in use; the extender, with the same files, tells it."""
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -226,29 +229,13 @@ class ApiServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=1.0)
         try:
-            await runner.setup()
-            async with _kept_fresh(self._certificate) as context:
-                await web.SockSite(runner, self._listener, ssl_context=context).start()
+            async with AsyncExitStack() as stack:
+                await serve(stack, self._app, self._listener, self._tls, self)
                 self._started.set()
                 await self._stop.wait()
         finally:
             self._started.set()
-            await runner.cleanup()
-
-
-@asynccontextmanager
-async def _kept_fresh(certificate: Certificate | None) -> AsyncIterator[ssl.SSLContext | None]:
-    """Yield the certificate's context, which follows its files meanwhile; None is plain HTTP."""
-    if certificate is None:
-        yield None
-        return
-    following = asyncio.create_task(certificate.follow())
-    try:
-        yield certificate.context
-    finally:
-        following.cancel()
 
 
 def _loopback(host: str) -> bool:

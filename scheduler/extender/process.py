@@ -17,13 +17,11 @@ from multiprocessing.connection import Connection
 
 import msgspec
 import uvloop
-from aiohttp import web
 
 from scheduler.child import Child
 from scheduler.extender.binding import ApiBinder, Connect
-from scheduler.extender.renewal import BACKLOG, RenewedSite
 from scheduler.extender.server import Extender
-from scheduler.extender.tls import Tls, context_of
+from scheduler.https import BACKLOG, Tls, context_of, serve
 from scheduler.planning.standing import Standing
 from scheduler.view import View
 
@@ -146,7 +144,9 @@ async def _serve(pipe: Connection, parts: _Parts) -> None:
             binder = ApiBinder(parts.binds_through)
             stack.callback(binder.close)
         extender = Extender(View(), loop.time, parts.clock_rate, binder)
-        await _listen(stack, extender, parts)
+        await serve(stack, extender.app(), parts.listener, parts.tls, extender)
+        if parts.health is not None:
+            await serve(stack, extender.health_app(), parts.health, None, extender)
         _calm_garbage()
 
         def read() -> None:
@@ -156,27 +156,6 @@ async def _serve(pipe: Connection, parts: _Parts) -> None:
         threading.Thread(target=read, name="standings", daemon=True).start()
         pipe.send_bytes(_READY)
         await closed.wait()
-
-
-async def _listen(stack: AsyncExitStack, extender: Extender, parts: _Parts) -> None:
-    runner = await _runner(stack, extender.app())
-    if parts.tls is None:
-        await web.SockSite(runner, parts.listener, backlog=BACKLOG).start()
-    else:
-        site = RenewedSite(runner, parts.listener, parts.tls)
-        await site.start()
-        watching = asyncio.create_task(site.follow(extender))
-        stack.callback(watching.cancel)
-    if parts.health is not None:
-        health = await _runner(stack, extender.health_app())
-        await web.SockSite(health, parts.health, backlog=BACKLOG).start()
-
-
-async def _runner(stack: AsyncExitStack, app: web.Application) -> web.AppRunner:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    return runner
 
 
 def _read_standings(pipe: Connection, extender: Extender) -> None:

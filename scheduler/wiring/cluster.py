@@ -34,7 +34,6 @@ from scheduler.adapters.wallclock import WallClock, steady_seconds
 from scheduler.apiserver.client import Api
 from scheduler.daemon.api import Api as DaemonApi
 from scheduler.daemon.api import ApiServer
-from scheduler.daemon.certificate import Certificate
 from scheduler.daemon.documents.shapes import Facts
 from scheduler.daemon.guard import Guard
 from scheduler.daemon.loop import run
@@ -43,7 +42,7 @@ from scheduler.daemon.worker import PlanningProcess
 from scheduler.daemon.writebehind import WriteBehind
 from scheduler.extender import process as extender_process
 from scheduler.extender.process import ExtenderProcess
-from scheduler.extender.tls import Tls
+from scheduler.https import Tls
 from scheduler.planning.actions import Plan
 from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Snapshot
@@ -127,7 +126,7 @@ def run_on_cluster(settings: ClusterSettings, connect: Connect, busy: Busy) -> i
 
     Raises what the parts raise where they cannot start: `PolicyError`, `LedgerFormatError`,
     `PortInUseError`, `ApiPortError`, `ConfigurationError`, `ApiError`, `ApiUnreachableError`,
-    `TlsError`, `CertificateError`.
+    `TlsError`.
     """
     log = logger(verbose=settings.verbose)
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -270,39 +269,36 @@ class Replica:
 
     def _start_extender(self, port: int) -> ExtenderProcess:
         settings = self._settings
-        tls = None
-        if settings.tls_cert is not None and settings.tls_key is not None:
-            tls = Tls(
-                certificate=settings.tls_cert,
-                key=settings.tls_key,
-                client_authority=settings.extender_client_ca,
-            )
         connect = partial(Api.load, settings.kubeconfig, settings.context)
         return extender_process.start(
             settings.listen,
             port,
             connect if settings.bind else None,
             settings.clock_rate,
-            tls,
+            self._tls(settings.extender_client_ca),
             settings.health_port,
         )
 
     def _serve(self, api: DaemonApi) -> ApiServer:
         """Serve the API; who asks is checked where others than this machine can reach it."""
         settings = self._settings
-        certificate = None
-        if settings.tls_cert is not None and settings.tls_key is not None:
-            certificate = Certificate(settings.tls_cert, settings.tls_key)
+        tls = self._tls()
         if settings.tls_authority is not None:
             self._authority = Authority(self._api, settings.namespace, settings.tls_authority)
             self._follow(self._authority)
         middleware = None
-        if certificate is not None:
+        if tls is not None:
             access = Access(self._api, steady_seconds)
             guard = Guard(access.user_of, access.may, lambda user: user.username)
             self._stack.callback(guard.close)
             middleware = guard.middleware()
-        return ApiServer(api, settings.listen, settings.api_port, middleware, certificate)
+        return ApiServer(api, settings.listen, settings.api_port, middleware, tls)
+
+    def _tls(self, client_authority: Path | None = None) -> Tls | None:
+        cert, key = self._settings.tls_cert, self._settings.tls_key
+        if cert is None or key is None:
+            return None
+        return Tls(certificate=cert, key=key, client_authority=client_authority)
 
     def _shell(self, ledger: Ledger) -> Shell:
         return Shell(

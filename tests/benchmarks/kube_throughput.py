@@ -41,7 +41,7 @@ from scheduler.apiserver.client import Api
 from scheduler.cli.arguments import count
 from scheduler.extender import process
 from scheduler.extender.counts import BOUNDS, Told, VerbCounts
-from scheduler.extender.tls import Tls
+from scheduler.https import Tls
 from scheduler.planning.actions import Plan
 from scheduler.planning.policy import parse
 from scheduler.planning.snapshot import Reservation

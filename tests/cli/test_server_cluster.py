@@ -20,9 +20,9 @@ from aiohttp import WSMsgType, web
 from scheduler.adapters.ledger import open_ledger
 from scheduler.cli.main import main
 from scheduler.daemon.api import Api, ApiServer
-from scheduler.daemon.certificate import Certificate
 from scheduler.daemon.guard import Guard
 from scheduler.daemon.tick import Progress
+from scheduler.https import Tls
 from tests.fixtures.ticks import busy_tick
 
 LOOPBACK = "127.0.0.1"
@@ -148,8 +148,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         api = Api(ledger)
         api.publish(Progress(number=8, last=busy_tick()))
         guard = Guard(_user_of, lambda user, _verb, _path: user != "bob", str).middleware()
-        certificate = Certificate(tmp_path / "crt", tmp_path / "key")
-        server = ApiServer(api, LOOPBACK, 0, guard, certificate)
+        tls = Tls(certificate=tmp_path / "crt", key=tmp_path / "key")
+        server = ApiServer(api, LOOPBACK, 0, guard, tls)
         stand_in = StandIn(server.port, authority.cert_pem.bytes().decode())
         yield World(tmp_path, stand_in, server)
         stand_in.stop()

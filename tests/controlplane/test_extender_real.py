@@ -16,7 +16,7 @@ import pytest
 from scheduler.apiserver.client import Api
 from scheduler.extender import process
 from scheduler.extender.process import ExtenderProcess
-from scheduler.extender.tls import Tls
+from scheduler.https import Tls
 from scheduler.planning import reasons
 from scheduler.planning.snapshot import Reservation
 from scheduler.planning.standing import Place, Standing, Victim

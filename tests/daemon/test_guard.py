@@ -12,12 +12,13 @@ import trustme
 
 from scheduler.adapters.ledger import open_ledger
 from scheduler.daemon.api import Api, ApiServer
-from scheduler.daemon.certificate import Certificate, CertificateError
 from scheduler.daemon.guard import Guard
 from scheduler.daemon.tick import Progress
+from scheduler.https import Tls, TlsError
 from tests.fixtures.ticks import busy_tick
 
 LOOPBACK = "127.0.0.1"
+ATTEMPTS = 10_000
 RIGHTS = {("ann", "get", "/v1/status"), ("prometheus", "get", "/metrics")}
 
 
@@ -36,6 +37,7 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         self.cert, self.key = folder / "tls.crt", folder / "tls.key"
+        self.tls = Tls(certificate=self.cert, key=self.key, look_seconds=0.05)
         self.write(trustme.CA())
 
     def write(self, authority: trustme.CA) -> None:
@@ -50,6 +52,14 @@ class Files:
         return context
 
 
+def trusted(server: ApiServer, files: Files) -> bool:
+    """Whether the server shows the certificate that is on disk."""
+    try:
+        return asked(server, files, "/healthz")[0] == 200
+    except (ssl.SSLError, ConnectionError):
+        return False
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
@@ -61,7 +71,7 @@ def server(files: Files, tmp_path: Path) -> Iterator[ApiServer]:
         api = Api(ledger)
         api.publish(Progress(number=8, last=busy_tick()))
         guard = Guard(user_of, may, str).middleware()
-        server = ApiServer(api, LOOPBACK, 0, guard, Certificate(files.cert, files.key))
+        server = ApiServer(api, LOOPBACK, 0, guard, files.tls)
         yield server
         server.stop()
 
@@ -142,22 +152,15 @@ def test_old_tls_is_refused(server: ApiServer, files: Files) -> None:
 
 
 def test_a_new_certificate_is_taken_in_without_a_restart(server: ApiServer, files: Files) -> None:
-    certificate = server._certificate  # noqa: SLF001 - its clock is not waited for
-    assert certificate is not None
-    assert not certificate.refresh()
-    files.write(trustme.CA())
-    with pytest.raises(ssl.SSLCertVerificationError):
-        asked(server, files, "/healthz")
-    assert certificate.refresh()
     assert asked(server, files, "/healthz")[0] == 200
+    files.write(trustme.CA())
+    assert any(trusted(server, files) for _ in range(ATTEMPTS))
 
 
 @pytest.mark.parametrize("broken", ["not PEM", None])
 def test_a_pair_that_does_not_fit_leaves_the_old_one(
     server: ApiServer, files: Files, broken: str | None
 ) -> None:
-    certificate = server._certificate  # noqa: SLF001 - its clock is not waited for
-    assert certificate is not None
     old_key = files.key.read_bytes()
     if broken is None:
         old = files.authority
@@ -166,13 +169,18 @@ def test_a_pair_that_does_not_fit_leaves_the_old_one(
         files.authority = old
     else:
         files.cert.write_text(broken)
-    assert not certificate.refresh()
+    assert any(trusted(server, files) and server.tls_error for _ in range(ATTEMPTS))
+    assert "tls.crt" in server.tls_error
     assert asked(server, files, "/healthz")[0] == 200
 
 
 def test_files_that_cannot_be_used_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(CertificateError, match=r"--tls-cert: .*name a PEM certificate and its key"):
-        Certificate(tmp_path / "no.crt", tmp_path / "no.key")
+    tls = Tls(certificate=tmp_path / "no.crt", key=tmp_path / "no.key")
+    with (
+        open_ledger(tmp_path / "ledger") as ledger,
+        pytest.raises(TlsError, match=r"no\.crt .*name a PEM certificate and its key"),
+    ):
+        ApiServer(Api(ledger), LOOPBACK, 0, tls=tls)
 
 
 def test_without_a_guard_others_cannot_reach_it(tmp_path: Path) -> None:

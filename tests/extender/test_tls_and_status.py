@@ -12,7 +12,7 @@ import trustme
 
 from scheduler.extender import process
 from scheduler.extender.process import ExtenderProcess
-from scheduler.extender.tls import Tls, TlsError
+from scheduler.https import Tls, TlsError
 from scheduler.planning.standing import Place, Standing
 from tests.fixtures import payloads
 
