@@ -82,7 +82,7 @@ def aligned(old: Feedback | None, source: Ints, grid: Grid) -> Feedback:
 
 def heard(feedback: Feedback, panel: Panel, grid: Grid, closed: int) -> Feedback:
     """Compare what was issued with the `closed` bins that have come since; move on to now."""
-    said = _moved(feedback.said, closed)
+    said = moved(feedback.said, closed)
     missed = feedback.missed * np.float32(0.5 ** (closed / (_HALF_LIFE_HOURS * grid.hour)))
     piled = feedback.piled.copy()
     due = 1 - np.array(grid.quantiles)
@@ -90,7 +90,7 @@ def heard(feedback: Feedback, panel: Panel, grid: Grid, closed: int) -> Feedback
         steps = grid.target_steps[target]
         bins = steps if target >= len(grid.horizon_steps) else 1
         for back in range(min(closed, grid.hour + 1 - steps)):
-            seen = _seen(panel, bins, back)
+            seen = seen_at(panel, bins, back)
             then = said[:, -1 - back - steps, index]
             known = np.isfinite(seen) & np.isfinite(then).all(axis=1)
             more = ((seen[:, None] > then) - due) * known[:, None]
@@ -129,14 +129,15 @@ def recorded(feedback: Feedback, panel: Panel, roots: Floats, grid: Grid) -> Fee
     return Feedback(feedback.missed, feedback.piled, said)
 
 
-def _moved(said: Singles, by: int) -> Singles:
+def moved(said: Singles, by: int) -> Singles:
+    """What was said at the newest bins [series, bin, ...], `by` bins later."""
     out = np.full_like(said, np.nan)
     if by < said.shape[1]:
         out[:, : said.shape[1] - by] = said[:, by:]
     return out
 
 
-def _seen(panel: Panel, bins: int, back: int) -> Floats:
+def seen_at(panel: Panel, bins: int, back: int) -> Floats:
     """Largest root of the `bins` that ended up to `back` bins ago [series]; NaN if unknown."""
     stop = panel.z.shape[1] - back
     window = slice(stop - bins, stop)

@@ -13,6 +13,7 @@ from math import isnan
 import msgspec
 import numpy as np
 
+from forecasting import strays as straying
 from forecasting.feedback import Feedback, aligned, heard, recorded
 from forecasting.grid import Grid, Ints, make_grid
 from forecasting.history import Observed
@@ -25,6 +26,7 @@ from forecasting.quantiles import Issued, issue
 from forecasting.rows import joined
 from forecasting.status import statuses
 from forecasting.store import Store, absorb, empty_store
+from forecasting.strays import Strays
 from forecasting.sums import Sum, check_sums, members_of
 from forecasting.values import (
     DEFAULT_HORIZONS,
@@ -47,6 +49,7 @@ class State(msgspec.Struct, frozen=True):
     store: Store
     knowledge: Knowledge | None
     feedback: Feedback | None
+    strays: Strays | None
     sums: tuple[Sum, ...] = ()
     life: Life = Life()
 
@@ -70,7 +73,7 @@ def initial_state(
     unknown = [name for name in members if name not in MEMBERS]
     if unknown or len(set(members)) != len(members) or tuple(members[:1]) != ("last",):
         raise ValueError(f"members: {members} must start with 'last'; known: {sorted(MEMBERS)}")
-    return State(grid, tuple(members), empty_store(grid), None, None, check_sums(sums))
+    return State(grid, tuple(members), empty_store(grid), None, None, None, check_sums(sums))
 
 
 def forecast(state: State, new: Sequence[Observed], now_seconds: float) -> tuple[Forecasts, State]:
@@ -83,7 +86,9 @@ def forecast(state: State, new: Sequence[Observed], now_seconds: float) -> tuple
     store = absorb(state.store, grid, new, now_seconds, state.sums)
     if store.end < state.store.end or not store.keys:
         # Time went back: what was learnt speaks of bins that are yet to come.
-        state = msgspec.structs.replace(state, knowledge=None, feedback=None, life=Life())
+        state = msgspec.structs.replace(
+            state, knowledge=None, feedback=None, strays=None, life=Life()
+        )
     if not store.keys:
         return _forecasts(grid, store, {}), msgspec.structs.replace(state, store=store)
     source = _old_rows(state.store, store)
@@ -92,7 +97,7 @@ def forecast(state: State, new: Sequence[Observed], now_seconds: float) -> tuple
         _part(state, store, slice(start, start + _SERIES_AT_ONCE), source, closed)
         for start in range(0, len(store.keys), _SERIES_AT_ONCE)
     ]
-    series, knowledge, feedback = zip(*parts, strict=True)
+    series, knowledge, feedback, strays = zip(*parts, strict=True)
     found = {one.key: one for part in series for one in part}
     totals = members_of(state.sums, store.keys).keys()
     found, life = edged(state.life, store, grid, dict(sorted(found.items())), totals)
@@ -101,13 +106,14 @@ def forecast(state: State, new: Sequence[Observed], now_seconds: float) -> tuple
         store=store,
         knowledge=joined(list(knowledge)),
         feedback=joined(list(feedback)),
+        strays=joined(list(strays)),
         life=life,
     )
 
 
 def _part(
     state: State, store: Store, rows: slice, source: Ints, closed: int
-) -> tuple[list[SeriesForecast], Knowledge, Feedback]:
+) -> tuple[list[SeriesForecast], Knowledge, Feedback, Strays]:
     """Some rows of the new store: few enough to stay in the processor's cache."""
     grid, source = state.grid, source[rows]
     some = Store(store.keys[rows], store.end, store.rate[rows], store.marks[rows], ())
@@ -116,10 +122,13 @@ def _part(
     turn = rows.start // _SERIES_AT_ONCE
     knowledge = refreshed(state.knowledge, source, panel, grid, members, turn)
     feedback = heard(aligned(state.feedback, source, grid), panel, grid, closed)
-    issued = issue(panel, grid, members, knowledge, feedback)
+    strays = straying.aligned(state.strays, source, grid)
+    strays = straying.followed(strays, panel, grid, closed, knowledge.strayed)
+    issued = issue(panel, grid, members, knowledge, feedback, strays)
     feedback = recorded(feedback, panel, issued.roots, grid)
+    strays = straying.recorded(strays, panel, issued.stack, grid)
     series = _series(voices(state.members), some, panel, grid, issued, knowledge)
-    return series, knowledge, feedback
+    return series, knowledge, feedback, strays
 
 
 def _old_rows(old: Store, new: Store) -> Ints:

@@ -16,6 +16,7 @@ from forecasting.members import Member
 from forecasting.panel import Panel
 from forecasting.replay import replay
 from forecasting.rows import joined, take
+from forecasting.strays import at_the_end
 
 _RELEARN_HOURS = 6
 # A young series has more to gain from a second look: after each eighth of its known past.
@@ -26,12 +27,14 @@ _SERIES_AT_ONCE = 16
 
 class Knowledge(msgspec.Struct, frozen=True):
     """Aligned with the store's series: the members' `fits`, the `slopes` of the stack, bands and
-    weights, the record so far; `due` [series] is the bin number of the next learning.
+    weights, how far it `strayed` last [series, near target], the record so far; `due` [series] is
+    the bin number of the next learning.
     """
 
     fits: tuple[tuple[Singles, ...], ...]
     slopes: Singles
     calibration: Calibration
+    strayed: Singles
     verdict: Verdict
     due: Ints
 
@@ -69,6 +72,7 @@ def _learn(panel: Panel, grid: Grid, members: tuple[Member, ...], turn: int) -> 
         tuple(tuple(map(_single, fit)) for fit in fits),
         _single(slopes),
         calibrate(past, grid),
+        _single(at_the_end(past.seen - past.said[:, -1], grid)),
         judge(past, grid),
         _due(panel, turn),
     )

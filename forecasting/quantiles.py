@@ -18,6 +18,7 @@ from forecasting.members import Member
 from forecasting.panel import Panel
 from forecasting.scales import scales
 from forecasting.stack import stacked
+from forecasting.strays import Strays
 
 # No quantile exceeds this multiple of the largest rate in store, once a day of bins is known.
 _GREATEST_RISE = 2.25
@@ -26,11 +27,13 @@ _GREATEST_RISE = 2.25
 class Issued(msgspec.Struct, frozen=True):
     """Rates `at` [series, horizon, quantile] and `peak` [series, lead, quantile].
 
-    `share` [series, voice] is each voice's part in the judged target and quantile.
+    `stack` [series, target] are the roots that the stack says; `share` [series, voice] is each
+    voice's part in the judged target and quantile.
     """
 
     at: Floats
     peak: Floats
+    stack: Floats
     share: Floats
 
     @property
@@ -46,18 +49,22 @@ def issue(
     members: tuple[Member, ...],
     knowledge: Knowledge,
     feedback: Feedback,
+    strays: Strays,
 ) -> Issued:
     """Forecast every series from the last column of the panel."""
     now = np.array([panel.z.shape[1] - 1])
     said = _said(panel, grid, members, knowledge)
     reached, steps = _reached(panel, grid)
-    scale = scales(panel, grid, now, steps)
+    near = near_targets(grid)
+    stray = np.full(steps.shape, np.nan)
+    stray[:, near] = strays.recent
+    scale = scales(panel, grid, now, np.take_along_axis(stray, reached, 1)[..., None], steps)
     learnt = _picked(knowledge.calibration, reached)
     bands = voice_bands(said[..., None], scale, learnt, steps, grid)[:, :, :, 0]
     roots = mix(bands, learnt.weight)
-    roots[:, near_targets(grid)] += drift(feedback, grid) * spans(scale.spread, grid)[..., None]
+    roots[:, near] += drift(feedback, grid) * spans(scale.spread, grid)[..., None]
     at, peak = ordered(_bounded(roots, panel), grid)
-    return Issued(at, peak, _share(said, learnt.weight, grid))
+    return Issued(at, peak, said[:, -1], _share(said, learnt.weight, grid))
 
 
 def _said(panel: Panel, grid: Grid, members: tuple[Member, ...], knowledge: Knowledge) -> Floats:

@@ -15,6 +15,7 @@ from forecasting.members import Fit, Member
 from forecasting.panel import Panel, running
 from forecasting.scales import Scales, scales
 from forecasting.stack import said_by_stack
+from forecasting.strays import replayed
 
 REPLAYED_DAYS = 10
 _REFITS_PER_DAY = 2
@@ -59,7 +60,7 @@ def replay(
         np.concatenate([said[:, voices], stack[:, None]], axis=1),
         seen,
         _naive(panel, grid, origins),
-        scales(panel, grid, origins),
+        scales(panel, grid, origins, replayed(seen - stack, grid)),
         width - 1 - origins,
     )
     return past, fits, slopes

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from forecasting.forecast import State, forecast
 from forecasting.values import Sample
 
-VERSION = 4
+VERSION = 5
 _FAST = 1
 
 
@@ -96,6 +96,7 @@ def _check(state: State, begun: State) -> None:
         (state.store, own.store),
         (state.knowledge, own.knowledge),
         (state.feedback, own.feedback),
+        (state.strays, own.strays),
     ]
     for saved, made in parts:
         shapes = [(rows, *array.shape[1:]) for array in _arrays(made)]

@@ -1,8 +1,9 @@
 """What errors are measured in, and the band that is assumed before there are any.
 
-Errors up to an hour ahead grow with the square root of the present restlessness of a series: half
-way between errors that grow with it and errors that do not care, which do best on calm and on
-bursty series. Further ahead the restlessness says nothing, and the plain error in roots is kept.
+The restlessness of a target is the geometric mean of how much the series moves at present and of
+how far the stack has strayed lately. Errors up to an hour ahead grow with its square root: half way
+between errors that grow with it and errors that do not care, which do best on calm and on bursty
+series. Further ahead the restlessness says nothing, and the plain error in roots is kept.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _SHARE_AT_TEN_MINUTES = 0.045
 _GREATEST_SHARE = 0.28
 _TEN_MINUTES = 600.0
 _LEAST_SPREAD = 1e-12
+# A stack that was right for an hour is assumed to stray by this part of the spread.
+_LEAST_STRAY = 0.3
 MEDIAN = 0.5
 
 
@@ -38,12 +41,19 @@ def near(steps: Ints, grid: Grid) -> Bools:
     return steps <= grid.hour
 
 
-def scales(panel: Panel, grid: Grid, origins: Ints, steps: Ints | None = None) -> Scales:
-    """Units and levels at the origins; `steps` [series, target] where series differ."""
-    which = near(np.array(grid.target_steps) if steps is None else steps, grid)
+def scales(
+    panel: Panel, grid: Grid, origins: Ints, stray: Floats, steps: Ints | None = None
+) -> Scales:
+    """Units and levels at the origins; `steps` [series, target] where series differ.
+
+    `stray` [series, target, origin] is how far the stack has strayed, NaN where that is unknown.
+    """
+    ahead = np.array(grid.target_steps) if steps is None else steps
     moves = spread(panel, origins)
-    unit = np.sqrt(np.maximum(moves, _LEAST_SPREAD))[:, None, :]
-    return Scales(np.where(which[..., None], unit, 1.0), level(panel, origins), moves)
+    least = np.maximum(moves, _LEAST_SPREAD)[:, None, :]
+    strays = np.where(np.isfinite(stray), stray, least * np.sqrt(ahead)[..., None])
+    unit = (least * (strays + _LEAST_STRAY * least)) ** 0.25
+    return Scales(np.where(near(ahead, grid)[..., None], unit, 1.0), level(panel, origins), moves)
 
 
 def assumed_band(steps: Ints, grid: Grid) -> Floats:
