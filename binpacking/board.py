@@ -42,6 +42,7 @@ class Board:
         "leaf_free",
         "memory",
         "roused",
+        "tickets",
     )
 
     def __init__(self, layout: Layout, problem: Problem) -> None:
@@ -53,9 +54,11 @@ class Board:
         self.alive = [True] * len(problem.gangs)
         self.roused = [0] * len(layout.free)
         """Bits of the GPUs by node that units have taken which the heuristic wakes."""
+        self.tickets = {key: list(left) for key, left in layout.tickets.items()}
+        """By request whose pods keep apart on nodes: how many more each node may take."""
         self._costs = [gang.cost for gang in problem.gangs]
         self._stops_left = [limit.most for limit in problem.stop_limits]
-        self._log: list[tuple[int, int, int, int]] = []
+        self._log: list[tuple[int, int, int, int, str]] = []
         self._options: dict[Piece, list[KillOption | bool | None]] = {}
 
     def mark(self) -> int:
@@ -65,46 +68,57 @@ class Board:
     def undo(self, mark: int) -> None:
         """Take back every change since `mark`."""
         while len(self._log) > mark:
-            index, gpus, cpu, memory = self._log.pop()
+            index, gpus, cpu, memory, keeps = self._log.pop()
             if index >= len(self.free):
                 self.roused[index - len(self.free)] ^= gpus
             elif index < 0:
                 self._set_alive(~index, alive=not self.alive[~index])
             else:
                 self._change(index, -gpus, -cpu, -memory)
+                if keeps:
+                    self.tickets[keeps][index] += 1 if gpus < 0 else -1
 
-    def take(self, node: int, gpus: int, cpu: int = 0, memory: int = 0) -> None:
+    def take(self, node: int, gpus: int, cpu: int = 0, memory: int = 0, keeps: str = "") -> None:
         """Seat a piece."""
         self._change(node, -gpus, -cpu, -memory)
-        self._log.append((node, -gpus, -cpu, -memory))
+        self._log.append((node, -gpus, -cpu, -memory, keeps))
+        if keeps:
+            self.tickets[keeps][node] -= 1
 
-    def lift(self, node: int, gpus: int, cpu: int = 0, memory: int = 0) -> None:
+    def lift(self, node: int, gpus: int, cpu: int = 0, memory: int = 0, keeps: str = "") -> None:
         """Take a piece off again."""
         self._change(node, gpus, cpu, memory)
-        self._log.append((node, gpus, cpu, memory))
+        self._log.append((node, gpus, cpu, memory, keeps))
+        if keeps:
+            self.tickets[keeps][node] += 1
 
     def stop(self, gang: int) -> None:
         """Stop a gang: what it holds comes free on all its nodes."""
         self._set_alive(gang, alive=False)
-        self._log.append((~gang, 0, 0, 0))
+        self._log.append((~gang, 0, 0, 0, ""))
         for node, gpus, cpu, memory in self._held(gang):
             self.lift(node, gpus, cpu, memory)
 
     def rouse(self, node: int, devices: int) -> None:
         """Let a unit have these GPUs to itself; `take` counts them."""
         self.roused[node] |= devices
-        self._log.append((len(self.free) + node, devices, 0, 0))
+        self._log.append((len(self.free) + node, devices, 0, 0, ""))
 
     def revive(self, gang: int) -> None:
         """Let a stopped gang run on; nodes may go below zero, the caller looks."""
         self._set_alive(gang, alive=True)
-        self._log.append((~gang, 0, 0, 0))
+        self._log.append((~gang, 0, 0, 0, ""))
         for node, gpus, cpu, memory in self._held(gang):
             self.take(node, gpus, cpu, memory)
 
-    def holds(self, node: int, gpus: int, cpu: int = 0, memory: int = 0) -> bool:
+    def holds(self, node: int, gpus: int, cpu: int = 0, memory: int = 0, keeps: str = "") -> bool:
         """Whether the node has room for so much."""
-        return self.free[node] >= gpus and self.cpu[node] >= cpu and self.memory[node] >= memory
+        enough = self.free[node] >= gpus and self.cpu[node] >= cpu and self.memory[node] >= memory
+        return enough and self.admits(node, keeps)
+
+    def admits(self, node: int, keeps: str) -> bool:
+        """Whether the node may take one more of those pods that keep apart."""
+        return not keeps or self.tickets[keeps][node] > 0
 
     def stopped(self) -> list[int]:
         """Numbers of the gangs that are stopped."""
@@ -136,15 +150,17 @@ class Board:
 
     def best_fit(self, leaf: int, piece: Piece) -> int:
         """The node of the leaf with the fewest free GPUs that suffice, then by name; -1: none."""
-        gpus, cpu, memory = piece
+        gpus, cpu, memory, keeps = piece
         if self.leaf_free[leaf] < gpus:
             return -1
         free, best, fewest = self.free, -1, 1 << 30
+        tickets = self.tickets.get(keeps) if keeps else None
         for node in self.layout.leaves[leaf]:
             if (
                 gpus <= free[node] < fewest
                 and self.cpu[node] >= cpu
                 and self.memory[node] >= memory
+                and (tickets is None or tickets[node] > 0)
             ):
                 best, fewest = node, free[node]
                 if fewest == gpus:
@@ -181,6 +197,8 @@ class Board:
 
     def _kill_option(self, node: int, piece: Piece) -> KillOption | None:
         """Gangs of the node by rising cost until the piece fits, less those not needed."""
+        if not self.admits(node, piece.keeps):
+            return None
         room = self.free[node] - piece.gpus
         cpu, memory = self.cpu[node] - piece.cpu_milli, self.memory[node] - piece.memory_mib
         chosen: list[tuple[int, int, int, int]] = []

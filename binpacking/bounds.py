@@ -23,16 +23,19 @@ def least_unserved(problem: Problem, layout: Layout) -> int:
     """Milli-GPUs of online shortage that stay unserved in every packing."""
     cleared = _cleared(layout)
     total = 0
-    for request in problem.online:
+    for index, request in enumerate(problem.online):
         best = _best_capacity(request, layout, cleared)
-        total += max(0, request.shortage_milli - request.limit * best) * request.size
+        most = _most_replicas(index, request, layout)
+        total += max(0, request.shortage_milli - most * best) * request.size
     return total
 
 
 def most_batch_value(problem: Problem, layout: Layout) -> int:
     """No packing without kills that serves the online requests as well exceeds this value."""
     rooms = _rooms(layout)
-    free = sum(layout.free) - sum(_least_gpus(request, layout, rooms) for request in problem.online)
+    free = sum(layout.free) - sum(
+        _least_gpus(index, request, layout, rooms) for index, request in enumerate(problem.online)
+    )
     fits: dict[tuple[Shape, tuple[str, ...]], bool] = {}
     for request in problem.batch:
         kind = (request.shape, request.gpu_models)
@@ -54,12 +57,22 @@ def most_batch_value(problem: Problem, layout: Layout) -> int:
     return int(value)
 
 
-def _least_gpus(request: OnlineRequest, layout: Layout, rooms: Sequence[Piece]) -> int:
+def _least_gpus(index: int, request: OnlineRequest, layout: Layout, rooms: Sequence[Piece]) -> int:
     """GPUs that serving the request as well as it can be served takes at least."""
     best = _best_capacity(request, layout, rooms)
     if not best:
         return 0
-    return min(request.limit, -(-max(0, request.shortage_milli) // best)) * request.size
+    most = _most_replicas(index, request, layout)
+    return min(most, -(-max(0, request.shortage_milli) // best)) * request.size
+
+
+def _most_replicas(index: int, request: OnlineRequest, layout: Layout) -> int:
+    """That its limit and its failure domains allow."""
+    if index in layout.fences:
+        return min(request.limit, sum(layout.fences[index].room))
+    if request.key in layout.tickets:
+        return min(request.limit, sum(layout.tickets[request.key]) // request.shape.pieces)
+    return request.limit
 
 
 def _best_capacity(request: OnlineRequest, layout: Layout, rooms: Sequence[Piece]) -> int:
@@ -98,7 +111,7 @@ def _cleared(layout: Layout) -> list[Piece]:
     rooms = _rooms(layout)
     for parts, freed in zip(layout.parts, layout.freed, strict=True):
         for node, held in parts:
-            gpus, cpu, memory = rooms[node]
+            gpus, cpu, memory = rooms[node].amounts
             cores, ram = freed.get(node, (0, 0))
             rooms[node] = Piece(gpus + held, cpu + cores, memory + ram)
     return rooms

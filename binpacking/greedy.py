@@ -124,9 +124,12 @@ def _serve(board: Board, index: int, request: OnlineRequest, near: _Near | None)
     """Replicas until the shortage is covered, the limit reached, or no leaf has a way."""
     seats: list[Seat] = []
     missing = request.shortage_milli
-    leaves = board.layout.allowed(tuple(request.capacity_milli)) if request.capacity_milli else ()
+    every = board.layout.allowed(tuple(request.capacity_milli)) if request.capacity_milli else ()
+    fence = board.layout.fences.get(index)
+    room = list(fence.room) if fence else []
     trials: dict[bool, dict[int, _Trial | None]] = {False: {}, True: {}}
     while missing > 0 and len(seats) < request.limit:
+        leaves = tuple(one for one in every if room[fence.domain_of[one]]) if fence else every
         best = _best(board, index, request, leaves, trials, (missing, near))
         best = best or _spread(board, index, request, leaves)
         if best is None:
@@ -134,6 +137,8 @@ def _serve(board: Board, index: int, request: OnlineRequest, near: _Near | None)
         _commit(board, best, board.layout.pieces[index])
         _forget(board, best, trials)
         seats.append(Seat(index, best.nodes))
+        if fence:
+            room[fence.domain_of[best.leaf]] -= 1
         if near is not None:
             near.leaves.add(best.leaf)
             near.gpus -= request.size
@@ -168,7 +173,7 @@ def _best(
             if leaf not in known:
                 pods = _pods(board, index)
                 known[leaf] = _try(board, leaf, pods, may_kill=may_kill)
-        found = [trial for trial in known.values() if trial]
+        found = [trial for leaf in leaves if (trial := known[leaf])]
         if found:
             return min(found, key=order)
     return None

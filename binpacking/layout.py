@@ -11,6 +11,7 @@ import msgspec
 
 from binpacking.beds import Bed, Kind, beds_by_node, most_saved
 from binpacking.problem import Gang, Piece, Problem, Shape, Supply
+from binpacking.spread import Fence, check, fences, tickets
 from binpacking.topology import by_leaf
 
 PLENTY = 1 << 60
@@ -58,6 +59,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """By node number: the standby units there that may be woken."""
     beds_of: dict[tuple[Kind, int], tuple[Bed, ...]]
     """The same by kind of pod and leaf number."""
+    fences: dict[int, Fence]
+    """By online request, where it spreads over leaves or spine pods."""
+    tickets: dict[str, tuple[int, ...]]
+    """By key of a request whose pods keep apart on nodes: how many more each node may take."""
     most_saved: int
     """What waking as many of them as the shortages could use would save (see `beds`)."""
 
@@ -114,6 +119,8 @@ def compile_layout(problem: Problem) -> Layout:
         limits_of=_limits_of(problem),
         beds=beds,
         beds_of=_beds_of(beds, [leaf for leaf, (_, group) in enumerate(groups) for _ in group]),
+        fences=fences(problem, tuple(path for path, _ in groups)),
+        tickets=tickets(problem, ordered),
         most_saved=most_saved(problem, beds),
     )
 
@@ -213,6 +220,7 @@ def _check(problem: Problem) -> None:
             _check_shape("online", request.key, member.shape)
         for model, milli in request.capacity_milli.items():
             _at_least(1, f"online: capacity_milli[{model}] of {request.key}", milli)
+        check(request)
     for job in problem.batch:
         _check_shape("batch", job.key, job.shape)
     _check_stops(problem)

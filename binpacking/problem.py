@@ -5,6 +5,7 @@ give way); a rung of the ladder answers with a `Packing`; `verify` accepts or re
 Every number is an integer, so that an answer can be checked without tolerance.
 """
 
+from collections import defaultdict
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -17,6 +18,12 @@ for large ones."""
 
 Rung = Literal["empty", "greedy", "blocks", "program"]
 
+Level = Literal["node", "leaf", "spine"]
+"""What fails together: a node, what hangs on one leaf switch, or on one spine pod."""
+
+Domain = tuple[str, ...]
+"""One of them: a node's name, or the path of the switch."""
+
 
 class Piece(NamedTuple):
     """What one pod asks of one node; ordered by GPUs first."""
@@ -24,6 +31,13 @@ class Piece(NamedTuple):
     gpus: int
     cpu_milli: int = 0
     memory_mib: int = 0
+    keeps: str = ""
+    """Key of the request whose pods keep apart on nodes (see `Spread`); empty: they need not."""
+
+    @property
+    def amounts(self) -> tuple[int, int, int]:
+        """What can be counted."""
+        return self[:3]
 
 
 class Supply(msgspec.Struct, frozen=True):
@@ -41,6 +55,21 @@ class Supply(msgspec.Struct, frozen=True):
     memory_mib: int | None = None
     """Free memory of the host; None: not known, and never short."""
 
+    def domain(self, level: Level) -> Domain:
+        """What the node fails with."""
+        return domain(self.node, self.leaf, level)
+
+
+def domain(node: str, leaf: tuple[str, ...], level: Level) -> Domain:
+    """What a node under this leaf, whose path ends with switch and GPU model, fails with."""
+    match level:
+        case "node":
+            return (node,)
+        case "leaf":
+            return leaf[:-1]
+        case "spine":
+            return leaf[:-2]
+
 
 class Shape(msgspec.Struct, frozen=True):
     """`pieces` pods of `gpus` whole GPUs each, all under one leaf switch."""
@@ -51,6 +80,8 @@ class Shape(msgspec.Struct, frozen=True):
     """Of each piece."""
     memory_mib: int = 0
     """Of each piece."""
+    keeps: str = ""
+    """As in `Piece`; set by `OnlineRequest.pods`."""
 
     @property
     def size(self) -> int:
@@ -60,7 +91,7 @@ class Shape(msgspec.Struct, frozen=True):
     @property
     def piece(self) -> Piece:
         """One of the pieces."""
-        return Piece(self.gpus, self.cpu_milli, self.memory_mib)
+        return Piece(self.gpus, self.cpu_milli, self.memory_mib, self.keeps)
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -69,6 +100,24 @@ class Member(msgspec.Struct, frozen=True):
     role: str
     count: int
     shape: Shape
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """An anti-affinity floor: no failure domain holds more of a request than `most`.
+
+    Counted are replicas; where domains are nodes, pieces. What stands there already counts.
+    """
+
+    level: Level
+    most: int
+    there: tuple[tuple[Domain, int], ...] = ()
+    """How many each domain holds, where it holds any; it may be more than allowed."""
+
+    def room(self) -> defaultdict[Domain, int]:
+        """How many more each domain may take."""
+        room: defaultdict[Domain, int] = defaultdict(lambda: self.most)
+        room.update((where, max(0, self.most - count)) for where, count in self.there)
+        return room
 
 
 class OnlineRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,11 +143,18 @@ class OnlineRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that share it wish to stand under one leaf; empty: this one does not care."""
     near: tuple[tuple[str, ...], ...] = ()
     """Leaves where the group stands already."""
+    spread: Spread | None = None
+    """None: replicas may stand together. Of groups only what one replica keeps to is limited:
+    a leaf or a spine pod, not nodes."""
 
     @property
     def pods(self) -> tuple[Member, ...]:
         """The pods of one replica, whether it is one or a group."""
-        return self.members or (Member("", 1, self.shape),)
+        if self.members:
+            return self.members
+        if self.spread is None or self.spread.level != "node":
+            return (Member("", 1, self.shape),)
+        return (Member("", 1, msgspec.structs.replace(self.shape, keeps=self.key)),)
 
     @property
     def size(self) -> int:

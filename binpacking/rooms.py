@@ -2,11 +2,12 @@
 
 The rows of `rows` count GPUs in powers of two. They are exact on a node where every piece that
 could stand there has such a size, and where CPU and memory suffice for whatever the GPUs can hold:
-before and after any stop, there is as much of both per GPU as the dearest piece asks. Other nodes
-are `uneven`.
+before and after any stop, there is as much of both per GPU as the dearest piece asks. Nor may a
+node take fewer pods of a request that keeps them apart than its GPUs hold. Other nodes are
+`uneven`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +29,8 @@ class Capacity(msgspec.Struct, frozen=True):
     gangs_on: tuple[tuple[tuple[int, int], ...], ...]
     beds: tuple[tuple[Bed, ...], ...] = ()
     """By node: standby units that may be woken; empty: the question does not ask for any."""
+    tickets: Mapping[str, Sequence[int]] | None = None
+    """As in `Layout`, where some pieces are seated already; None: none are."""
 
     def room(self, node: int) -> Piece:
         """What is free before any stop."""
@@ -40,8 +43,17 @@ class Capacity(msgspec.Struct, frozen=True):
 
     def cleared(self, node: int) -> Piece:
         """What is free with every gang stopped."""
-        gpus, cpu, memory = zip(self.room(node), *self.freed(node), strict=True)
+        amounts = [one.amounts for one in (self.room(node), *self.freed(node))]
+        gpus, cpu, memory = zip(*amounts, strict=True)
         return Piece(sum(gpus), sum(cpu), sum(memory))
+
+    def most(self, node: int, kind: Piece) -> int:
+        """How many of the kind the node may take, with every gang stopped."""
+        fits = times(kind, self.cleared(node))
+        if not kind.keeps:
+            return fits
+        tickets = self.layout.tickets if self.tickets is None else self.tickets
+        return min(fits, tickets[kind.keeps][node])
 
 
 class Ground(NamedTuple):
@@ -52,12 +64,12 @@ class Ground(NamedTuple):
     odd: tuple[int, ...]
     """Their number of free GPUs, and the ways to fill it."""
     bound: tuple[int, ...]
-    """Only rows of their own: CPU or memory may run short, or a unit sleeps there."""
+    """Only rows of their own: CPU, memory or tickets may run short, or a unit sleeps there."""
 
 
 def simple(kinds: Iterable[Piece]) -> bool:
     """Whether the nested rows are exact on every node."""
-    return all(gpus == power_of_two(gpus) and not cpu and not memory for gpus, cpu, memory in kinds)
+    return all(kind == (power_of_two(kind.gpus), 0, 0, "") for kind in kinds)
 
 
 def ground(capacity: Capacity, leaf: int, kinds: Sequence[Piece]) -> Ground:
@@ -67,7 +79,8 @@ def ground(capacity: Capacity, leaf: int, kinds: Sequence[Piece]) -> Ground:
         gpus = capacity.free[node] + sum(held for _, held in capacity.gangs_on[node])
         mine = [kind for kind in kinds if kind.gpus <= gpus]
         asleep = bool(capacity.beds and capacity.beds[node])
-        if asleep or _may_bind(capacity.room(node), capacity.freed(node), mine):
+        alone = any(one.keeps and capacity.most(node, one) < gpus // one.gpus for one in mine)
+        if asleep or alone or _may_bind(capacity.room(node), capacity.freed(node), mine):
             found[2].append(node)
         elif all(kind.gpus == power_of_two(kind.gpus) for kind in mine):
             found[0].append(node)
@@ -79,7 +92,8 @@ def ground(capacity: Capacity, leaf: int, kinds: Sequence[Piece]) -> Ground:
 
 def times(kind: Piece, room: Piece) -> int:
     """How many of the kind fit there."""
-    return max(0, min(have // asked for have, asked in zip(room, kind, strict=True) if asked))
+    pairs = zip(room.amounts, kind.amounts, strict=True)
+    return max(0, min(have // asked for have, asked in pairs if asked))
 
 
 def _may_bind(room: Piece, freed: Sequence[Piece], kinds: Sequence[Piece]) -> bool:
@@ -87,9 +101,9 @@ def _may_bind(room: Piece, freed: Sequence[Piece], kinds: Sequence[Piece]) -> bo
     for resource in (1, 2):
         asked, per = 0, 1
         for kind in kinds:
-            if kind[resource] * per > asked * kind.gpus:
-                asked, per = kind[resource], kind.gpus
-        worst = sum(min(0, one[resource] * per - asked * one.gpus) for one in freed)
-        if asked and room[resource] * per - asked * room.gpus + worst < 0:
+            if kind.amounts[resource] * per > asked * kind.gpus:
+                asked, per = kind.amounts[resource], kind.gpus
+        worst = sum(min(0, one.amounts[resource] * per - asked * one.gpus) for one in freed)
+        if asked and room.amounts[resource] * per - asked * room.gpus + worst < 0:
             return True
     return False

@@ -36,6 +36,7 @@ def _way(board: Board, bed: Bed, piece: Piece, *, may_kill: bool) -> Way | None:
     if bed.devices & board.roused[bed.node] or (gangs and not may_kill):
         return None
     cost, room = board.cost_of(gangs), board.room(bed.node, gangs)
-    if cost is None or any(have < asked for have, asked in zip(room, piece, strict=True)):
+    short = any(have < asked for have, asked in zip(room.amounts, piece.amounts, strict=True))
+    if cost is None or short or not board.admits(bed.node, piece.keeps):
         return None
     return Way(cost - bed.credit, bed, gangs)

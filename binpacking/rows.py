@@ -17,10 +17,12 @@ from math import gcd
 import msgspec
 
 from binpacking.beds import Bed
+from binpacking.layout import PLENTY
 from binpacking.linear import FREE, Draft, Linear, Term
 from binpacking.problem import BatchRequest, Member, OnlineRequest, Piece, Problem, Shape
-from binpacking.rooms import Capacity, ground, simple, times
+from binpacking.rooms import Capacity, ground, simple
 from binpacking.slots import power_of_two
+from binpacking.spread import Fence
 from binpacking.stops import Stops
 from binpacking.uneven import Bin, Load, Uneven
 from binpacking.waking import Wake, no_waste
@@ -157,14 +159,18 @@ class _Maker:
         self.unserved[index] = unserved
         leaves = self.capacity.layout.allowed(tuple(request.capacity_milli))
         replicas: list[Term] = []
+        fence = self.capacity.layout.fences.get(index)
         for leaf in leaves if request.capacity_milli else ():
             gain = request.capacity_milli[self.capacity.layout.models[leaf]]
-            column = self._load(leaf, need_of(request.pods), _most(request, gain))
+            most = min(_most(request, gain), fence.at(leaf) if fence else PLENTY)
+            column = self._load(leaf, need_of(request.pods), most)
             if column is not None:
                 self.online[index, leaf] = column
                 replicas.append((column, gain))
         if request.reach == "spine" and sum(member.count for member in request.pods) > 1:
             replicas += self._splits(index, request, leaves)
+        if fence:
+            self._fenced(index, fence)
         terms = [(column, gain // unit) for column, gain in replicas]
         most = (milli + max((gain for _, gain in replicas), default=1) - 1) // unit
         self.draft.row(((unserved, 1), *terms), milli // unit, most)
@@ -198,6 +204,20 @@ class _Maker:
                 self.draft.row(terms, 0, 0)
             found.append((split, gain))
         return found
+
+    def _fenced(self, index: int, fence: Fence) -> None:
+        """No failure domain takes more replicas than it may."""
+        terms: dict[int, list[Term]] = {}
+        for (request, leaf), column in self.online.items():
+            if request == index:
+                terms.setdefault(fence.domain_of[leaf], []).append((column, 1))
+        for (request, spine), column in self.split.items():
+            if request == index:
+                leaf = self.capacity.layout.spines[spine][0]
+                terms.setdefault(fence.domain_of[leaf], []).append((column, 1))
+        for where, some in sorted(terms.items()):
+            if sum(self.draft.uppers[column] for column, _ in some) > fence.room[where]:
+                self.draft.row(some, -FREE, fence.room[where])
 
     def add_crew(self, index: int, crew: Crew) -> None:
         """At most as many jobs as wait."""
@@ -335,8 +355,8 @@ class _Maker:
         """How many of the piece the leaf has room for, with all gangs stopped."""
         if (leaf, piece) not in self.most:
             nodes = self.capacity.layout.leaves[leaf]
-            if piece.cpu_milli or piece.memory_mib:
-                most = sum(times(piece, self.capacity.cleared(node)) for node in nodes)
+            if piece.cpu_milli or piece.memory_mib or piece.keeps:
+                most = sum(self.capacity.most(node, piece) for node in nodes)
             else:
                 most = sum(self.cleared[node] // piece.gpus for node in nodes)
             self.most[leaf, piece] = most

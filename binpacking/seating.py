@@ -36,7 +36,8 @@ def _searched(board: Board, leaf: int, shapes: Sequence[Shape]) -> list[tuple[in
     for shape in shapes:
         counts[shape.piece] = counts.get(shape.piece, 0) + shape.pieces
     beside = tuple(zip(board.cpu, board.memory, strict=True))
-    capacity = Capacity(board.layout, tuple(board.free), beside, ((),) * len(board.free))
+    nobody = ((),) * len(board.free)
+    capacity = Capacity(board.layout, tuple(board.free), beside, nobody, tickets=board.tickets)
     plain, odd, bound = ground(capacity, leaf, tuple(counts))
     if not odd and not bound:
         return None

@@ -133,7 +133,8 @@ class Stops:
         found = []
         for choice in choices:
             mine = [one for (gang, _), one in each.items() if gang in choice.gangs]
-            freed = Piece(*(sum(amounts) for amounts in zip(*mine, strict=True)))
+            amounts = zip(*(one.amounts for one in mine), strict=True)
+            freed = Piece(*(sum(amount) for amount in amounts))
             found.append(Freed(choice.column, choice.gains, freed))
         return found
 

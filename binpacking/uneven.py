@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from binpacking.linear import FREE, Draft, Term
 from binpacking.problem import Piece
-from binpacking.rooms import Capacity, Ground, times
+from binpacking.rooms import Capacity, Ground
 from binpacking.slots import power_of_two
 
 MOST_WAYS = 256
@@ -159,10 +159,10 @@ class Uneven:
         """Columns by kind."""
         found: dict[Piece, list[int]] = {kind: [] for kind in kinds}
         for node in nodes:
-            cleared, room = self.capacity.cleared(node), self.capacity.room(node)
+            room = self.capacity.room(node)
             mine: list[tuple[int, Piece]] = []
             for kind in kinds:
-                most = times(kind, cleared)
+                most = self.capacity.most(node, kind)
                 if most:
                     column = self.draft.column(most)
                     self.pieces[column] = (node, kind)
@@ -177,9 +177,10 @@ class Uneven:
     ) -> None:
         sizes = sorted({kind.gpus for _, kind in mine} | {1})
         freed = self.freed(node, sizes) if self.capacity.gangs_on[node] else []
-        for resource, have in enumerate(room):
-            terms = [(column, kind[resource]) for column, kind in mine if kind[resource]]
-            terms += [(one.column, -one.room[resource]) for one in freed if one.room[resource]]
+        for resource, have in enumerate(room.amounts):
+            asked = [(column, kind.amounts[resource]) for column, kind in mine]
+            asked += [(one.column, -one.room.amounts[resource]) for one in freed]
+            terms = [term for term in asked if term[1]]
             if resource == 0:
                 self.bins.append(Bin(leaf, tuple(terms), have))
             self.draft.row(terms, -FREE, have)

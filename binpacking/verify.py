@@ -18,6 +18,7 @@ from binpacking.problem import (
     Supply,
     Tiers,
 )
+from binpacking.verifyspread import spreads
 from binpacking.verifywakes import lateness, saves, wakes, woken
 
 Beside = Literal["cpu_milli", "memory_mib"]
@@ -35,6 +36,7 @@ def verify(problem: Problem, packing: Packing) -> tuple[str, ...]:
     wrong += _kills(problem, packing)
     wrong += _limits(problem, packing)
     wrong += _replicas(problem, packing)
+    wrong += spreads(problem, packing)
     wrong += _claims(problem, packing)
     return tuple(wrong)
 

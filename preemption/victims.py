@@ -108,7 +108,7 @@ class _Left:
                 for node, gpus in gang.parts:
                     self.take(node, -gpus, -gang.cpu_milli, -gang.memory_mib)
         for node, piece in _pieces(problem, packing):
-            self.take(node, *piece)
+            self.take(node, *piece.amounts)
 
     def take(self, node: str, gpus: int, cpu: int, memory: int) -> None:
         self.gpus[node] -= gpus

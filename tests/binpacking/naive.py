@@ -76,6 +76,9 @@ def _replay(problem: Problem, packing: Packing) -> None:
         _fill(drawers, placed, waits[0])
     _must(min(drawers.values(), default=0) >= 0)
     _replicas(problem, packing, nodes)
+    for request in problem.online:
+        seats = [one.parts for one in packing.online if one.key == request.key]
+        _must(keeps_apart(request, [[nodes[node] for node, _ in parts] for parts in seats]))
     _must(packing.unserved == _unserved(problem, packing, nodes))
     _must(packing.tiers == _tiers(problem, packing, nodes, slots))
 
@@ -183,6 +186,21 @@ def _replicas(problem: Problem, packing: Packing, nodes: dict[str, Supply]) -> N
             _must(total - _worth(request, one, nodes) < request.shortage_milli)
 
 
+def keeps_apart(request: OnlineRequest, replicas: list[list[Supply]]) -> bool:
+    """Whether each domain where one of these replicas stands has as few as the floor wants."""
+    if request.spread is None:
+        return True
+    depth = {"node": 0, "leaf": 1, "spine": 2}[request.spread.level]
+    tally = dict(request.spread.there)
+    entered = set()
+    for seats in replicas:
+        places = [one.leaf[: len(one.leaf) - depth] if depth else (one.node,) for one in seats]
+        for place in set(places) if depth else places:
+            tally[place] = tally.get(place, 0) + 1
+            entered.add(place)
+    return all(tally[place] <= request.spread.most for place in entered)
+
+
 def _unserved(problem: Problem, packing: Packing, nodes: dict[str, Supply]) -> dict[str, int]:
     open_milli = {request.key: request.shortage_milli for request in problem.online}
     by_key = {request.key: request for request in problem.online}
@@ -271,7 +289,7 @@ def best_with(problem: Problem, killed: frozenset[str]) -> Order | None:
         *(drawers[one.node, what] for what in ("cpu", "memory") for one in problem.supplies),
     )
     loss = sum(gang.cost for gang in problem.gangs if gang.key in killed)
-    unserved, value, apart, waste = _Search(problem).online(0, 0, 0, room, frozenset())
+    unserved, value, apart, waste = _Search(problem).online(0, (), 0, room, frozenset())
     return unserved, loss, value, apart, waste
 
 
@@ -296,25 +314,35 @@ class _Search:
         return min(found)
 
     def _online(
-        self, number: int, count: int, served: int, room: tuple[int, ...], stands: Stands
+        self,
+        number: int,
+        mine: tuple[tuple[int, ...], ...],
+        served: int,
+        room: tuple[int, ...],
+        stands: Stands,
     ) -> tuple[int, int, int, int]:
         """(unserved, -value, apart, fragmentation) of the requests from this number on.
 
-        `count` replicas of the first of them stand already and serve so many milli-replicas.
+        `mine`: seats of replicas of the first of them, which serve so many milli-replicas; kept
+        only where it asks for a spread.
         """
         if number == len(self.problem.online):
             value, waste = self.batch(0, room)
             return 0, value, _apart(self.problem, set(stands)), waste
         request = self.problem.online[number]
         missing = max(0, request.shortage_milli - served)
-        unserved, *rest = self.online(number + 1, 0, 0, room, stands)
+        unserved, *rest = self.online(number + 1, (), 0, room, stands)
         value, apart, waste = rest
         found = [(unserved + missing * _size(request), value, apart, waste)]
-        if missing and count < request.limit:
+        if missing and len(mine) < request.limit:
             for after, seats in _ways(self.nodes, request, room):
+                here = (*mine, seats if request.spread else ())
+                if not keeps_apart(request, [[self.nodes[n] for n in some] for some in here]):
+                    continue
                 gain = min(request.capacity_milli[self.nodes[n].gpu_model] for n in seats)
                 stood = stands | {(request.key, self.nodes[seats[0]].leaf)}
-                found.append(self.online(number, count + 1, served + gain, after, stood))
+                here = tuple(sorted(here))
+                found.append(self.online(number, here, served + gain, after, stood))
         return min(found)
 
 

@@ -20,6 +20,7 @@ from binpacking.problem import (
     Supply,
 )
 from binpacking.standby import Standby
+from tests.binpacking.naive import keeps_apart
 from tests.binpacking.problems import gang, online
 
 Pods = tuple[tuple[str, str, str], ...]
@@ -176,6 +177,7 @@ def _seatings(problem: Problem, number: int, room: Counter[str]) -> Iterator[tup
         return
     request = problem.online[number]
     ways = list(_ways(problem, request))
+    supplies = {supply.node: supply for supply in problem.supplies}
     for count in range(request.limit + 1):
         for some in combinations_with_replacement(ways, count):
             left = room.copy()
@@ -183,6 +185,9 @@ def _seatings(problem: Problem, number: int, room: Counter[str]) -> Iterator[tup
                 for node, gpus in taken:
                     left[node] -= gpus
             served = [_yield(problem, request, taken) for _, taken in some]
+            seats = [[supplies[node] for node, _ in taken] for _, taken in some]
+            if not keeps_apart(request, seats):
+                continue
             if min(left.values()) < 0 or _one_too_many(served, request.shortage_milli):
                 continue
             open_milli = max(0, request.shortage_milli - sum(served)) * request.size

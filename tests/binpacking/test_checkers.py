@@ -11,6 +11,7 @@ from hypothesis import settings
 from binpacking.ladder import solve
 from binpacking.problem import Packing, Placed, Problem
 from binpacking.verify import verify
+from tests.binpacking.floors import floored
 from tests.binpacking.groups import grouped
 from tests.binpacking.naive import accepts
 from tests.binpacking.problems import FULL, QUICK, random_problem
@@ -197,17 +198,19 @@ SOMETIMES_WRONG: tuple[Corrupt, ...] = (moved_piece, moved_job)
 
 
 @pytest.mark.parametrize(
-    ("sizes", "groups", "scarce"),
+    ("sizes", "groups", "kind"),
     [
-        ((1, 2, 4, 8), False, False),
-        ((1, 2, 3, 5), False, False),
-        ((1, 2, 4), True, False),
-        ((1, 2, 4), True, True),
+        ((1, 2, 4, 8), False, ""),
+        ((1, 2, 3, 5), False, ""),
+        ((1, 2, 4), True, ""),
+        ((1, 2, 4), True, "stinted"),
+        ((1, 2, 4), False, "floors"),
+        ((1, 2, 4), True, "floors"),
     ],
-    ids=["powers", "any", "groups", "stinted"],
+    ids=["powers", "any", "groups", "stinted", "floors", "floors of groups"],
 )
 def test_both_checkers_agree_on_right_packings_and_on_each_kind_of_wrong_one(
-    sizes: tuple[int, ...], groups: bool, scarce: bool
+    sizes: tuple[int, ...], groups: bool, kind: str
 ) -> None:
     made: Counter[str] = Counter()
     found: Counter[str] = Counter()
@@ -215,7 +218,8 @@ def test_both_checkers_agree_on_right_packings_and_on_each_kind_of_wrong_one(
         chance = Random(number)  # noqa: S311  # a numbered world, no secret
         problem = random_problem(chance, sizes=sizes)
         problem = grouped(chance, problem, sizes) if groups else problem
-        problem = stinted(chance, problem) if scarce else problem
+        problem = stinted(chance, problem) if kind == "stinted" else problem
+        problem = floored(chance, problem) if kind == "floors" else problem
         packing = solve(problem, FULL if number % 4 == 0 else QUICK)
         assert verify(problem, packing) == (), number
         assert accepts(problem, packing), number

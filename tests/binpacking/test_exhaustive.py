@@ -13,14 +13,20 @@ from hypothesis import settings
 from binpacking.ladder import solve
 from binpacking.problem import Effort, Packing, Problem, Tiers
 from binpacking.verify import verify
+from tests.binpacking.floors import floored
 from tests.binpacking.groups import grouped
 from tests.binpacking.naive import Order, accepts, best, best_with
 from tests.binpacking.problems import AT_ONCE, FULL, QUICK, random_problem
 from tests.binpacking.stinted import stinted
 
 POWERS, ANY = (1, 2, 4), (1, 2, 3, 5)
-KINDS = {"powers": (POWERS, False), "any": (ANY, False), "stinted": (ANY, True)}
-"""Sizes of pieces, and whether CPU and memory may run short."""
+KINDS = {
+    "powers": (POWERS, False, False),
+    "any": (ANY, False, False),
+    "stinted": (ANY, True, False),
+    "floors": (POWERS, False, True),
+}
+"""Sizes of pieces, whether CPU and memory may run short, and whether replicas must spread."""
 FEW = 6
 """Blocks of worlds per test; each is a case of its own in the report."""
 BLOCKS = FEW if settings.default.max_examples < 1000 else 20 * FEW  # type: ignore[union-attr]
@@ -31,12 +37,13 @@ WORLDS_PER_BLOCK = 50
 def world(number: int, kind: str, *, groups: bool = False) -> tuple[Problem, Order]:
     """A small world, and its best answer."""
     chance = Random(number)  # noqa: S311  # a numbered world, no secret
-    sizes, scarce = KINDS[kind]
+    sizes, scarce, floors = KINDS[kind]
     problem = random_problem(
-        chance, sizes=sizes, leaves=2, nodes=2, gangs=4, requests=3 - groups, jobs=2
+        chance, sizes=sizes, leaves=2 + floors, nodes=2, gangs=4, requests=3 - groups, jobs=2
     )
     problem = grouped(chance, problem, sizes) if groups else problem
     problem = stinted(chance, problem) if scarce else problem
+    problem = floored(chance, problem) if floors else problem
     return problem, best(problem)
 
 

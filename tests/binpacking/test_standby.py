@@ -11,6 +11,7 @@ from binpacking.ladder import solve
 from binpacking.problem import Effort, Packing, Placed, Problem, Supply
 from binpacking.standby import Standby
 from binpacking.verify import verify
+from tests.binpacking.floors import floored
 from tests.binpacking.groups import grouped
 from tests.binpacking.problems import FULL, QUICK, gang, online, supply
 from tests.binpacking.sleeping import crowded, least, stands, with_sleepers
@@ -29,6 +30,7 @@ def world(number: int, *, groups: bool) -> tuple[Problem, tuple[int, int]]:
         first = msgspec.structs.replace(problem.online[0], limit=1)
         problem = msgspec.structs.replace(problem, online=(first,))
         problem = grouped(chance, problem, POWERS)
+    problem = floored(chance, problem) if number % 4 == 0 else problem
     problem = with_sleepers(chance, problem, 6)
     return problem, least(problem)
 
