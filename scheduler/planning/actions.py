@@ -116,6 +116,8 @@ class Unplaced(msgspec.Struct, frozen=True):
     owner: str
     milli_replicas: int
     sentence: str
+    code: Literal["no_gpus", "spread"] = "no_gpus"
+    """`spread`: there may be room, in failure domains that hold their part of the role already."""
 
 
 class SolverAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,11 +4,13 @@ After shrinking, before lending. Replicas that already wait for a node are count
 ones are asked for, and none is asked for that has no slot.
 """
 
+from collections.abc import Iterable, Iterator
+
 import msgspec
 
 from binpacking.problem import Packing
 from preemption.victims import Demand, demands
-from scheduler.planning import placing, recalls, refusals
+from scheduler.planning import placing, recalls, refusals, spreading
 from scheduler.planning.actions import (
     Action,
     NotifyJob,
@@ -55,14 +57,15 @@ def grow(
     reservations = placing.reservations(situation, packing.online, "a replica of")
     gone = _recall(situation, demands(question, packing, victims.claimants), packing, notice)
     scaled = _scale_up(situation, shrinking, packing)
-    return Growth((*gone, *scaled), reservations, _lacks(packing, victims), answer)
+    unplaced = tuple(_lacks(situation, shortages, packing, victims))
+    return Growth((*gone, *scaled), reservations, unplaced, answer)
 
 
 def _scale_up(
     situation: Situation, shrinking: frozenset[str], packing: Packing
 ) -> tuple[ScaleRole, ...]:
     return tuple(
-        _more(holding, count, sum(one.key == holding.role for one in packing.online if one.wakes))
+        _more(situation, holding, count, packing)
         for holding in situation.held
         if holding.role not in shrinking and not others_hand(holding, situation.now)
         for count in (_missing_replicas(holding, packing),)
@@ -84,15 +87,18 @@ def _missing_replicas(holding: Holding, packing: Packing) -> int:
     return kept + placed - len(holding.unbound) - not_made
 
 
-def _more(holding: Holding, count: int, woken: int) -> ScaleRole:
+def _more(situation: Situation, holding: Holding, count: int, packing: Packing) -> ScaleRole:
+    woken = sum(one.key == holding.role for one in packing.online if one.wakes)
     wakes = f", {woken} of them by waking a standby unit" if woken else ""
     current = len(holding.bound) + len(holding.unbound)
+    terms = spreading.terms_of(situation.snapshot, situation.policy, holding.target)
+    short = f"; it {terms.shortfall}" if terms is not None and terms.shortfall else ""
     return ScaleRole(
         role=holding.role,
         expected_replicas=holding.target.replicas,
         replicas=holding.target.replicas + count,
         code="demand_rises",
-        sentence=f"{holding.role}: {count} more replicas{wakes}, {current} run or come",
+        sentence=f"{holding.role}: {count} more replicas{wakes}, {current} run or come{short}",
     )
 
 
@@ -113,12 +119,26 @@ def _recall(
     return tuple(told)
 
 
-def _lacks(packing: Packing, victims: Victims) -> tuple[Unplaced, ...]:
-    """What found no place, and why nobody could give way for it."""
-    if not packing.unserved:
-        return ()
-    why = f"no further GPU can be freed; {refusals.summary(victims, packing.killed)}"
-    return tuple(
-        Unplaced(key, milli, f"{key} lacks {milli / 1000:.1f} replicas: {why}")
-        for key, milli in sorted(packing.unserved.items())
-    )
+def _lacks(
+    situation: Situation, shortages: Iterable[placing.Shortage], packing: Packing, victims: Victims
+) -> Iterator[Unplaced]:
+    """Yield what found no place, and why nobody could give way for it."""
+    asked = {one.holding.role: one for one in shortages}
+    who = refusals.summary(victims, packing.killed) if packing.unserved else ""
+    for key, milli in sorted(packing.unserved.items()):
+        lacks = f"{key} lacks {milli / 1000:.1f} replicas"
+        apart = _barred(situation, asked[key], packing)
+        if apart:
+            why = f"{apart}; elsewhere no further GPU can be freed; {who}"
+            yield Unplaced(key, milli, f"{lacks}: {why}", "spread")
+        else:
+            yield Unplaced(key, milli, f"{lacks}: no further GPU can be freed; {who}")
+
+
+def _barred(situation: Situation, lack: placing.Shortage, packing: Packing) -> str:
+    """Return where the role's floor lets no more replicas go."""
+    terms = spreading.terms_of(situation.snapshot, situation.policy, lack.holding.target)
+    if lack.spread is None or terms is None:
+        return ""
+    placed = (one.parts for one in packing.online if one.key == lack.holding.role)
+    return spreading.barred(lack.spread, terms, placed)

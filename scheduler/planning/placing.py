@@ -19,6 +19,7 @@ from binpacking.problem import (
     Placed,
     Problem,
     Shape,
+    Spread,
     Supply,
 )
 from preemption.candidates import candidates
@@ -31,6 +32,7 @@ from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
 from scheduler.planning.situation import Situation, Victims
 from scheduler.planning.snapshot import Job, Parts, Reservation, Role, Snapshot
+from scheduler.planning.spreading import spread_of, terms_of
 from scheduler.planning.supply import barren, online_supplies, usable
 
 
@@ -43,6 +45,12 @@ class Shortage(msgspec.Struct, frozen=True):
     """Its model, where the roles of that wish to stand together."""
     near: tuple[tuple[str, ...], ...] = ()
     """Leaves where replicas of the model stand, or have a place reserved."""
+    spread: Spread | None = None
+
+    @property
+    def limit(self) -> int:
+        """Most replicas that it may take."""
+        return ceil(self.milli / min(self.holding.capacity_milli.values()))
 
 
 def effort_of(name: str, policy: Policy) -> Effort:
@@ -55,12 +63,24 @@ def effort_of(name: str, policy: Policy) -> Effort:
 
 
 def shortage_of(situation: Situation, holding: Holding, milli: int) -> Shortage:
-    """Return what a role lacks, and beside what it wishes to stand."""
+    """Return what a role lacks, beside what it wishes to stand, and how far apart it must."""
+    lack = _spread(situation, Shortage(holding, milli))
     model = holding.target.model
     rules = situation.policy.models.get(model)
     if rules is None or rules.proximity == "any":
-        return Shortage(holding, milli)
-    return Shortage(holding, milli, model, _stands(situation, model))
+        return lack
+    return msgspec.structs.replace(lack, group=model, near=_stands(situation, model))
+
+
+def _spread(situation: Situation, lack: Shortage) -> Shortage:
+    """Those that run and those that a place is reserved for count as there."""
+    holding = lack.holding
+    terms = terms_of(situation.snapshot, situation.policy, holding.target)
+    if terms is None:
+        return lack
+    there = [one.parts for one in holding.bound]
+    there += [one.parts for one in holding.reservations]
+    return msgspec.structs.replace(lack, spread=spread_of(terms, there, lack.limit))
 
 
 def _stands(situation: Situation, model: str) -> tuple[tuple[str, ...], ...]:
@@ -194,15 +214,15 @@ def rules(policy: Policy) -> Rules:
 
 def _request(shortage: Shortage) -> OnlineRequest:
     holding = shortage.holding
-    least = min(holding.capacity_milli.values())
     return OnlineRequest(
         key=holding.role,
         shape=_shape(holding.target),
         capacity_milli=holding.capacity_milli,
         shortage_milli=shortage.milli,
-        limit=ceil(shortage.milli / least),
+        limit=shortage.limit,
         group=shortage.group,
         near=shortage.near,
+        spread=shortage.spread,
     )
 
 

@@ -77,7 +77,7 @@ def plan_with(
     situation = msgspec.structs.replace(
         situation, told={**situation.told, **{stop.job: 0 for stop in stalled}}
     )
-    surplus = shrink(snapshot, situation.held, sizings)
+    surplus = shrink(snapshot, policy, situation.held, sizings)
     situation = _keep(situation, surplus.released)
     growth = grow(situation, sizings, surplus.roles, tactics)
     situation = _keep(situation, frozenset(), growth.reservations)

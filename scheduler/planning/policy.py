@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from binpacking.problem import Level
 from scheduler.planning.targets import Kind, Target
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -103,6 +104,15 @@ class TargetPolicy(Section):
         return self
 
 
+class SpreadPolicy(Section):
+    """An anti-affinity floor: what the loss of one failure domain may take of a role."""
+
+    level: Level
+    """What fails together: a node, what hangs on one leaf switch, or on one spine pod."""
+    domains: Annotated[int, Field(ge=2)]
+    """No domain takes more than its part in so many of the replicas, rounded up."""
+
+
 class RolePolicy(Section):
     """One role of one model."""
 
@@ -127,6 +137,8 @@ class RolePolicy(Section):
     """Share of tokens outside the SLO that is aimed at in the long run."""
     lead_seconds: Annotated[float, Field(gt=0)] = 300.0
     """How far ahead capacity must be right: recall of a loan plus start of a replica."""
+    spread: SpreadPolicy | None = None
+    """null: replicas may all stand together."""
     scale_down: ScaleDown = ScaleDown()
 
     @model_validator(mode="after")

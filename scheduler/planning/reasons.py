@@ -7,6 +7,8 @@ same sentence on every node, and no sentence holds a time or a count that moves.
 
 from collections.abc import Iterable
 
+from binpacking.problem import Level
+
 UNKNOWN = "not observed by Tidal yet; the next observation adds it"
 CLOSED = "cordoned or not ready when last observed"
 FULL = "fewer free GPUs than the pod asks for"
@@ -49,6 +51,12 @@ def stopping(job: str) -> str:
 def kept_for(owner: str) -> str:
     """Return why free GPUs cannot be taken."""
     return f"reserved for {owner}; this pod waits for a plan"
+
+
+def crowded(level: Level) -> str:
+    """Return why a role that must spread cannot take a node with room."""
+    where = {"node": "node", "leaf": "leaf switch", "spine": "spine pod"}[level]
+    return f"its {where} holds as much of the role as its spread allows"
 
 
 def _until(leaving: Iterable[str]) -> str:

@@ -2,17 +2,20 @@
 
 Between sizing and growing. Replicas go in the order that frees most for others: those that
 wait, those that start, then those on the least preferred GPU model and on the node with the
-fewest GPUs in use, so that whole nodes come free. Where the workload's controller lets nobody
-choose, the highest ordinals go. Capacity never falls below what was wanted. A role of which more
-replicas are there than are asked for waits: its controller has yet to take some of them away.
+fewest GPUs in use, so that whole nodes come free; a role that must spread goes on doing so. Where
+the workload's controller lets nobody choose, the highest ordinals go. Capacity never falls below
+what was wanted. A role of which more replicas are there than are asked for waits: its controller
+has yet to take some of them away.
 """
 
 import msgspec
 
 from scheduler.planning.actions import ScaleRole, Sizing
 from scheduler.planning.holdings import Holding, milli
+from scheduler.planning.policy import Policy
 from scheduler.planning.sizing import others_hand
 from scheduler.planning.snapshot import Replica, Snapshot
+from scheduler.planning.spreading import Terms, terms_of
 
 STATE_ORDER = {"pending": 0, "starting": 1, "ready": 2}
 
@@ -26,7 +29,9 @@ class Surplus(msgspec.Struct, frozen=True):
     """Those that give something back in this plan, and so do not grow in it."""
 
 
-def shrink(snapshot: Snapshot, held: tuple[Holding, ...], sizings: tuple[Sizing, ...]) -> Surplus:
+def shrink(
+    snapshot: Snapshot, policy: Policy, held: tuple[Holding, ...], sizings: tuple[Sizing, ...]
+) -> Surplus:
     """Return the retirements that keep every role at or above its wanted capacity."""
     used = {node.name: len(node.devices) - node.free_gpus for node in snapshot.nodes}
     actions: list[ScaleRole] = []
@@ -42,7 +47,8 @@ def shrink(snapshot: Snapshot, held: tuple[Holding, ...], sizings: tuple[Sizing,
         released.update(dropped)
         spare = kept.covered_milli - sizing.wanted_milli
         chosen = kept.target.removable == "any"
-        gone, more = _chosen(kept, spare, used) if chosen else _last(kept, spare)
+        terms = terms_of(snapshot, policy, kept.target) if chosen else None
+        gone, more = _chosen(kept, spare, used, terms) if chosen else _last(kept, spare)
         if gone or dropped:
             roles.add(holding.role)
         if gone:
@@ -68,13 +74,13 @@ def _claimed(holding: Holding, spare: int) -> tuple[Holding, tuple[str, ...]]:
 
 
 def _chosen(
-    holding: Holding, spare: int, used: dict[str, int]
+    holding: Holding, spare: int, used: dict[str, int], terms: Terms | None
 ) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
     """Return the replicas to retire, in any order that suits, and the reservations to drop."""
     dropped, spare = _release(holding, spare)
     idle = _idle(holding) + len(dropped)
     waiting = sorted(holding.unbound, key=lambda r: r.id, reverse=True)[:idle]
-    return (*waiting, *_retire(holding, spare, used)), dropped
+    return (*waiting, *_retire(holding, spare, used, terms)), dropped
 
 
 def _last(holding: Holding, spare: int) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
@@ -118,7 +124,9 @@ def _release(holding: Holding, spare: int) -> tuple[tuple[str, ...], int]:
     return tuple(dropped), spare
 
 
-def _retire(holding: Holding, spare: int, used: dict[str, int]) -> tuple[Replica, ...]:
+def _retire(
+    holding: Holding, spare: int, used: dict[str, int], terms: Terms | None
+) -> tuple[Replica, ...]:
     preference = {model: place for place, model in enumerate(holding.capacity_milli)}
     order = sorted(
         holding.bound,
@@ -130,13 +138,23 @@ def _retire(holding: Holding, spare: int, used: dict[str, int]) -> tuple[Replica
             r.id,
         ),
     )
-    retired = []
-    for replica in order:
-        worth = milli(holding.capacity_milli, replica.gpu_model)
-        if worth <= spare:
-            spare -= worth
-            retired.append(replica)
+    worths = {one.id: milli(holding.capacity_milli, one.gpu_model) for one in order}
+    retired: list[Replica] = []
+    while fitting := [one for one in order if worths[one.id] <= spare]:
+        gone = _first(fitting, order, terms)
+        spare -= worths[gone.id]
+        order.remove(gone)
+        retired.append(gone)
     return tuple(retired)
+
+
+def _first(fitting: list[Replica], standing: list[Replica], terms: Terms | None) -> Replica:
+    """Return the next to go: where the role must spread, out of a domain that would hold too much
+    of what is left.
+    """
+    crowded = terms.crowded(standing) if terms else frozenset()
+    there = (one for one in fitting if terms and crowded & terms.tally([one.parts]).keys())
+    return next(there, fitting[0])
 
 
 def _action(holding: Holding, sizing: Sizing, gone: tuple[Replica, ...]) -> ScaleRole:

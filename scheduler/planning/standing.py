@@ -16,11 +16,13 @@ import msgspec
 from binpacking.cards import Host, PodShape, Population
 from binpacking.inventory import WHOLE_GPU_MILLI, Node
 from binpacking.prices import Prices
+from binpacking.problem import Level
 from scheduler.planning.actions import Plan, ResizeJob, ScaleRole, StopJob
 from scheduler.planning.policy import Policy
 from scheduler.planning.preference import Room
 from scheduler.planning.pricing import UNBOUNDED, free_room, kind_of, shared_milli
 from scheduler.planning.snapshot import Job, Pod, Replica, Reservation, Snapshot
+from scheduler.planning.spreading import terms_of
 from scheduler.planning.targets import Target
 
 BIND_MEMORY_SECONDS = 120.0
@@ -110,6 +112,17 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
         return Room(Host(self.name, model, self.cpu_milli, self.memory_mib, cards), self.kind)
 
 
+class Floor(msgspec.Struct, frozen=True, array_like=True):
+    """A role that must spread (see `spreading`), and where it stands."""
+
+    owner: str
+    level: Level
+    most: int
+    """Replicas, or pods on nodes, that one failure domain may hold."""
+    bound: tuple[Bind, ...]
+    """All its pods on nodes but those of replicas that go."""
+
+
 class Victim(msgspec.Struct, frozen=True, array_like=True):
     """A pod of a job that is being stopped; kube-scheduler may evict no other."""
 
@@ -139,6 +152,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Tidal's jobs of which pods still wait for a node."""
     stopping: tuple[str, ...] = ()
     """Jobs that the plan stops: a pod that their controller still makes gets no GPU."""
+    floors: tuple[Floor, ...] = ()
     to_come: Population = ()
     """Pods that queue and forecast will ask, by which nodes are preferred."""
     prices: Prices = Prices()
@@ -161,6 +175,7 @@ def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
         targets=tuple(policy.targets()),
         jobs=tuple(job.id for job in snapshot.jobs if job.state != "queued" and _waits(job)),
         stopping=_stopping(snapshot, plan),
+        floors=tuple(_floors(snapshot, policy)),
         to_come=plan.to_come,
         prices=plan.prices,
     )
@@ -258,6 +273,16 @@ def _binds(owner: str, group: str, pods: tuple[Pod, ...]) -> Iterator[Bind]:
         if pod.node:
             at = 0.0 if pod.bound_seconds is None else pod.bound_seconds
             yield Bind(pod.uid, owner, group, pod.node, pod.gpus, at)
+
+
+def _floors(snapshot: Snapshot, policy: Policy) -> Iterator[Floor]:
+    for role in snapshot.roles:
+        terms = terms_of(snapshot, policy, role)
+        if terms is None:
+            continue
+        mine = [r for r in snapshot.replicas if r.role == role.key and r.state != "draining"]
+        bound = tuple(bind for one in mine for bind in _binds(role.key, one.id, one.pods))
+        yield Floor(role.key, terms.level, terms.most(max(role.replicas, len(mine))), bound)
 
 
 def _seen(snapshot: Snapshot) -> Iterator[str]:

@@ -10,11 +10,12 @@ The node is the one that `prioritise` would rank first; so kube-scheduler need n
 answer is short. No reason is given for the other nodes where one passes: nobody would read it.
 kube-scheduler gets the choice among several where the pod states preferences of its own, where
 an earlier node did not do, and on the node that it has emptied; not among nodes where GPUs are
-kept for others, because its choice would not be known here.
+kept for others, nor for a role that must spread, because its choice would not be known here.
 
 An offer binds nobody. Calls may be hypothetical (pod groups, candidates of preemption), so an
 offer moves the next pod to a better node, but it refuses one only where both would take GPUs that
-are kept for a third: elsewhere kube-scheduler's own accounting refuses the second.
+are kept for a third, or stand closer together than their role may: elsewhere kube-scheduler's own
+accounting refuses the second.
 """
 
 from collections.abc import Iterable, Sequence
@@ -65,6 +66,7 @@ def steer(
 def _matters(index: Index, ask: PodAsk, offer: Bind) -> bool:
     """Whether the offer, were it a bind, could change the answer: elsewhere nothing is kept."""
     sibling = bool(ask.group) and offer.group == ask.group
+    sibling = sibling or (offer.owner == ask.owner and ask.owner in index.floors)
     return sibling or offer.node in index.kept or offer.owner in index.owners
 
 
@@ -86,7 +88,7 @@ class _Choice(msgspec.Struct, frozen=True):
         ask = self.plain.ask
         if self.plain.mine:
             passed = self._slot()
-        elif ask.choosy or ask.nominated:
+        elif (ask.choosy and self.careful.crowded is None) or ask.nominated:
             passed = self._several()
         else:
             passed = self._quick() or self._one(self._free())
@@ -115,6 +117,7 @@ class _Choice(msgspec.Struct, frozen=True):
         careful, ask = self.careful, self.plain.ask
         stops = careful.mode == "plan" and ask.owner in careful.index.stopping
         grouped = self.plain.leaf is not None or careful.leaf is not None
+        grouped = grouped or careful.crowded is not None
         if stops or grouped or careful.mine or ask.resource not in careful.index.free:
             return ()
         offered = set(self.names)
@@ -138,13 +141,20 @@ class _Choice(msgspec.Struct, frozen=True):
 
     def _free(self) -> tuple[str, ...]:
         """Return the nodes where nobody's GPUs are taken; if possible not by any offer either."""
-        plain = self._harmless(_passing(self.plain, self.names))
+        plain = self._harmless(self._uncrowded(_passing(self.plain, self.names)))
         careful = set(_passing(self.careful, plain))
         return tuple(name for name in plain if name in careful) or plain
 
     def _harmless(self, names: Iterable[str]) -> tuple[str, ...]:
         """Keep nodes where nobody's GPUs are taken, whichever of the offers are binds."""
         return tuple(name for name in names if not self._steals(name))
+
+    def _uncrowded(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Keep nodes where the pod's role may take one more, were all offers binds."""
+        crowded, places = self.careful.crowded, self.careful.index.places
+        if crowded is None:
+            return tuple(names)
+        return tuple(n for n in names if n not in places or not crowded.holds(places[n]))
 
     def _steals(self, name: str) -> bool:
         """Whether enough offers may be binds that only kept GPUs are left, and not too many."""

@@ -121,6 +121,11 @@ def test_a_shortage_is_said_once_on_the_workload_and_again_when_it_comes_back(wo
     assert world.reasons() == ["NoGPUsForReplicas", "NoGPUsForReplicas"]
 
 
+def test_a_shortage_because_replicas_must_spread_has_a_reason_of_its_own(world: World) -> None:
+    world.actuator.tell_shortages((Unplaced(ROLE, 1000, "m/r lacks 1.0 replicas", "spread"),))
+    assert world.reasons() == ["SpreadBarsReplicas"]
+
+
 def test_a_shortage_of_a_role_that_is_gone_is_not_said() -> None:
     world = World()
     world.actuator.tell_shortages((Unplaced(ROLE, 1000, "m/r lacks 1.0 replicas"),))

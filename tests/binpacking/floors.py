@@ -4,7 +4,7 @@ from random import Random
 
 import msgspec
 
-from binpacking.problem import OnlineRequest, Problem, Spread
+from binpacking.problem import Level, OnlineRequest, Problem, Spread
 
 
 def floored(chance: Random, problem: Problem) -> Problem:
@@ -18,8 +18,10 @@ def floored(chance: Random, problem: Problem) -> Problem:
 
 
 def _floor(chance: Random, problem: Problem, request: OnlineRequest) -> OnlineRequest:
-    group = bool(request.members)
-    level = chance.choice([*["node"] * (not group), *["leaf"] * (request.reach == "leaf"), "spine"])
+    levels: list[Level] = ["spine"]
+    levels += ["leaf"] if request.reach == "leaf" else []
+    levels += [] if request.members else ["node"]
+    level = chance.choice(levels)
     domains = sorted({one.domain(level) for one in problem.supplies})
     there = tuple((one, chance.randint(0, 2)) for one in domains if chance.random() < 0.3)
     return msgspec.structs.replace(request, spread=Spread(level, chance.choice([1, 1, 2]), there))

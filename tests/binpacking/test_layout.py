@@ -1,14 +1,16 @@
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from binpacking.fragmentation import unusable_milli_gpus
 from binpacking.layout import compile_layout
-from binpacking.problem import Problem, StopLimit
+from binpacking.problem import Member, Problem, Shape, Spread, StopLimit
 from binpacking.topology import by_leaf
 from tests.binpacking.problems import batch, gang, online, supply
 
 A = supply("a", 1)
+PAIR = (Member("prefill", 2, Shape(1, 1)),)
 
 
 def test_leaves_are_prefixes_with_the_model_and_nodes_go_by_name() -> None:
@@ -29,6 +31,12 @@ def test_gangs_of_a_node_are_numbered_by_rising_cost() -> None:
     assert layout.parts == (((0, 2),), ((0, 1),))
 
 
+def spread(one: Spread, **changes: object) -> Problem:
+    """One request, of a single GPU or of `members`, with a floor."""
+    asked = online("m", 1, 1) if "members" not in changes else online("m", 0, 1, pieces=0)
+    return Problem(supplies=(), online=(msgspec.structs.replace(asked, spread=one, **changes),))
+
+
 @pytest.mark.parametrize(
     ("problem", "sentence"),
     [
@@ -43,6 +51,14 @@ def test_gangs_of_a_node_are_numbered_by_rising_cost() -> None:
         (Problem(supplies=(), batch=(batch("j", 1, 1, pieces=0),)), "shape.pieces of j is 0"),
         (Problem(supplies=(), gangs=(gang("g", 0, ("a", 1)),)), "cost of g is 0; give 1 or more"),
         (Problem(supplies=(), stop_limits=(StopLimit("t", (), -1),)), "most of t is -1"),
+        (spread(Spread("leaf", 0)), "spread of m: most is 0; give 1 or more"),
+        (spread(Spread("leaf", 1, ((("l1",), -1),))), "spread of m: there holds a count below 0"),
+        (spread(Spread("leaf", 1, ((("l1",), 1),) * 2)), "spread of m: there names a domain twice"),
+        (spread(Spread("node", 1), members=PAIR), "spread of m: a fixed group has no floor over"),
+        (
+            spread(Spread("leaf", 1), members=PAIR, reach="spine"),
+            "under several leaves; give spine",
+        ),
     ],
 )
 def test_a_problem_that_contradicts_itself_is_refused_by_name(

@@ -1,7 +1,7 @@
 """Nodes that powers of two do not state: ways to fill them, bins, and seats found exactly."""
 
-from itertools import product
 from collections.abc import Sequence
+from itertools import product
 from random import Random
 
 import msgspec

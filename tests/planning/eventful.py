@@ -28,6 +28,7 @@ from tests.fixtures.worlds import H100, forecasts, signal
 
 TENANTS = ("red", "blue", "green")
 GUARANTEED = {"green": 4}
+LEVELS = ("node", "leaf")
 HOUR = 3600.0
 ROLE = "chat/decode"
 GPUS_PER_REPLICA = 2
@@ -43,6 +44,7 @@ def terms(chance: Random) -> Policy:
         "quantile": 0.5,
         "minute_sigmas": 0.0,
         "min_replicas": 0,
+        "spread": chance.choice([None, None, *({"level": one, "domains": 2} for one in LEVELS)]),
     }
     preemption = {
         "notice_seconds": chance.choice([0, 60, 60]),

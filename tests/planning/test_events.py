@@ -14,6 +14,7 @@ from hypothesis import settings
 from scheduler.planning.actions import NotifyJob, Plan, ResizeJob, StopJob
 from scheduler.planning.invariants import broken, broken_by
 from scheduler.planning.planner import plan
+from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Job, Pod, Reservation, Snapshot
 from tests.planning.eventful import HOUR, ROLE, World
 
@@ -61,6 +62,7 @@ def tick(world: World, number: int) -> None:
     for action in asked:
         terms_kept(world, snapshot, action)
     room_for_all(snapshot, made, asked, told)
+    apart_enough(world.policy, snapshot, made)
     world.before = now
     world.apply(made)
 
@@ -131,6 +133,28 @@ def room_for_all(snapshot: Snapshot, made: Plan, asked: list[Asked], told: dict[
     for reservation in fresh:
         if reservation.owner != ROLE:
             whole_gang(snapshot, reservation.owner, reservation.parts)
+
+
+def apart_enough(policy: Policy, snapshot: Snapshot, made: Plan) -> None:
+    """Where new replicas go, no domain has more than half of all, rounded up.
+
+    Of all that the plan would have where the GPUs sufficed; with one domain left, it takes all.
+    """
+    rules = policy.role(ROLE)
+    if rules is None or rules.spread is None:
+        return
+    node = rules.spread.level == "node"
+    domain = {one.name: one.name if node else one.switch_path for one in snapshot.nodes}
+    able = {domain[n.name] for n in snapshot.nodes if n.schedulable and n.healthy_gpus > 1}
+    there = [one.parts for one in snapshot.replicas if one.state != "draining" and one.parts]
+    parts = [*there, *(one.parts for one in made.reservations if one.owner == ROLE)]
+    held = Counter(domain[where] for some in parts for where, _ in some)
+    total = len(parts) + sum(-(-one.milli_replicas // 1000) for one in made.unplaced)
+    most = total if len(able) < 2 else -(-total // 2)
+    old = {reservation.id for reservation in snapshot.reservations}
+    for fresh in made.reservations:
+        for name, _ in fresh.parts if fresh.owner == ROLE and fresh.id not in old else ():
+            assert held[domain[name]] <= most, ("too many in one domain", name)
 
 
 def room_before(

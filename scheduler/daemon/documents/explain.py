@@ -29,7 +29,9 @@ from scheduler.planning.actions import (
     StartJob,
     StopJob,
 )
+from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Loan, Replica, Reservation, Role
+from scheduler.planning.spreading import Terms, names, terms_of
 from scheduler.ports import Tick
 
 Explain = Callable[[Tick, str], Explanation]
@@ -117,7 +119,7 @@ def _role(tick: Tick, name: str) -> Explanation:
     )
     return msgspec.structs.replace(
         _head(tick, "role", name, f"{name}: {ready} of {len(mine)} replicas are ready; {wanted}"),
-        facts=_role_facts(role),
+        facts=(*_role_facts(role), *_spread_facts(tick, role)),
         holdings=(*held, *kept),
         reasons=sizing.reasons if sizing else (),
         remarks=tuple(_role_remarks(tick, role)),
@@ -135,6 +137,22 @@ def _role_facts(role: Role) -> tuple[Fact, ...]:
     )
 
 
+def _terms(tick: Tick, role: Role) -> Terms | None:
+    return terms_of(tick.snapshot, Policy.model_validate_json(tick.policy), role)
+
+
+def _spread_facts(tick: Tick, role: Role) -> Iterable[Fact]:
+    terms = _terms(tick, role)
+    if terms is not None:
+        mine = (one for one in tick.snapshot.replicas if one.role == role.key)
+        staying = [one for one in mine if one.state != "draining"]
+        held = terms.tally(one.parts for one in staying)
+        where = (f"{'/'.join(one) or 'all'} {count}" for one, count in sorted(held.items()))
+        yield Fact("spread", f"over {terms.asked} {names(terms.level)}")
+        yield Fact("spread_most", terms.most(max(role.replicas, len(staying))))
+        yield Fact("spread_now", ", ".join(where) or "nothing stands")
+
+
 def _role_remarks(tick: Tick, role: Role) -> Iterable[str]:
     if role.scaled_by_other:
         yield f"{role.scaled_by_other} scales the same target; Tidal does not act on it"
@@ -142,6 +160,9 @@ def _role_remarks(tick: Tick, role: Role) -> Iterable[str]:
     left = 0.0 if until is None else until - tick.snapshot.now_seconds
     if left > 0:
         yield f"a person set the replica count; it is respected for {left:.0f} s more"
+    terms = _terms(tick, role)
+    if terms is not None and terms.shortfall:
+        yield terms.shortfall
     yield from (one.sentence for one in tick.plan.unplaced if one.owner == role.key)
 
 

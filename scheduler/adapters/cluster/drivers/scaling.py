@@ -35,6 +35,7 @@ from scheduler.planning.targets import Target
 
 REFUSED = "RefusedByAutoscaler"
 SHORT = "NoGPUsForReplicas"
+BARRED = "SpreadBarsReplicas"
 
 
 class Scaling:
@@ -169,10 +170,11 @@ class Scaling:
 
         kube-scheduler says of a waiting pod only that GPUs are insufficient.
         """
-        found = {one.owner: one.sentence for one in unplaced}
+        found = {one.owner: one for one in unplaced}
         before, self._short = self._short, frozenset(found)
         for role in sorted(self._short - before):
-            self._warn(role, observed, SHORT, found[role])
+            reason = BARRED if found[role].code == "spread" else SHORT
+            self._warn(role, observed, reason, found[role].sentence)
 
     def _warn(self, role: str, observed: Observed, reason: str, message: str) -> None:
         """Tell on the role's target; one that is gone, or that no policy names, hears nothing."""
