@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scheduler.adapters.cluster.waking import AGAIN_SECONDS
 from tests.adapters.actuating import (
     NOW,
     ROLE,
@@ -206,7 +207,7 @@ def waiting(name: str) -> Object:
     return pod(name, ("Job", "j"), spec={"nodeName": ""}, status={"phase": "Pending"})
 
 
-def test_pods_that_wait_are_woken_once_for_each_plan() -> None:
+def test_pods_that_wait_are_woken_once_for_each_plan_and_minute() -> None:
     world = World().add("jobs", job()).add("pods", waiting("a"), waiting("b"))
     world.actuator.reserve((KEPT,), 1)
     first = world.notes("pods", "a")["tidal.dev/plan"]
@@ -218,6 +219,18 @@ def test_pods_that_wait_are_woken_once_for_each_plan() -> None:
     world.actuator.reserve((reservation("S", "ns/j", ("n1", 1), ("n2", 1)),), 2)
     assert len(world.api.wrote()) == 4
     assert world.notes("pods", "a")["tidal.dev/plan"] != first
+    world.now += AGAIN_SECONDS
+    world.actuator.reserve((reservation("S", "ns/j", ("n1", 1), ("n2", 1)),), 2)
+    assert len(world.api.wrote()) == 6, "an extender may have been asked before it knew the plan"
+
+
+def test_pods_with_a_new_plan_are_woken_before_those_that_know_theirs() -> None:
+    world = World().add("jobs", job()).add("pods", waiting("b"))
+    world.actuator.reserve((KEPT,), 1)
+    world.add("pods", waiting("c"))
+    world.now += AGAIN_SECONDS
+    world.actuator.reserve((KEPT,), 1)
+    assert world.api.wrote()[1:] == [path_of("pods", "c"), path_of("pods", "b")]
 
 
 def test_pods_bound_gated_or_going_are_not_woken() -> None:

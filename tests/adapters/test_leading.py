@@ -17,7 +17,7 @@ from tests.fixtures.memoryapi import MemoryApi
 
 DECODE = {"tokens": "generated", "capacity_tokens_per_second": {"H": 1}}
 POLICY = parse({"version": 1, "models": {"m": {"roles": {"decode": DECODE}}}})
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 OWN_MIX = ((PodShape(0, 0, 2, 1000), 3),)
 
 

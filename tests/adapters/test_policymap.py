@@ -65,7 +65,9 @@ class World:
         return str(found.get("data", {}).get("policy.yaml", ""))
 
     def events(self) -> list[tuple[str, str, str]]:
-        """After all that waits is written."""
+        """After all that waits is told and written."""
+        for one in self.running:
+            one.stop()
         self.recorder.stop()
         found = [one for path, one in self.api.objects.items() if path.startswith(EVENTS)]
         return [(one["type"], one["reason"], one["note"]) for one in found]

@@ -189,7 +189,7 @@ def test_another_thread_can_end_a_watch(served: Served, api: Api) -> None:
     reader = threading.Thread(target=lambda: rest.extend(watch))
     reader.start()
     watch.close()
-    reader.join(5)
+    reader.join(60)
     assert (reader.is_alive(), rest) == (False, [])
 
 

@@ -46,7 +46,7 @@ class StandIn:
     def stop(self) -> None:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(10)
+            self._thread.join(60)
 
     def _run(self) -> None:
         app = web.Application()

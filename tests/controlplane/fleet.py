@@ -25,7 +25,7 @@ import msgspec
 from scheduler.adapters.cluster.shared import HEAD, SharedPlan, assembled
 from scheduler.apiserver.client import ApiError, ApiUnreachableError
 from scheduler.apiserver.objects import ConfigMap
-from tests.controlplane.kinds.world import WAIT_SECONDS, Object, World, eventually
+from tests.controlplane.kinds.world import WAIT_SECONDS, Object, World, eventually, version
 from tests.controlplane.ports import LOOPBACK, free_ports
 from tests.controlplane.programs import Guard, Program
 from tests.controlplane.prometheus_server import PrometheusServer
@@ -38,7 +38,7 @@ STEP_SECONDS = 0.2
 SCRAPE_SECONDS = 1.0
 START_SECONDS = 120.0
 END_SECONDS = 120.0
-REQUEST_SECONDS = 30.0
+REQUEST_SECONDS = 120.0
 NOISES = (
     "Traceback",
     *(f'"event": "{event}"' for event in ("violation", "extender_gone", "planner_failed")),
@@ -288,6 +288,7 @@ class History:
     @property
     def changes(self) -> list[Object]:
         """The first version, and the first of each new generation; fails where one is missing."""
+        self._catch_up()
         found = {one["metadata"]["generation"]: one for one in reversed(self.versions)}
         generations = sorted(found)
         assert generations == list(range(generations[0], generations[-1] + 1)), "versions missed"
@@ -295,12 +296,18 @@ class History:
 
     def annotations(self, name: str) -> list[str]:
         """The values that an annotation had, each run of one value once."""
+        self._catch_up()
         values = [one["metadata"].get("annotations", {}).get(name, "") for one in self.versions]
         return [
             value
             for value, before in zip(values, ["", *values], strict=False)
             if value and value != before
         ]
+
+    def _catch_up(self) -> None:
+        """Wait until the watch has told what the server has by now."""
+        now = version(self._world.read(self._resource, self._name))
+        eventually(lambda: version(self.versions[-1]) >= now, f"the history of {self._name}")
 
     def _follow(self) -> None:
         while not self._ended.is_set():
@@ -310,8 +317,8 @@ class History:
 
     def _take(self) -> None:
         path = self._world.path(self._resource)
-        version = self.versions[-1]["metadata"]["resourceVersion"]
-        query = {"fieldSelector": f"metadata.name={self._name}", "resourceVersion": version}
+        since = self.versions[-1]["metadata"]["resourceVersion"]
+        query = {"fieldSelector": f"metadata.name={self._name}", "resourceVersion": since}
         try:
             self._watch = self._world.api.watch(path, **query)
             for line in self._watch:

@@ -34,7 +34,7 @@ START_SECONDS = 120.0
 PORT_ATTEMPTS = 3
 ADDRESS_IN_USE = "address already in use"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
-REQUEST_SECONDS = 30.0
+REQUEST_SECONDS = 120.0
 SCHEDULER_BINARIES = {"1.36": "kube-scheduler", "1.34": "kube-scheduler-1.34"}
 
 T = TypeVar("T")

@@ -72,7 +72,7 @@ class Rig:
     def scheduler(self, **extender: Any) -> None:  # noqa: ANN401
         """The scheduler of this namespace, which asks Tidal."""
         url = f"http://127.0.0.1:{self.extender_port}"
-        chosen = {"prioritize_verb": "prioritize", "timeout_seconds": 1.0, "ignorable": True}
+        chosen = {"prioritize_verb": "prioritize", "ignorable": True}
         self.plane.start_scheduler(
             self.scheduler_name, extender=Extender(url=url, **{**chosen, **extender})
         )
@@ -161,9 +161,13 @@ class Rig:
     def logged(self, event: str) -> list[Object]:
         """Return what the replicas logged under that name."""
         files = sorted(self.folder.glob("replica-*.log"))
-        lines = (line for file in files for line in file.read_text().splitlines() if line)
-        found = (msgspec.json.decode(line) for line in lines if line.endswith("}"))
+        lines = (line for file in files for line in file.read_text().splitlines(keepends=True))
+        found = (msgspec.json.decode(line) for line in lines if line.endswith("}\n"))
         return [one for one in found if one["event"] == event]
+
+    def has_event(self, about: str, reason: str) -> None:
+        """Wait for an Event on an object: it is written beside the change that it tells of."""
+        eventually(lambda: reason in self.events(about), f"the Event {reason} on {about}")
 
     def problems(self) -> list[str]:
         """Return what the first replica's status complains about."""
@@ -326,21 +330,18 @@ class Rig:
 
     def ready(self, app: str) -> list[Object]:
         """Ready pods of a workload that are not on their way out."""
-        return [
-            one
-            for one in self.world.all("pods", f"app={app}")
-            if condition(one, "Ready") == "True" and "deletionTimestamp" not in one["metadata"]
-        ]
+        return [one for one in self.world.all("pods", f"app={app}") if _serves(one)]
 
     def has_ready(self, app: str, count: int, seconds: float = WAIT_SECONDS) -> list[Object]:
         """Wait until exactly so many pods are ready, and none besides is there."""
 
-        def look() -> bool:
-            there = len(self.world.all("pods", f"app={app}"))
-            return len(self.ready(app)) == count == there
+        def look() -> list[Object] | None:
+            there = self.world.all("pods", f"app={app}")
+            return there if len(there) == count and all(map(_serves, there)) else None
 
-        eventually(look, f"{count} pods of {app} ready", seconds)
-        return self.ready(app)
+        found = eventually(look, f"{count} pods of {app} ready", seconds)
+        assert found is not None
+        return found
 
     def nodes_of(self, app: str) -> list[str]:
         """Node of each pod that is there, in order of name; empty where it is not bound."""
@@ -365,6 +366,10 @@ class Rig:
         answer = self.api.get(self.world.path("events.k8s.io/v1/events"))
         items = msgspec.json.decode(answer)["items"]
         return {one["reason"] for one in items if one["regarding"]["name"] == about}
+
+
+def _serves(pod: Object) -> bool:
+    return condition(pod, "Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
 @contextmanager

@@ -26,7 +26,9 @@ class Extender:
     bind_verb: str = ""
     weight: int = 1
     ignorable: bool = False
-    timeout_seconds: float = 5.0
+    # far above deploy/'s 1 s: on a slow machine a late answer of an ignorable extender is skipped,
+    # and kube-scheduler then chooses nodes and victims by itself
+    timeout_seconds: float = 60.0
     names_only: bool = True  # nodeCacheCapable
     managed_resource: str = "nvidia.com/gpu"
     certificate: Pair | None = None  # what the scheduler shows

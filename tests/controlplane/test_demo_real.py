@@ -46,7 +46,6 @@ def test_a_morning_passes_on_a_real_api_server_and_scheduler(
         url=f"http://127.0.0.1:{port}",
         prioritize_verb="prioritize",
         ignorable=True,
-        timeout_seconds=1.0,
     )
     plane.start_scheduler(SCHEDULER, extender=asks)
     for pace in PACES:

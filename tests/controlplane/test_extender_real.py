@@ -180,7 +180,7 @@ def until(true: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) ->
 
 
 def serve(cluster: Cluster, extender: ExtenderProcess, version: str = "1.36") -> None:
-    entry = Extender(url=f"http://127.0.0.1:{extender.port}", timeout_seconds=1.0)
+    entry = Extender(url=f"http://127.0.0.1:{extender.port}")
     cluster.plane.start_scheduler(cluster.scheduler, extender=entry, version=version)
 
 
@@ -345,7 +345,7 @@ def test_a_scheduler_that_may_ignore_it_places_pods_without_it(
 ) -> None:
     a = cluster.node("a")
     url = f"http://127.0.0.1:{extender.port}"
-    entry = Extender(url=url, timeout_seconds=1.0, ignorable=True)
+    entry = Extender(url=url, ignorable=True)
     cluster.plane.start_scheduler(cluster.scheduler, extender=entry)
     publish(extender, standing(place(a), reservations=(kept("chat/decode", (a, 8)),)))
     cluster.pod("refused")

@@ -3,14 +3,15 @@
 """
 
 from tests.controlplane.kinds.cases import (
+    HELD,
     LAZY,
-    LONG,
     STATELESS,
     R,
     controllers,
     dying,
     group_ready,
     label,
+    let_go,
     patch,
     rbg,
     role,
@@ -52,15 +53,18 @@ def test_rbg_children_gates_and_the_wrong_index_label(kinds_world: World) -> Non
 
 def test_rbg_is_ready_while_the_removed_pods_still_hold_their_gpus(kinds_world: World) -> None:
     with controllers(kinds_world):
-        kinds_world.make(RBG, rbg(role("decode", 3, size=2, exit_seconds=LONG)))
+        kinds_world.make(RBG, rbg(role("decode", 3, size=2, exit_seconds=HELD)))
         group_ready(kinds_world, decode=3)
         set_role(kinds_world, 0, 1)
+        doomed = [f"pd-decode-{i}-{j}" for i in (1, 2) for j in (0, 1)]
+        eventually(lambda: dying(kinds_world) == doomed, "two instances go")
         group_ready(kinds_world, decode=1)
         assert kinds_world.names(INSTANCE) == ["pd-decode-0"]
-        assert dying(kinds_world) == [f"pd-decode-{i}-{j}" for i in (1, 2) for j in (0, 1)]
+        let_go(kinds_world, *doomed)
         settled(kinds_world, ["pd-decode-0-0", "pd-decode-0-1"])
         set_role(kinds_world, 0, 0)
         group_ready(kinds_world, decode=0)
+        let_go(kinds_world, "pd-decode-0-0", "pd-decode-0-1")
         settled(kinds_world, [])
         set_role(kinds_world, 0, 1)
         group_ready(kinds_world, decode=1)
@@ -108,7 +112,7 @@ def test_rbg_one_lost_pod_makes_its_sibling_unready_and_restarts_nothing_else(
     kinds_world: World,
 ) -> None:
     with controllers(kinds_world):
-        kinds_world.make(RBG, rbg(role("decode", 1, size=2, exit_seconds=LONG)))
+        kinds_world.make(RBG, rbg(role("decode", 1, size=2, exit_seconds=HELD)))
         group_ready(kinds_world, decode=1)
         before = uids(kinds_world)
         kinds_world.delete("pods", "pd-decode-0-1")
@@ -116,6 +120,7 @@ def test_rbg_one_lost_pod_makes_its_sibling_unready_and_restarts_nothing_else(
             lambda: condition(kinds_world.read("pods", "pd-decode-0-0"), "Ready") == "False",
             "the leader is not ready",
         )
+        let_go(kinds_world, "pd-decode-0-1")
         eventually(
             lambda: uids(kinds_world).get("pd-decode-0-1") != before["pd-decode-0-1"], "gone"
         )
@@ -125,14 +130,14 @@ def test_rbg_one_lost_pod_makes_its_sibling_unready_and_restarts_nothing_else(
 
 def test_rbg_a_flap_adopts_dying_pods_and_says_ready(kinds_world: World) -> None:
     with controllers(kinds_world, manners=LAZY):
-        kinds_world.make(RBG, rbg(role("decode", 2, exit_seconds=LONG)))
+        kinds_world.make(RBG, rbg(role("decode", 2, exit_seconds=HELD)))
         group_ready(kinds_world, decode=2)
         before = uids(kinds_world)
         set_role(kinds_world, 0, 1)
         eventually(lambda: dying(kinds_world) == ["pd-decode-1"], "pod 1 goes")
         set_role(kinds_world, 0, 2)
         group_ready(kinds_world, decode=2)
-        assert dying(kinds_world) == ["pd-decode-1"]
+        let_go(kinds_world, "pd-decode-1")
         eventually(
             lambda: uids(kinds_world).get("pd-decode-1") not in {None, before["pd-decode-1"]}, "new"
         )

@@ -5,13 +5,14 @@ section 2), and scaling adapters (3.4), which overrule the group in two ways.
 import msgspec
 
 from tests.controlplane.kinds.cases import (
-    LONG,
+    HELD,
     WITH_ADAPTER,
     R,
     bound,
     controllers,
     dying,
     group_ready,
+    let_go,
     patch,
     rbg,
     refused,
@@ -94,7 +95,7 @@ def test_an_adapter_that_somebody_made_by_hand_is_ignored(kinds_world: World) ->
 
 def test_07_an_edit_of_the_parent_kills_replicas_and_is_then_reverted(kinds_world: World) -> None:
     with controllers(kinds_world, "0.7"):
-        kinds_world.make(RBG, rbg(role("prefill", 3, exit_seconds=LONG, **WITH_ADAPTER)))
+        kinds_world.make(RBG, rbg(role("prefill", 3, exit_seconds=HELD, **WITH_ADAPTER)))
         group_ready(kinds_world, prefill=3)
         bound(kinds_world)
         before = uids(kinds_world)
@@ -103,6 +104,7 @@ def test_07_an_edit_of_the_parent_kills_replicas_and_is_then_reverted(kinds_worl
         eventually(
             lambda: kinds_world.read(RBG, "pd")["spec"]["roles"][0]["replicas"] == 3, "reverted"
         )
+        let_go(kinds_world, "pd-prefill-1", "pd-prefill-2")
         eventually(
             lambda: (
                 set(uids(kinds_world).values()) & set(before.values()) == {before["pd-prefill-0"]}

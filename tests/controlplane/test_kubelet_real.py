@@ -28,6 +28,8 @@ from tests.controlplane.kinds.world import (
 from tests.controlplane.plane import ControlPlane
 
 RATE = 10.0
+ENDLESS = 1_000_000
+"""Seconds of life that no test waits for."""
 MANNERS = Manners(
     start_seconds=1.0, exit_seconds=1.0, image_mib=100, pull_mib_per_second=1000, unready_seconds=1
 )
@@ -109,17 +111,19 @@ def test_a_scheduled_pod_comes_to_life_and_to_its_end(world: World, kubelet: Fak
 def test_a_pod_that_ignores_sigterm_holds_its_gpus_to_the_end_of_the_grace(
     world: World, kubelet: FakeKubelet
 ) -> None:
-    world.make("pods", pod("old", gpus=4, node="n-0001", sim={"exit-seconds": 10_000}))
-    running(world, "old")
+    for name, node in (("old", "n-0001"), ("older", "n-0002")):
+        world.make("pods", pod(name, gpus=4, node=node, sim={"exit-seconds": ENDLESS}))
+        running(world, name)
     log = Log(world, "pods")
-    began = time.monotonic()
-    world.delete("pods", "old", grace=20)
-    eventually(lambda: condition(world.read("pods", "old"), "Ready") == "False", "old not ready")
-    assert phase(world.read("pods", "old")) == "Running"
-    world.make("pods", pod("early", gpus=1, node="n-0001"))
+    world.delete("pods", "older", grace=ENDLESS)
+    eventually(lambda: condition(world.read("pods", "older"), "Ready") == "False", "not ready")
+    assert phase(world.read("pods", "older")) == "Running"
+    world.make("pods", pod("early", gpus=1, node="n-0002"))
     early = ended(world, "early")
     assert early["status"]["reason"] == "UnexpectedAdmissionError"
     assert "requested number of devices unavailable" in early["status"]["message"]
+    began = time.monotonic()
+    world.delete("pods", "old", grace=20)
     gone(world, "old")
     assert time.monotonic() - began >= 20 / RATE
     world.make("pods", pod("late", gpus=4, node="n-0001"))
@@ -172,14 +176,16 @@ def test_a_finalizer_is_no_lock_on_gpus(world: World, kubelet: FakeKubelet) -> N
 def test_a_pod_deleted_by_force_is_gone_at_once_but_its_gpus_are_not(
     world: World, kubelet: FakeKubelet
 ) -> None:
-    world.make("pods", pod("p", 4, "n-0001", sim={"exit-seconds": 60}))
-    running(world, "p")
-    world.delete("pods", "p", grace=0)
-    assert world.found("pods", "p") is None
+    grace = {"terminationGracePeriodSeconds": ENDLESS}
+    for name, node, exits in (("p", "n-0001", ENDLESS), ("brief", "n-0002", 10)):
+        world.make("pods", pod(name, 4, node, sim={"exit-seconds": exits}, spec=grace))
+        running(world, name)
+        world.delete("pods", name, grace=0)
+        assert world.found("pods", name) is None
     world.make("pods", pod("p", 4, "n-0001"))
     assert ended(world, "p")["status"]["reason"] == "UnexpectedAdmissionError"
-    eventually(lambda: kubelet.summary().gpus_held == 0, "no GPU held")
-    world.make("pods", pod("late", 4, "n-0001"))
+    eventually(lambda: kubelet.summary().gpus_held == 4, "only the GPUs of p held")
+    world.make("pods", pod("late", 4, "n-0002"))
     running(world, "late")
 
 
@@ -250,7 +256,7 @@ def test_a_pod_ends_though_the_server_was_away_when_its_process_did(
     plane.restart_apiserver()
     assert kubelet.alive
     gone(world, "p")
-    assert kubelet.summary().gpus_held == 0
+    eventually(lambda: kubelet.summary().gpus_held == 0, "no GPU held")
 
 
 def test_the_command_plays_until_it_is_told_to_stop(plane: ControlPlane, world: World) -> None:
@@ -265,8 +271,9 @@ def test_the_command_plays_until_it_is_told_to_stop(plane: ControlPlane, world: 
             assert "3 nodes, 0/6 GPUs held" in played.stderr.readline()
             world.make("pods", pod("p", 2, "node-0003"))
             running(world, "p")
-            leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-0003"
-            assert b"holderIdentity" in world.api.get(leases)
+            beats = World(world.api, "kube-node-lease")
+            lease = "coordination.k8s.io/v1/leases"
+            eventually(lambda: beats.found(lease, "node-0003"), "its heartbeat")
         finally:
             played.send_signal(signal.SIGTERM)
         assert played.wait(120) == 130

@@ -26,6 +26,9 @@ from tests.controlplane.rig import QUICK, rig_of
 pytestmark = pytest.mark.controlplane
 
 CHAT = {"chat/decode": {"target": {"kind": "Deployment", "name": "chat"}}}
+SLOW_TO_SHRINK: Object = {"scale_down": {"stabilization_window_seconds": 1800}}
+GROWS: dict[str, Object] = {"chat/decode": {**CHAT["chat/decode"], **SLOW_TO_SHRINK}}
+"""A burst lasts a minute, and a slow machine may need longer for what a test does meanwhile."""
 TAKEOVER_SECONDS = 15.0
 HANDOVER_SECONDS = 6.0
 DEPLOYMENTS, JOBS = "apps/v1/deployments", "batch/v1/jobs"
@@ -40,7 +43,7 @@ def fleet(plane: ControlPlane, namespace: str, tmp_path: Path, program: Find) ->
     """A small cluster with one serving pod, and no replica of Tidal yet."""
     with rig_of(plane, namespace, tmp_path) as rig, fleet_of(rig, program) as one:
         rig.nodes(2)
-        rig.policy(CHAT)
+        rig.policy(GROWS)
         yield one
 
 
@@ -120,27 +123,34 @@ def test_a_killed_leader_is_followed_within_fifteen_seconds(fleet: Fleet) -> Non
     fleet.engines.burst(2000)
     eventually(lambda: fleet.replicas_wanted() >= 3, "the leader scales up")
     kept = eventually(lambda: reserved(fleet), "its reservations")
+    epoch = epoch_of(fleet)
     with Asking(follower, fleet.world.namespace) as asking:
-        scaled = fleet.replicas_wanted()
         leader.kill()
-        fleet.engines.burst(2000)
+        scaled = fleet.replicas_wanted()
+        fleet.engines.burst(3500)
         within(lambda: fleet.replicas_wanted() > scaled, "the follower acts", TAKEOVER_SECONDS)
-    assert len(asking.answers) > 10
+    assert len(asking.answers) > 3
     assert all(one and not one["Error"] for one in asking.answers)
-    plan = eventually(fleet.plan, "a plan")
-    assert plan
-    assert plan.epoch == 2
+    eventually(lambda: epoch_of(fleet) > epoch, "a plan of the follower's")
     assert kept <= reserved(fleet)
     rig.scheduler()
     settled(fleet, 5)
     counts = scaled_once_each(chat.changes)
     assert counts[0] == 1
     assert counts[-1] >= 5
-    assert chat.annotations(EPOCH) == ["1", "2"]
+    epochs = [int(one) for one in chat.annotations(EPOCH)]
+    assert epochs == sorted(set(epochs))
+    assert epochs[0] <= epoch < epochs[-1]
     assert len(night.changes) == 1, "the job that runs was not touched"
     # The one that was killed comes back under its own name and follows.
     again = fleet.start()
     assert not again.leads
+
+
+def epoch_of(fleet: Fleet) -> int:
+    """The epoch of the shared plan."""
+    plan = fleet.plan()
+    return plan.epoch if plan else 0
 
 
 def reserved(fleet: Fleet) -> set[str]:
@@ -152,14 +162,14 @@ def reserved(fleet: Fleet) -> set[str]:
 def test_a_leader_that_is_told_to_end_hands_over_at_once(fleet: Fleet) -> None:
     serving(fleet)
     leader, follower = two_replicas(fleet)
-    for one, words in ((leader, "leads, epoch 1"), (follower, f"follows {leader.name}")):
+    for one, words in ((leader, "leads, epoch"), (follower, f"follows {leader.name}")):
         text = said("status", "--server", one.url)
         assert f"this replica, {one.name}" in text
         assert words in " ".join(text.split())
         text = said("explain", "chat/decode", "--server", one.url)
         assert "chat/decode" in text
-    assert leader.metric("tidal_leader") == 1
-    assert follower.metric("tidal_leader") == 0
+    eventually(lambda: leader.metric("tidal_leader") == 1, "the leader's metric")
+    eventually(lambda: follower.metric("tidal_leader") == 0, "the follower's metric")
     ended = threading.Thread(target=leader.terminate)
     ended.start()
     within(lambda: follower.leads, "the follower leads", HANDOVER_SECONDS)
@@ -173,7 +183,7 @@ def test_a_leader_that_is_told_to_end_hands_over_at_once(fleet: Fleet) -> None:
 def test_with_both_gone_pods_are_placed_and_gated_ones_wait(fleet: Fleet) -> None:
     rig, world = fleet.rig, fleet.world
     gated = {"target": {"kind": "Deployment", "name": "gated"}, "min_replicas": 1}
-    rig.policy({**CHAT, "gated/decode": gated})
+    rig.policy({**GROWS, "gated/decode": gated})
     rig.deployment("plain", 0)
     rig.deployment("gated", 1, spec=GATED)
     serving(fleet)
@@ -211,12 +221,12 @@ def test_the_api_server_restarts_while_a_role_grows(fleet: Fleet, plane: Control
     eventually(lambda: fleet.replicas_wanted() >= 3, "the leader scales up")
     plane.restart_apiserver()
     settled(fleet, 3)
-    fleet.engines.burst(1500)
+    fleet.engines.burst(3000)
     settled(fleet, 4)
     for one in (leader, follower):
         assert one.program.running
         eventually(partial(untroubled, one), f"{one.name} has no problems")
-    assert sum(one.leads for one in (leader, follower)) == 1
+    eventually(lambda: leader.leads != follower.leads, "one of two leads")
     for one in (leader, follower):
         one.terminate()
     counts = sorted(scaled(leader) + scaled(follower))
@@ -314,8 +324,8 @@ def test_a_bad_edit_of_the_policy_is_refused_and_survives_a_restart(fleet: Fleet
     edit(fleet, bad)
     eventually(lambda: replica.status["policy_errors"], "the status shows it")
     assert "mod" in " ".join(replica.status["policy_errors"])
-    eventually(lambda: "PolicyRefused" in rig.events(POLICY), "an Event on the ConfigMap")
-    assert replica.metric("tidal_policy_errors") == 1
+    rig.has_event(POLICY, "PolicyRefused")
+    eventually(lambda: replica.metric("tidal_policy_errors") == 1, "the metric too")
     assert replica.status["mode"] == "act"
     assert kept_policy(fleet) == good
 
@@ -329,7 +339,7 @@ def test_a_bad_edit_of_the_policy_is_refused_and_survives_a_restart(fleet: Fleet
     edit(fleet, wider)
     eventually(lambda: replica.status["mode"] == "recommend", "the mended policy is in force")
     assert not replica.status["policy_errors"]
-    eventually(lambda: "PolicyInForce" in rig.events(POLICY), "an Event on the ConfigMap")
+    rig.has_event(POLICY, "PolicyInForce")
     eventually(lambda: kept_policy(fleet) == wider, "the new last good policy")
     assert replica.terminate() == 0
 
@@ -346,7 +356,7 @@ def kept_policy(fleet: Fleet) -> str:
 
 def test_a_recommendation_is_exported_and_nothing_is_touched(fleet: Fleet) -> None:
     rig = fleet.rig
-    rig.policy(CHAT, mode="recommend")
+    rig.policy(GROWS, mode="recommend")
     serving(fleet)
     rig.job("night")
     chat, night = fleet.history(DEPLOYMENTS, "chat"), fleet.history(JOBS, "night")

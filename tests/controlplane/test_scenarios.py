@@ -85,7 +85,7 @@ def test_a_peak_evicts_through_the_api_and_a_budget_sends_it_to_another(
     assert not rig.suspended("young")
     assert {one["metadata"]["uid"] for one in rig.ready("young")} == {victim["metadata"]["uid"]}
     assert "EvictionByEvictionAPI" in diary.disrupted("old")
-    assert "Preempted" in rig.events("old")
+    rig.has_event("old", "Preempted")
     assert diary.disrupted("young") == set()
 
 
@@ -143,7 +143,7 @@ def test_a_notice_waits_for_the_acknowledgement(rig: Rig, diary: Diary) -> None:
     rig.scheduler()
     rig.deployment("chat", 0)
     rig.job("night", annotations={"class": "checkpoint", "checkpoint-write-seconds": "5"})
-    rig.start(_noticing(rig, 60), chat__decode=0)
+    rig.start(_noticing(rig, 3600), chat__decode=0)
     (worker,) = rig.has_ready("night", 1)
     rig.bounds("chat/decode", 2, 8)
     deadline = eventually(lambda: annotation(rig, "night", NOTICE), "a notice")
@@ -156,7 +156,7 @@ def test_a_notice_waits_for_the_acknowledgement(rig: Rig, diary: Diary) -> None:
     rig.api.patch(rig.world.path("pods", name), answer, "merge")
     rig.has_ready("chat", 2)
     assert rig.suspended("night")
-    assert "Notice" in rig.events("night")
+    rig.has_event("night", "Notice")
 
 
 def test_a_notice_without_answer_ends_at_its_deadline(rig: Rig, diary: Diary) -> None:

@@ -162,10 +162,10 @@ class PolicyConfigMap:
             self._seen = found or self._seen
             try:
                 good = self._read(found)
+                self._mended |= bool(self.error)
+                self.error = ()  # before the policy: who sees the new one sees no old complaint
                 if good.text != self._good.text:
                     self._good = good
-                self._mended |= bool(self.error)
-                self.error = ()
             except PolicyError as error:
                 self.error = error.errors
         self._due.set()

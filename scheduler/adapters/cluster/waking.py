@@ -2,8 +2,12 @@
 
 A pod that the extender refused is looked at again only when something happens in the cluster that
 kube-scheduler thinks may help; a new plan is no such thing. So pods that wait get an annotation
-that changes with the reservations of their owner. It is a digest of them, so a pod that has been
-woken for a plan is not patched again, also not by the next planner.
+that changes with the reservations of their owner: a digest of them, and the minute.
+
+The minute wakes who still waits once more. An extender takes a plan in a moment after it was sent
+or shared, so kube-scheduler may have asked one that did not know it yet, and looks by itself only
+after five minutes. A pod that was woken for its plan in this minute is not patched again, also not
+by the next planner.
 """
 
 import contextlib
@@ -19,7 +23,8 @@ from scheduler.planning import marks
 from scheduler.planning.snapshot import Reservation
 
 MOST_WOKEN = 200
-"""Pods patched in one call; the others follow in the next."""
+"""Pods patched in one call, those with a new plan first; the others follow in the next."""
+AGAIN_SECONDS = 60
 
 
 class Waking:
@@ -33,31 +38,43 @@ class Waking:
 
         Raises ApiUnreachableError.
         """
-        for pod, digest in to_wake(reservations, gangs)[:MOST_WOKEN]:
-            self._wake(pod, digest)
+        minute = int(self._cluster.now_seconds() // AGAIN_SECONDS)
+        for pod, told in to_wake(reservations, gangs, minute)[:MOST_WOKEN]:
+            self._wake(pod, told)
 
-    def _wake(self, pod: Pod, digest: str) -> None:
-        body = {"metadata": {"uid": pod.metadata.uid, "annotations": {marks.PLAN: digest}}}
+    def _wake(self, pod: Pod, told: str) -> None:
+        body = {"metadata": {"uid": pod.metadata.uid, "annotations": {marks.PLAN: told}}}
         with contextlib.suppress(ApiError):  # gone, or tried again in the next call
             self._cluster.api.patch(pod_path(pod), body, "merge", fieldManager=FIELD_MANAGER)
 
 
-def to_wake(reservations: tuple[Reservation, ...], gangs: Gangs) -> tuple[tuple[Pod, str], ...]:
-    """Return the pods that wait and do not know their owner's reservations, with the digest."""
+def to_wake(
+    reservations: tuple[Reservation, ...], gangs: Gangs, minute: int
+) -> tuple[tuple[Pod, str], ...]:
+    """Return the pods that wait and were not woken for their owner's reservations in this minute,
+    with what they are told.
+    """
     kept: dict[str, list[Reservation]] = {}
     for one in sorted(reservations, key=lambda one: one.id):
         kept.setdefault(one.owner, []).append(one)
     found = (
-        (pod, digest)
+        (pod, f"{digest}.{minute}")
         for owner, digest in sorted((owner, _digest(own)) for owner, own in kept.items())
         for pod in gangs.pods(owner)
-        if _waits(pod) and pod.metadata.annotations.get(marks.PLAN) != digest
+        if _waits(pod) and _known(pod) != f"{digest}.{minute}"
     )
-    return tuple(sorted(found, key=_oldest_first))
+    return tuple(sorted(found, key=_new_plans_first))
 
 
-def _oldest_first(one: tuple[Pod, str]) -> tuple[str, str]:
-    return one[0].metadata.creation_timestamp or "", name_of(one[0])
+def _new_plans_first(one: tuple[Pod, str]) -> tuple[bool, str, str]:
+    """Order by whether the pod knows the plan from an earlier minute, then the oldest first."""
+    pod, told = one
+    again = _known(pod).partition(".")[0] == told.partition(".")[0]
+    return again, pod.metadata.creation_timestamp or "", name_of(pod)
+
+
+def _known(pod: Pod) -> str:
+    return pod.metadata.annotations.get(marks.PLAN, "")
 
 
 def _waits(pod: Pod) -> bool:

@@ -24,8 +24,9 @@ MANNERS = Manners(
 )
 LAZY = msgspec.structs.replace(MANNERS, unready_seconds=1e6)
 """Leaves Ready=True on a dying pod, as the kubelet did with which the facts were recorded."""
-LONG = 5.0
-"""A termination long enough to look at things meanwhile."""
+HELD = 1_000_000
+"""Seconds of a termination, with the grace for them: a pod is on its way out until `let_go`."""
+EXIT = "tidal.dev/sim-exit-seconds"
 
 
 @contextmanager
@@ -50,8 +51,8 @@ def template(exit_seconds: float = 0.1, gpus: int = 1) -> Object:
         "image": "e:1",
         "resources": {"limits": {"nvidia.com/gpu": gpus}},
     }
-    notes = {"tidal.dev/sim-exit-seconds": str(exit_seconds)}
-    return {"metadata": {"annotations": notes}, "spec": {"containers": [container]}}
+    spec = {"containers": [container], "terminationGracePeriodSeconds": HELD}
+    return {"metadata": {"annotations": {EXIT: str(exit_seconds)}}, "spec": spec}
 
 
 def lws(replicas: int, size: int = 2, exit_seconds: float = 0.1) -> Object:
@@ -135,6 +136,15 @@ def settled(world: World, names: list[str]) -> None:
 def dying(world: World) -> list[str]:
     pods = world.all("pods")
     return [one["metadata"]["name"] for one in pods if "deletionTimestamp" in one["metadata"]]
+
+
+def let_go(world: World, *pods: str) -> None:
+    """Wait until these are on their way out and no others are; then they end at once."""
+    eventually(lambda: dying(world) == [*pods], f"{', '.join(pods)} on the way out")
+    for name in pods:
+        world.api.patch(
+            world.path("pods", name), {"metadata": {"annotations": {EXIT: "0"}}}, "merge"
+        )
 
 
 def label(world: World, pod: str, key: str) -> str:
