@@ -182,14 +182,17 @@ def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
 
 
 def _victims(snapshot: Snapshot) -> Iterator[Victim]:
-    """Bound pods of jobs that are being stopped, which Tidal has evicted already.
+    """Bound pods of jobs that are being stopped, which are on their way out already.
 
-    The pods of a job that the plan only means to stop are not among them: there is one
-    preemptor, and kube-scheduler would be a second one, past the budgets that evictions keep.
+    Pods of a job that the plan only means to stop are not among them, nor those whose eviction a
+    budget holds back: there is one preemptor, and kube-scheduler would be a second one, past the
+    budgets that evictions keep. A pod that is on its way out it lets go without a call of its own
+    (a call that finds the pod gone leaves its claimant waiting for minutes: kubernetes#141694).
     """
     for job in snapshot.jobs:
         if job.state == "stopping":
-            yield from (Victim(pod.uid, pod.node, pod.gpus) for pod in job.placed if pod.node)
+            going = (pod for pod in job.placed if pod.node and pod.leaving)
+            yield from (Victim(pod.uid, pod.node, pod.gpus) for pod in going)
 
 
 def _stopping(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:

@@ -370,14 +370,14 @@ class Replica:
         for key in policy.aimless():
             model, _, role = key.partition("/")
             yield f"models.{model}.roles.{role}.target: is missing; name the workload"
-        own = (self._signals.problem, self._leadership.error, self._recorder.error)
+        led = (self._recorder.error, *self._actuator.problems) if self._leadership.is_leader else ()
+        own = (self._signals.problem, self._leadership.error, *led)
         yield from (one for one in own if one)
         if self._authority is not None and self._authority.problem:
             yield self._authority.problem
         yield from self._shared.problems
         if isinstance(self._policy, PolicyConfigMap) and self._policy.problem:
             yield self._policy.problem
-        yield from self._actuator.problems
         yield from complaints(self._watching.observed(), policy)
 
 

@@ -13,7 +13,7 @@ from scheduler.planning.actions import Plan, StopJob
 from scheduler.planning.policy import parse
 from scheduler.planning.snapshot import Reservation, Snapshot
 from scheduler.planning.standing import Standing
-from tests.fixtures.memoryapi import MemoryApi
+from tests.fixtures.memoryapi import MemoryApi, refusal
 
 DECODE = {"tokens": "generated", "capacity_tokens_per_second": {"H": 1}}
 POLICY = parse({"version": 1, "models": {"m": {"roles": {"decode": DECODE}}}})
@@ -25,7 +25,7 @@ class Replica:
     """One replica of several on one API server; its lease is stepped by hand."""
 
     def __init__(self, api: MemoryApi, name: str) -> None:
-        self.sent: list[Standing] = []
+        self.api, self.sent = api, list[Standing]()
         self.changed = threading.Event()
         self.leadership = Leadership(api, "tidal", name, lambda: 100.0, lambda: 1.7e9)
         self.reader = PlanReader(api, "tidal", self.changed.set)
@@ -120,6 +120,23 @@ def test_the_leader_follows_nobody(pair: tuple[Replica, Replica]) -> None:
     leader.publisher.follow()
     (only,) = leader.sent
     assert ids(only) == ("mine",)
+
+
+def test_a_plan_that_was_not_shared_is_no_problem_of_who_follows_since(
+    pair: tuple[Replica, Replica],
+) -> None:
+    leader, _ = pair
+    leader.api.before = refuse_maps
+    leader.tick(plan(50.0, "mine"))
+    assert leader.shared.problems
+    before_its_term = Snapshot(now_seconds=60.0, nodes=(), epoch=0)
+    leader.publisher(before_its_term, plan(60.0, "mine"))
+    assert leader.shared.problems == ()
+
+
+def refuse_maps(method: str, path: str) -> None:
+    if method != "GET" and "configmaps" in path:
+        raise refusal(503, "the server is restarting")
 
 
 def test_after_the_end_nothing_is_published(pair: tuple[Replica, Replica]) -> None:

@@ -398,7 +398,12 @@ def device(index: int, owner: str = "") -> Device:
     return Device(index, f"d{index}", 80, holders=(Holder(owner),) if owner else ())
 
 
-def job(name: str, node: str, state: JobState = "running", pods: int = 1) -> Job:
+def job(
+    name: str, node: str, state: JobState = "running", pods: int = 1, *, leaving: bool = False
+) -> Job:
+    pod = Pod(
+        name=f"{name}-0", uid=f"{name}-0", gpus=1, node=node, bound_seconds=5.0, leaving=leaving
+    )
     return Job(
         id=name,
         tenant="t",
@@ -411,7 +416,7 @@ def job(name: str, node: str, state: JobState = "running", pods: int = 1) -> Job
         submitted_seconds=0.0,
         started_seconds=0.0,
         expected_remaining_seconds=60.0,
-        placed=(Pod(name=f"{name}-0", uid=f"{name}-0", gpus=1, node=node, bound_seconds=5.0),),
+        placed=(pod,),
     )
 
 
@@ -438,16 +443,17 @@ def stop(name: str) -> StopJob:
     return StopJob(job=name, expected_attempt=0, for_role="r", code="recall_now", sentence="")
 
 
-def test_victims_are_only_the_pods_that_tidal_has_sent_away_already() -> None:
+def test_victims_are_only_the_pods_that_are_on_their_way_out() -> None:
     release = ResizeJob(
         job="j3", expected_attempt=0, pods=0, release=("j3-0",), code="shrink", sentence=""
     )
-    jobs = (job("j1", "a"), job("j2", "a"), job("j3", "a"), job("j4", "a", "stopping"))
+    sent = (job("j4", "a", "stopping", leaving=True), job("j5", "a", "stopping"))
+    jobs = (job("j1", "a"), job("j2", "a"), job("j3", "a"), *sent)
     one = stood(stop("j1"), release, jobs=jobs)
-    assert [victim.uid for victim in one.victims] == ["j4-0"]
-    assert (one.nodes[0].free, one.nodes[0].releasing) == (1, 3)
-    assert one.nodes[0].leaving == ("j1", "j3", "j4")
-    assert one.stopping == ("j1", "j4")
+    assert [victim.uid for victim in one.victims] == ["j4-0"], "j5: a budget holds it back"
+    assert (one.nodes[0].free, one.nodes[0].releasing) == (1, 4)
+    assert one.nodes[0].leaving == ("j1", "j3", "j4", "j5")
+    assert one.stopping == ("j1", "j4", "j5")
 
 
 def test_jobs_under_notice_and_retiring_replicas_release_without_being_victims() -> None:

@@ -134,6 +134,7 @@ class Publisher:
                 self._seen, self._told = (snapshot, plan), None
                 self._send(standing_of(snapshot, plan, self._policy()))
             return
+        self._shared.error = ""  # of a plan that was this replica's while it led
         with self._lock:
             self._seen = (snapshot, plan)
             self._follow(snapshot, plan)
