@@ -31,6 +31,9 @@ RBG = "workloads.x-k8s.io/v1alpha2/rolebasedgroups"
 ADAPTERS = "workloads.x-k8s.io/v1alpha2/rolebasedgroupscalingadapters"
 INSTANCES = "workloads.x-k8s.io/v1alpha2/roleinstances"
 JOBS = "batch/v1/jobs"
+EXIT = "tidal.dev/sim-exit-seconds"
+ENDLESS = 1_000_000
+"""Seconds of a termination, until the annotation says another number."""
 ROLE = "m/r"
 Kept = Replicated | Job | Pod
 
@@ -372,9 +375,8 @@ def stop(world: World, name: str, attempt: int = 1) -> StopJob:
 
 def test_a_job_is_started_warned_stopped_and_started_again(tidal: Tidal) -> None:
     world = tidal.world
-    body = job("j", 3, pod={"terminationGracePeriodSeconds": 300})
-    # fifteen seconds of the wall, in which also a slow machine tries to start it again
-    body["spec"]["template"]["metadata"]["annotations"] = {"tidal.dev/sim-exit-seconds": "150"}
+    body = job("j", 3, pod={"terminationGracePeriodSeconds": ENDLESS})
+    body["spec"]["template"]["metadata"]["annotations"] = {EXIT: str(ENDLESS)}
     world.make(JOBS, body)
     assert tidal.apply(start(world, "j", 3)) == (True, "")
     first = ready(world, "j", 3)
@@ -395,6 +397,10 @@ def test_a_job_is_started_warned_stopped_and_started_again(tidal: Tidal) -> None
         False,
         "3 pods of the run before are still there",
     )
+    for name in first:
+        world.api.patch(
+            world.path("pods", name), {"metadata": {"annotations": {EXIT: "0"}}}, "merge"
+        )
     ready(world, "j", 0)
     found = world.read(JOBS, "j")
     assert found["spec"]["suspend"] is True
