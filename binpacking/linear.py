@@ -77,6 +77,20 @@ class Linear(msgspec.Struct, frozen=True):
             np.concatenate([self.high, more.high]),
         )
 
+    def without(self, rows: Sequence[int]) -> "Linear":
+        """All rows but these."""
+        stays = np.ones(self.rows, bool)
+        stays[list(rows)] = False
+        entries = stays[self.row_of()]
+        return Linear(
+            self.upper,
+            np.append(0, np.cumsum(np.diff(self.starts)[stays])).astype(np.int32),
+            self.index[entries],
+            self.value[entries],
+            self.low[stays],
+            self.high[stays],
+        )
+
     def with_row(self, costs: Floats, low: float, high: float) -> "Linear":
         """One row more: a whole objective, bounded."""
         index = np.flatnonzero(costs).astype(np.int32)
@@ -125,6 +139,24 @@ class Draft:
             np.array(self.low, float),
             np.array(self.high, float),
         )
+
+
+def by_columns(
+    uppers: Sequence[float], terms: Sequence[Sequence[Term]], low: Floats, high: Floats
+) -> Linear:
+    """A program from the (row, coefficient) pairs of each column; those of one row are summed."""
+    count = len(uppers)
+    cells = [row * count + column for column, some in enumerate(terms) for row, _ in some]
+    values = [value for some in terms for _, value in some]
+    found, place = np.unique(cells, return_inverse=True)
+    return Linear(
+        np.array(uppers, float),
+        np.searchsorted(found, np.arange(len(low) + 1) * count).astype(np.int32),
+        (found % count).astype(np.int32),
+        np.bincount(place, values, len(found)).astype(float),
+        low,
+        high,
+    )
 
 
 def costs_of(linear: Linear, weights: Mapping[int, int]) -> Floats:

@@ -31,10 +31,11 @@ from binpacking.filling import (
 )
 from binpacking.layout import Layout
 from binpacking.linear import FREE, Floats, Linear, costs_of
+from binpacking.merged import merged
 from binpacking.nearest import nearest_first
 from binpacking.problem import Effort, Problem, Rung, Tiers
 from binpacking.rooms import Capacity
-from binpacking.rows import Rows, build
+from binpacking.rows import build
 from binpacking.solver import EXACT, Relaxation, Relaxed, Stop, minimise
 
 WHOLE_COLUMNS = 5000
@@ -141,12 +142,14 @@ class _Search:
             )
         capacity = Capacity(layout, layout.free, layout.beside, gangs_on, layout.beds)
         self.rows = build(capacity, self.problem)
-        self.unserved = unserved_costs(self.problem, self.rows)
+        self.merged = merged(self.rows, self.problem, layout)
+        self.unserved = self.merged.costs(unserved_costs(self.problem, self.rows))
         stops = {
             column: sum(gangs[gang].cost for gang in some)
             for column, some in self.rows.stops.items()
         }
-        self.loss = costs_of(self.rows.linear, stops) - credits_of(self.rows)
+        loss = costs_of(self.rows.linear, stops) - credits_of(self.rows)
+        self.loss = self.merged.costs(loss)
 
     def steps(self, known: Tiers, least: int) -> Iterator[Step]:
         """Bounds, then packings."""
@@ -170,11 +173,11 @@ class _Search:
 
     def _least_unserved(self) -> int:
         """Tier 1's bound by the relaxation, all gangs stopped."""
-        rows, costs = self._cleared()
-        relaxed = Relaxation(rows.linear).minimise(costs)
+        linear, costs = self._cleared()
+        relaxed = Relaxation(linear).minimise(costs)
         return max(0, _ceiling(relaxed.objective)) if relaxed else 0
 
-    def _cleared(self) -> tuple[Rows, Floats]:
+    def _cleared(self) -> tuple[Linear, Floats]:
         """Tier 1's program: stops cost nothing, so that all are made where no limit binds."""
         layout = self.layout
         capacity = (
@@ -183,12 +186,13 @@ class _Search:
             else after(layout, range(len(self.problem.gangs)))
         )
         rows = build(capacity, self.problem)
-        return rows, unserved_costs(self.problem, rows)
+        fewer = merged(rows, self.problem, layout)
+        return fewer.linear, fewer.costs(unserved_costs(self.problem, rows))
 
     def _first_tier(self, known: int, bound: int) -> tuple[int, int]:
         """Tier 1's optimum, or what was known, and its bound."""
-        rows, costs = self._cleared()
-        answer = minimise(rows.linear, costs, self.effort, self.stop)
+        linear, costs = self._cleared()
+        answer = minimise(linear, costs, self.effort, self.stop)
         if answer is None:
             return known, bound
         value = round(float(costs @ answer.values))
@@ -232,7 +236,7 @@ class _Search:
         self, relaxed: Relaxed, unserved: int, ceiling: int, proof: Bounds
     ) -> Iterator[Step]:
         """The whole program; `ceiling` is the loss of a packing in hand, less the offset."""
-        linear = self.rows.linear.with_row(self.unserved, -FREE, unserved)
+        linear = self.merged.linear.with_row(self.unserved, -FREE, unserved)
         part = _NEAR_WAKING if self.offset else _NEAR
         limits = (ceiling, part * max(0.0, relaxed.objective + self.offset) + EXACT)
         for found in nearest_first(linear, self.loss, relaxed, limits, self.effort, self.stop):
@@ -254,6 +258,7 @@ class _Search:
 
     def _draft(self, values: Floats) -> Draft | None:
         """The point on nodes, without needless stops."""
+        values = self.merged.opened(values, self.rows.linear.columns)
         draft = seated(self.problem, self.layout, self.rows, (), values, ())
         return refilled(self.problem, trimmed(self.problem, draft)) if draft else None
 
@@ -265,7 +270,7 @@ class _Soft:
     """
 
     def __init__(self, search: _Search, unserved: int) -> None:
-        linear, layout, rows = search.rows.linear, search.layout, search.rows
+        linear, layout = search.merged.linear, search.layout
         unit = max(1, math.gcd(*(int(cost) for cost in search.unserved if cost), unserved))
         scaled = search.unserved / unit
         grown = msgspec.structs.replace(
@@ -276,9 +281,8 @@ class _Soft:
         stops = sum(gang.cost for gang in search.problem.gangs)
         price = 50.0 * float(stops + layout.most_saved) / max(1, gpus)
         self.costs = np.append(search.loss, max(1.0, math.ceil(price * unit / 1000)))
-        self.parts = blocks.Parts(
-            self.linear, np.append(spine_by_column(rows, layout), -1), len(layout.spines)
-        )
+        spines = search.merged.spines(spine_by_column(search.rows, layout))
+        self.parts = blocks.Parts(self.linear, np.append(spines, -1), len(layout.spines))
         self.effort, self.stop, self.offset = _limited(search.effort), search.stop, search.offset
         self.close = EXACT
         self.tries = np.zeros(self.parts.count)

@@ -61,6 +61,8 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     """The gangs that a column stops; each gang is in one set that costs."""
     wakes: dict[int, Bed]
     """The unit that a column wakes."""
+    kinds: dict[tuple[int, int, int], int]
+    """Row by (online request, member, leaf): no more of its units wake there than it has pods."""
     leaf_of: tuple[int, ...]
     """Leaf by column; -1 for columns of no leaf or of several."""
     spine_of: dict[int, int]
@@ -116,6 +118,7 @@ class _Maker:
         self.batch: dict[tuple[int, int], int] = {}
         self.stops = Stops(self.draft, capacity, problem)
         self.wakes: dict[int, Bed] = {}
+        self.kinds: dict[tuple[int, int, int], int] = {}
         self.leaf_of: dict[int, int] = {}
         self.spine_of: dict[int, int] = {}
         self.uneven = Uneven(self.draft, capacity, self.stops.freed, self.stops.bound)
@@ -143,6 +146,7 @@ class _Maker:
             batch=self.batch,
             stops=self.stops.gangs,
             wakes=self.wakes,
+            kinds=self.kinds,
             leaf_of=tuple(leaf_of.get(column, -1) for column in range(linear.columns)),
             spine_of=self.spine_of,
             slots=self.slots,
@@ -162,7 +166,7 @@ class _Maker:
         fence = self.capacity.layout.fences.get(index)
         for leaf in leaves if request.capacity_milli else ():
             gain = request.capacity_milli[self.capacity.layout.models[leaf]]
-            most = min(_most(request, gain), fence.at(leaf) if fence else PLENTY)
+            most = min(most_replicas(request, gain), fence.at(leaf) if fence else PLENTY)
             column = self._load(leaf, need_of(request.pods), most)
             if column is not None:
                 self.online[index, leaf] = column
@@ -189,7 +193,7 @@ class _Maker:
             if len(mine) < 2:  # noqa: PLR2004  # nothing to split over
                 continue
             gain = min(request.capacity_milli[layout.models[leaf]] for leaf in mine)
-            most = _most(request, gain)
+            most = most_replicas(request, gain)
             split = self.draft.column(most)
             self.split[index, spine] = split
             self.spine_of[split] = spine
@@ -258,6 +262,7 @@ class _Maker:
             whole, split = self.online.get((request, leaf)), self.pods.get((request, member, leaf))
             pods = ((whole, -min(count, len(terms))), (split, -1))
             held = ((column, each) for column, each in pods if column is not None)
+            self.kinds[request, member, leaf] = len(self.draft.low)
             self.draft.row((*terms, *held), -FREE, 0)
 
     def _nested(self, leaf: int, *, full: bool) -> tuple[Sequence[int], list[Load]]:
@@ -372,7 +377,7 @@ def need_of(pods: Iterable[Member]) -> Need:
     return tuple(sorted(counts.items()))
 
 
-def _most(request: OnlineRequest, gain: int) -> int:
+def most_replicas(request: OnlineRequest, gain: int) -> int:
     """Replicas that could be of use, each of this capacity."""
     return min(request.limit, -(-max(0, request.shortage_milli) // gain))
 
