@@ -10,12 +10,16 @@ from typing import NamedTuple
 
 from binpacking.layout import Layout
 from binpacking.problem import Piece, Problem
+from binpacking.shares import NO_SHARE, Deck, Share
 
 _MOST_GANGS_PER_NODE = 16
 """As many as a node has GPUs; with more stops than these left, a limit binds no single node."""
 
 
 _NOTHING = (0, 0)
+
+_NO_WAY = 1 << 20
+"""Whole cards for shares that no card of the node has room for."""
 
 
 class KillOption(NamedTuple):
@@ -27,16 +31,30 @@ class KillOption(NamedTuple):
     gangs: tuple[int, ...]
 
 
+def more_cards(before: Deck, after: Deck) -> int:
+    """How many more whole cards the second takes of its node; more than any has: no way."""
+    taken = after.taken
+    return _NO_WAY if taken is None else taken - (before.taken or 0)
+
+
+_Tickets = tuple[str, int]
+"""(request, tickets given back to its pods on the node)."""
+
+_NO_TICKETS = ("", 0)
+
+
 class Board:
     """The state of all nodes, with a log for undoing."""
 
     __slots__ = (
         "_costs",
+        "_former",
         "_log",
         "_options",
         "_stops_left",
         "alive",
         "cpu",
+        "decks",
         "free",
         "layout",
         "leaf_free",
@@ -58,7 +76,10 @@ class Board:
         """By request whose pods keep apart on nodes: how many more each node may take."""
         self._costs = [gang.cost for gang in problem.gangs]
         self._stops_left = [limit.most for limit in problem.stop_limits]
-        self._log: list[tuple[int, int, int, int, str]] = []
+        self._log: list[tuple[int, int, int, int, _Tickets]] = []
+        self.decks = list(layout.decks)
+        self._former: list[Deck] = []
+        """Decks before their changes, oldest first."""
         self._options: dict[Piece, list[KillOption | bool | None]] = {}
 
     def mark(self) -> int:
@@ -68,51 +89,99 @@ class Board:
     def undo(self, mark: int) -> None:
         """Take back every change since `mark`."""
         while len(self._log) > mark:
-            index, gpus, cpu, memory, keeps = self._log.pop()
-            if index >= len(self.free):
+            index, gpus, cpu, memory, (keeps, given) = self._log.pop()
+            if index >= 2 * len(self.free):
+                self.decks[index - 2 * len(self.free)] = self._former.pop()
+            elif index >= len(self.free):
                 self.roused[index - len(self.free)] ^= gpus
             elif index < 0:
                 self._set_alive(~index, alive=not self.alive[~index])
             else:
                 self._change(index, -gpus, -cpu, -memory)
                 if keeps:
-                    self.tickets[keeps][index] += 1 if gpus < 0 else -1
+                    self.tickets[keeps][index] -= given
 
-    def take(self, node: int, gpus: int, cpu: int = 0, memory: int = 0, keeps: str = "") -> None:
+    def take(
+        self,
+        node: int,
+        gpus: int,
+        cpu: int = 0,
+        memory: int = 0,
+        keeps: str = "",
+        share: Share = NO_SHARE,
+    ) -> None:
         """Seat a piece."""
+        if share != NO_SHARE:
+            gpus = self._deal(node, self.decks[node].with_share(share))
         self._change(node, -gpus, -cpu, -memory)
-        self._log.append((node, -gpus, -cpu, -memory, keeps))
+        self._log.append((node, -gpus, -cpu, -memory, (keeps, -1)))
         if keeps:
             self.tickets[keeps][node] -= 1
 
-    def lift(self, node: int, gpus: int, cpu: int = 0, memory: int = 0, keeps: str = "") -> None:
+    def lift(
+        self,
+        node: int,
+        gpus: int,
+        cpu: int = 0,
+        memory: int = 0,
+        keeps: str = "",
+        share: Share = NO_SHARE,
+    ) -> None:
         """Take a piece off again."""
+        if share != NO_SHARE:
+            gpus = -self._deal(node, self.decks[node].without_share(share))
         self._change(node, gpus, cpu, memory)
-        self._log.append((node, gpus, cpu, memory, keeps))
+        self._log.append((node, gpus, cpu, memory, (keeps, 1)))
         if keeps:
             self.tickets[keeps][node] += 1
+
+    def _deal(self, node: int, deck: Deck) -> int:
+        """Change what is on the node's cards; return how many more whole ones that takes."""
+        self._former.append(self.decks[node])
+        self._log.append((2 * len(self.free) + node, 0, 0, 0, _NO_TICKETS))
+        more = more_cards(self.decks[node], deck)
+        self.decks[node] = deck
+        return more
 
     def stop(self, gang: int) -> None:
         """Stop a gang: what it holds comes free on all its nodes."""
         self._set_alive(gang, alive=False)
-        self._log.append((~gang, 0, 0, 0, ""))
+        self._log.append((~gang, 0, 0, 0, _NO_TICKETS))
         for node, gpus, cpu, memory in self._held(gang):
             self.lift(node, gpus, cpu, memory)
+        for node, card, share in self.layout.held[gang]:
+            deck = self.decks[node]
+            more = self._deal(node, deck.changed(card, deck.cards[card].plus(share)))
+            self.take(node, more)
 
     def rouse(self, node: int, devices: int) -> None:
         """Let a unit have these GPUs to itself; `take` counts them."""
         self.roused[node] |= devices
-        self._log.append((len(self.free) + node, devices, 0, 0, ""))
+        self._log.append((len(self.free) + node, devices, 0, 0, _NO_TICKETS))
 
     def revive(self, gang: int) -> None:
         """Let a stopped gang run on; nodes may go below zero, the caller looks."""
         self._set_alive(gang, alive=True)
-        self._log.append((~gang, 0, 0, 0, ""))
+        self._log.append((~gang, 0, 0, 0, _NO_TICKETS))
         for node, gpus, cpu, memory in self._held(gang):
             self.take(node, gpus, cpu, memory)
+        for node, card, share in self.layout.held[gang]:
+            deck = self.decks[node]
+            more = self._deal(node, deck.changed(card, deck.cards[card].less(share)))
+            self.take(node, more)
 
-    def holds(self, node: int, gpus: int, cpu: int = 0, memory: int = 0, keeps: str = "") -> bool:
+    def holds(
+        self,
+        node: int,
+        gpus: int,
+        cpu: int = 0,
+        memory: int = 0,
+        keeps: str = "",
+        share: Share = NO_SHARE,
+    ) -> bool:
         """Whether the node has room for so much."""
+        if share != NO_SHARE:
+            gpus = more_cards(self.decks[node], self.decks[node].with_share(share))
         enough = self.free[node] >= gpus and self.cpu[node] >= cpu and self.memory[node] >= memory
         return enough and self.admits(node, keeps)
 
@@ -150,7 +219,9 @@ class Board:
 
     def best_fit(self, leaf: int, piece: Piece) -> int:
         """The node of the leaf with the fewest free GPUs that suffice, then by name; -1: none."""
-        gpus, cpu, memory, keeps = piece
+        gpus, cpu, memory, keeps, share = piece
+        if share != NO_SHARE:
+            return self._best_card(leaf, piece)
         if self.leaf_free[leaf] < gpus:
             return -1
         free, best, fewest = self.free, -1, 1 << 30
@@ -166,6 +237,15 @@ class Board:
                 if fewest == gpus:
                     break
         return best
+
+    def _best_card(self, leaf: int, piece: Piece) -> int:
+        """The node that opens the fewest cards, then with the fewest free GPUs, then by name."""
+        found = []
+        for node in self.layout.leaves[leaf]:
+            if self.holds(node, *piece):
+                more = more_cards(self.decks[node], self.decks[node].with_share(piece.share))
+                found.append((more, self.free[node], node))
+        return min(found)[2] if found else -1
 
     def cheapest_kill(self, leaf: int, piece: Piece) -> KillOption | None:
         """The least (cost, free GPUs after, name) over the leaf's nodes; None: no way."""
@@ -195,10 +275,34 @@ class Board:
             if self._stops_left[limit] <= _MOST_GANGS_PER_NODE:
                 self._options.clear()
 
+    def _kill_sharers(self, node: int, piece: Piece) -> KillOption | None:
+        """The same as below, tried out: what a card gains by a stop is no sum."""
+        mark, chosen = self.mark(), list[int]()
+        for gang, _ in self.layout.gangs_on[node]:
+            if self.holds(node, *piece):
+                break
+            if self.alive[gang] and self.cost_of((gang,)) is not None:
+                self.stop(gang)
+                chosen.append(gang)
+        fits = self.holds(node, *piece)
+        for gang in chosen[-2::-1] if fits else ():
+            before = self.mark()
+            self.revive(gang)
+            if self.holds(node, 0) and self.holds(node, *piece):
+                chosen.remove(gang)
+            else:
+                self.undo(before)
+        after = self.free[node] - piece.gpus
+        self.undo(mark)
+        cost = sum(self._costs[gang] for gang in chosen)
+        return KillOption(cost, after, node, tuple(chosen)) if fits else None
+
     def _kill_option(self, node: int, piece: Piece) -> KillOption | None:
         """Gangs of the node by rising cost until the piece fits, less those not needed."""
         if not self.admits(node, piece.keeps):
             return None
+        if piece.share != NO_SHARE or self.decks[node].cards:
+            return self._kill_sharers(node, piece)
         room = self.free[node] - piece.gpus
         cpu, memory = self.cpu[node] - piece.cpu_milli, self.memory[node] - piece.memory_mib
         chosen: list[tuple[int, int, int, int]] = []

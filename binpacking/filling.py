@@ -15,8 +15,10 @@ from binpacking import blocks
 from binpacking.awake import awake, saved
 from binpacking.beds import cleared
 from binpacking.board import Board
+from binpacking.crews import Crew, crews
 from binpacking.draft import Draft, capacity, nothing
 from binpacking.greedy import fill_batch
+from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.layout import Layout
 from binpacking.leftovers import leftovers
 from binpacking.linear import FREE, Floats, Integers, Linear, costs_of
@@ -25,7 +27,7 @@ from binpacking.materialise import Counts, materialise
 from binpacking.problem import Effort, Problem
 from binpacking.prune import drop_needless_kills, drop_superfluous
 from binpacking.rooms import Capacity
-from binpacking.rows import Crew, Rows, build, crews
+from binpacking.rows import Rows, build
 from binpacking.solver import EXACT, Answer, Relaxation, minimise
 
 _WHOLE_COLUMNS = 1800
@@ -84,9 +86,12 @@ class _Lower:
         if third is None:
             return None
         linear = linear.with_row(self.value, -FREE, float(self.value @ third.values))
-        linear, waste, leaves = leftovers(self.rows, linear, self.problem.mix)
+        linear, waste, leaves = self._leftovers(linear)
         found = self._last_two(linear, waste, len(leaves), self.effort)
         return third.values if found is None else found[: self.rows.linear.columns]
+
+    def _leftovers(self, linear: Linear) -> tuple[Linear, dict[int, int], list[int]]:
+        return leftovers(self.rows, linear, self.problem.mix, self.problem.card_mix)
 
     def _last_two(
         self, linear: Linear, waste: dict[int, int], more: int, effort: Effort
@@ -106,7 +111,7 @@ class _Lower:
         if values is None:
             return None
         linear = linear.joined(self._crews_held(values, block_of))
-        linear, waste, leaves = leftovers(self.rows, linear, self.problem.mix)
+        linear, waste, leaves = self._leftovers(linear)
         where = np.append(block_of, [self.layout.spine_of[leaf] for leaf in leaves])
         parts = blocks.Parts(linear, where.astype(np.int32), count)
         costs, split = costs_of(linear, waste), np.append(self.split, np.zeros(len(leaves)))
@@ -194,13 +199,18 @@ def _fifth(
 
 def after(layout: Layout, gangs: Iterable[int]) -> Capacity:
     """The capacity once these gangs are stopped, with no further stop allowed."""
-    free, beside = list(layout.free), list(layout.beside)
+    free, beside, decks = list(layout.free), list(layout.beside), list(layout.decks)
     for gang in gangs:
+        for node, card, share in layout.held[gang]:
+            room = decks[node].cards[card].plus(share)
+            decks[node] = decks[node].changed(card, room)
+            free[node] += room.milli == WHOLE_GPU_MILLI
         for node, gpus in layout.parts[gang]:
             free[node] += gpus
         for node, (cpu, memory) in layout.freed[gang].items():
             beside[node] = (beside[node][0] + cpu, beside[node][1] + memory)
-    return Capacity(layout, tuple(free), tuple(beside), tuple(() for _ in free))
+    nobody = tuple(() for _ in free)
+    return Capacity(layout, tuple(free), tuple(beside), nobody, decks=tuple(decks))
 
 
 def spine_by_column(rows: Rows, layout: Layout) -> Integers:
@@ -278,10 +288,9 @@ def credits_of(rows: Rows) -> Floats:
 
 def unserved_costs(problem: Problem, rows: Rows) -> Floats:
     """Tier 1: milli-GPUs per unit of shortage."""
-    return costs_of(
-        rows.linear,
-        {
-            column: problem.online[request].size * rows.units[request]
-            for request, column in rows.unserved.items()
-        },
-    )
+    costs = {
+        column: problem.online[request].size_milli * rows.units[request] // WHOLE_GPU_MILLI
+        for request, column in rows.unserved.items()
+        if request not in rows.rounded
+    }
+    return costs_of(rows.linear, costs | dict.fromkeys(rows.rounded.values(), 1))

@@ -19,18 +19,28 @@ Mix = tuple[tuple[int, int], ...]
 """(GPUs on one node, weight); weights need no fixed sum."""
 
 
-def unusable_milli_gpus(free: Iterable[int], mix: Mix) -> int:
-    """Expected unusable milli-GPUs over nodes with these free GPUs, rounded down once."""
-    weights = sum(weight for _, weight in mix)
-    if not weights:
+def unusable_milli_gpus(
+    free: Iterable[int], mix: Mix, cards: Iterable[int] = (), card_mix: Mix = ()
+) -> int:
+    """Expected unusable milli-GPUs over nodes with these free GPUs, rounded down once.
+
+    `cards`: milli-GPU left of each card that pods share, of no use to whom asks whole ones.
+    `card_mix`: (milli-GPU, weight) of pods to come that share a card.
+    """
+    whole, sharing = (sum(weight for _, weight in one) for one in (mix, card_mix))
+    if not whole + sharing:
         return 0
     counts: dict[int, int] = {}
     for gpus in free:
         counts[gpus] = counts.get(gpus, 0) + 1
-    wasted = sum(
+    wasted = WHOLE_GPU_MILLI * sum(
         count * weight * (gpus % size) for gpus, count in counts.items() for size, weight in mix
     )
-    return 1000 * wasted // weights
+    left = list(cards)
+    left += [WHOLE_GPU_MILLI] * (sum(n * gpus for gpus, n in counts.items()) if sharing else 0)
+    wasted += whole * sum(milli for milli in left if milli < WHOLE_GPU_MILLI)
+    wasted += sum(weight * sum(milli % size for milli in left) for size, weight in card_mix)
+    return wasted // (whole + sharing)
 
 
 class Mixture(msgspec.Struct, frozen=True):

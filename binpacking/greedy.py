@@ -42,7 +42,7 @@ def greedy(problem: Problem, layout: Layout) -> Draft:
     seats: list[Seat] = []
     near = _near(problem, layout)
     online = problem.online
-    for index in sorted(range(len(online)), key=lambda index: (-online[index].size, index)):
+    for index in sorted(range(len(online)), key=lambda index: (-online[index].size_milli, index)):
         seats += _serve(board, index, online[index], near.get(online[index].group))
     seats = drop_superfluous(problem, board, seats)
     seats = drop_needless_kills(problem, board, seats)
@@ -114,7 +114,7 @@ def batch_order(batch: tuple[BatchRequest, ...]) -> list[int]:
 
     def rank(index: int) -> tuple[int, int, str]:
         request = batch[index]
-        size = request.shape.size
+        size = request.shape.size_milli
         return (-request.value * 1_000_000 // size, -size, request.key)
 
     return sorted(range(len(batch)), key=rank)
@@ -204,7 +204,7 @@ def _try_spread(board: Board, index: int, leaves: list[int]) -> _Trial | None:
     mark, cost = board.mark(), 0
     gangs, beds = list[int](), list[Bed]()
     nodes: dict[int, tuple[int, ...]] = {}
-    for place in sorted(range(len(pods)), key=lambda place: (-pods[place][0].size, place)):
+    for place in sorted(range(len(pods)), key=lambda place: (-pods[place][0].size_milli, place)):
         pod = pods[place : place + 1]
         trials = [t for s in leaves if (t := _try(board, s, pod, may_kill=False))]
         trials = trials or [t for s in leaves if (t := _try(board, s, pod, may_kill=True))]
@@ -249,7 +249,7 @@ def _try(board: Board, leaf: int, pods: tuple[_Pod, ...], *, may_kill: bool) -> 
     pieces = [(shape.piece, kind) for shape, kind in pods for _ in range(shape.pieces)]
     mark = board.mark()
     seated: dict[int, _Seated] = {}
-    for place in sorted(range(len(pieces)), key=lambda place: pieces[place][0], reverse=True):
+    for place in sorted(range(len(pieces)), key=lambda place: pieces[place][0].bulk, reverse=True):
         piece, kind = pieces[place]
         one = _seat(board, leaf, piece, kind, may_kill=may_kill)
         if one is None:

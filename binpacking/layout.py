@@ -10,12 +10,17 @@ from itertools import pairwise
 import msgspec
 
 from binpacking.beds import Bed, Kind, beds_by_node, most_saved
+from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.problem import Gang, Piece, Problem, Shape, Supply
+from binpacking.shares import NO_SHARE, Deck, Share
 from binpacking.spread import Fence, check, fences, tickets
 from binpacking.topology import by_leaf
 
 PLENTY = 1 << 60
 """Stands for CPU and memory that are not known."""
+
+_NO_CARDS = Deck(Share(WHOLE_GPU_MILLI, PLENTY))
+"""Of a node whose cards nobody shares."""
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +32,10 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Free GPUs by node number, before any kill."""
     beside: tuple[tuple[int, int], ...]
     """Free (milli-CPU, MiB of memory) by node number; `PLENTY` where not known."""
+    decks: tuple[Deck, ...]
+    """By node number: the cards that pods share."""
+    sharing: bool
+    """Whether any node has such."""
     leaf_of: tuple[int, ...]
     """Leaf number by node number."""
     leaves: tuple[range, ...]
@@ -48,7 +57,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     pieces: tuple[tuple[Piece, ...], ...]
     """The pieces of one replica by online request, pod by pod."""
     parts: tuple[tuple[tuple[int, int], ...], ...]
-    """(node number, GPUs) by gang number; parts on nodes that are no supply are left out."""
+    """(node number, whole GPUs) by gang number, 0 where it only shares cards; parts on nodes that
+    are no supply are left out.
+    """
+    held: tuple[tuple[tuple[int, int, Share], ...], ...]
+    """(node number, card, share) by gang number."""
     freed: tuple[dict[int, tuple[int, int]], ...]
     """Node number -> (milli-CPU, MiB) that come free there, by gang number; where that is known."""
     gangs_on: tuple[tuple[tuple[int, int], ...], ...]
@@ -97,6 +110,8 @@ def compile_layout(problem: Problem) -> Layout:
         names=tuple(supply.node for supply in ordered),
         free=tuple(supply.free for supply in ordered),
         beside=tuple(_beside(supply) for supply in ordered),
+        decks=tuple(_deck(supply) for supply in ordered),
+        sharing=any(supply.cards for supply in ordered),
         leaf_of=tuple(leaf for leaf, (_, group) in enumerate(groups) for _ in group),
         leaves=tuple(range(a, b) for a, b in pairwise(starts)),
         models=models,
@@ -114,6 +129,7 @@ def compile_layout(problem: Problem) -> Layout:
             for some in pods
         ),
         parts=parts,
+        held=tuple(_held(gang, number, ordered) for gang in problem.gangs),
         freed=tuple(_freed(gang, number) for gang in problem.gangs),
         gangs_on=_gangs_on(problem.gangs, parts, len(ordered)),
         limits_of=_limits_of(problem),
@@ -167,10 +183,31 @@ def _spines(
 def _known_parts(gang: Gang, number: dict[str, int]) -> tuple[tuple[int, int], ...]:
     """The gang's GPUs on supplied nodes, one entry per node."""
     merged: dict[int, int] = {}
-    for node, gpus in gang.parts:
+    for node, gpus in (*gang.parts, *((one.node, 0) for one in gang.shares)):
         if node in number:
             merged[number[node]] = merged.get(number[node], 0) + gpus
     return tuple(sorted(merged.items()))
+
+
+def _deck(supply: Supply) -> Deck:
+    if supply.card_memory_mib is None and not supply.cards:
+        return _NO_CARDS
+    if supply.card_memory_mib is None:
+        cards = tuple(Share(card.milli, PLENTY) for card in supply.cards)
+        return Deck(Share(WHOLE_GPU_MILLI, PLENTY), cards)
+    return Deck(Share(WHOLE_GPU_MILLI, supply.card_memory_mib), supply.cards)
+
+
+def _held(
+    gang: Gang, number: dict[str, int], supplies: list[Supply]
+) -> tuple[tuple[int, int, Share], ...]:
+    """The gang's shares on supplied nodes; of memory that nobody knows they give nothing back."""
+    found = []
+    for node, card, share in gang.shares:
+        if node in number:
+            known = supplies[number[node]].card_memory_mib is not None
+            found.append((number[node], card, share if known else Share(share.milli)))
+    return tuple(found)
 
 
 def _beside(supply: Supply) -> tuple[int, int]:
@@ -181,10 +218,11 @@ def _beside(supply: Supply) -> tuple[int, int]:
 
 
 def _freed(gang: Gang, number: dict[str, int]) -> dict[int, tuple[int, int]]:
-    """What stopping the gang frees besides GPUs: each part has as much."""
+    """What stopping the gang frees besides GPUs: each part and each share has as much."""
     if not gang.cpu_milli and not gang.memory_mib:
         return {}
-    counts = Counter(number[node] for node, _ in gang.parts if node in number)
+    nodes = (*(node for node, _ in gang.parts), *(one.node for one in gang.shares))
+    counts = Counter(number[node] for node in nodes if node in number)
     return {
         node: (count * gang.cpu_milli, count * gang.memory_mib) for node, count in counts.items()
     }
@@ -224,6 +262,7 @@ def _check(problem: Problem) -> None:
     for job in problem.batch:
         _check_shape("batch", job.key, job.shape)
     _check_stops(problem)
+    _check_cards(problem)
 
 
 def _check_stops(problem: Problem) -> None:
@@ -237,9 +276,41 @@ def _check_stops(problem: Problem) -> None:
 
 def _check_shape(field: str, key: str, shape: Shape) -> None:
     _at_least(1, f"{field}: shape.pieces of {key}", shape.pieces)
-    _at_least(1, f"{field}: shape.gpus of {key}", shape.gpus)
+    if shape.share == NO_SHARE:
+        _at_least(1, f"{field}: shape.gpus of {key}", shape.gpus)
+    else:
+        _within(1, f"{field}: shape.share of {key} in milli-GPU", shape.share.milli)
+        if shape.gpus:
+            raise ValueError(f"{field}: shape of {key} has GPUs and a share; give one of them")
     _at_least(0, f"{field}: shape.cpu_milli of {key}", shape.cpu_milli)
     _at_least(0, f"{field}: shape.memory_mib of {key}", shape.memory_mib)
+
+
+def _check_cards(problem: Problem) -> None:
+    """Cards are neither whole nor overdrawn, now or once all their gangs are stopped."""
+    rooms: dict[tuple[str, int], int] = {}
+    for supply in problem.supplies:
+        for number, card in enumerate(supply.cards):
+            _within(0, f"supplies: card {number} of {supply.node}", card.milli)
+            rooms[supply.node, number] = card.milli
+    nodes = {supply.node for supply in problem.supplies}
+    for gang in problem.gangs:
+        for node, number, share in gang.shares:
+            _within(1, f"gangs: share of {gang.key} in milli-GPU", share.milli)
+            if node in nodes and (node, number) not in rooms:
+                raise ValueError(f"gangs: {gang.key} holds card {number} of {node}, which has none")
+            rooms[node, number] = rooms.get((node, number), 0) + share.milli
+    for (node, number), milli in rooms.items():
+        if milli > WHOLE_GPU_MILLI:
+            raise ValueError(
+                f"gangs: those on card {number} of {node} and what is left of it make {milli}"
+                f" milli-GPU; give {WHOLE_GPU_MILLI} or less"
+            )
+
+
+def _within(least: int, what: str, milli: int) -> None:
+    if not least <= milli < WHOLE_GPU_MILLI:
+        raise ValueError(f"{what} is {milli}; give {least} to {WHOLE_GPU_MILLI - 1}")
 
 
 def _at_least(least: int, what: str, value: int) -> None:

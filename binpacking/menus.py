@@ -32,7 +32,7 @@ class Stoppable(NamedTuple):
     limits: tuple[int, ...]
     """Stop limits that count it."""
     shared: bool
-    """Whether it holds GPUs of other nodes too."""
+    """Whether it holds something else besides: GPUs of other nodes, shares of cards."""
     beside: tuple[int, int] = (0, 0)
     """CPU and memory that it gives back, where they may run short: as two more sizes."""
 

@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from binpacking.inventory import WHOLE_GPU_MILLI
+from binpacking.shares import NO_SHARE, Held, Share
 from binpacking.standby import Standby
 
 USUAL_MIX = ((1, 35), (2, 20), (4, 20), (8, 25))
@@ -33,11 +35,18 @@ class Piece(NamedTuple):
     memory_mib: int = 0
     keeps: str = ""
     """Key of the request whose pods keep apart on nodes (see `Spread`); empty: they need not."""
+    share: Share = NO_SHARE
+    """Of one card, where the pod asks no whole one."""
 
     @property
     def amounts(self) -> tuple[int, int, int]:
         """What can be counted."""
         return self[:3]
+
+    @property
+    def bulk(self) -> tuple[int, Share, int, int]:
+        """What is harder to seat is larger."""
+        return self.gpus, self.share, self.cpu_milli, self.memory_mib
 
 
 class Supply(msgspec.Struct, frozen=True):
@@ -54,6 +63,10 @@ class Supply(msgspec.Struct, frozen=True):
     """Free CPU; None: not known, and never short."""
     memory_mib: int | None = None
     """Free memory of the host; None: not known, and never short."""
+    cards: tuple[Share, ...] = ()
+    """What is left of each card that pods share; these are not among the `free` ones."""
+    card_memory_mib: int | None = None
+    """Of a whole card; None: not known, and never short."""
 
     def domain(self, level: Level) -> Domain:
         """What the node fails with."""
@@ -82,16 +95,23 @@ class Shape(msgspec.Struct, frozen=True):
     """Of each piece."""
     keeps: str = ""
     """As in `Piece`; set by `OnlineRequest.pods`."""
+    share: Share = NO_SHARE
+    """Of one card, each piece; then `gpus` is 0."""
 
     @property
     def size(self) -> int:
-        """GPUs of the whole."""
+        """Whole GPUs of all pieces."""
         return self.pieces * self.gpus
+
+    @property
+    def size_milli(self) -> int:
+        """Milli-GPU of all pieces."""
+        return self.pieces * (self.gpus * WHOLE_GPU_MILLI + self.share.milli)
 
     @property
     def piece(self) -> Piece:
         """One of the pieces."""
-        return Piece(self.gpus, self.cpu_milli, self.memory_mib, self.keeps)
+        return Piece(self.gpus, self.cpu_milli, self.memory_mib, self.keeps, self.share)
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -158,8 +178,13 @@ class OnlineRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """GPUs of one replica."""
+        """Whole GPUs of one replica."""
         return sum(member.count * member.shape.size for member in self.pods)
+
+    @property
+    def size_milli(self) -> int:
+        """Milli-GPU of one replica."""
+        return sum(member.count * member.shape.size_milli for member in self.pods)
 
 
 class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,8 +207,10 @@ class Gang(msgspec.Struct, frozen=True, kw_only=True):
     cost: int
     """Priority-weighted GPU-seconds that stopping it throws away, restart included."""
     cpu_milli: int = 0
-    """Of each part, as is `memory_mib`."""
+    """Of each part and of each share, as is `memory_mib`."""
     memory_mib: int = 0
+    shares: tuple[Held, ...] = ()
+    """What it holds of cards besides whole ones."""
 
 
 class StopLimit(msgspec.Struct, frozen=True):
@@ -209,6 +236,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Priority-weighted GPU-seconds that a second of lateness of one GPU counts as."""
     mix: tuple[tuple[int, int], ...] = USUAL_MIX
     """Shapes to come: (GPUs on one node, weight), for the fragmentation tier."""
+    card_mix: tuple[tuple[int, int], ...] = ()
+    """Those that share a card: (milli-GPU, weight)."""
 
 
 class Effort(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,16 +256,20 @@ class Placed(msgspec.Struct, frozen=True):
 
     key: str
     parts: tuple[tuple[str, int], ...]
-    """(node, GPUs), one entry per piece, in order of node; two pieces may share a node. In a fixed
-    group pod by pod, in the order of its members."""
+    """(node, whole GPUs), one entry per piece, in order of node; two pieces may share a node. In a
+    fixed group pod by pod, in the order of its members."""
     wakes: tuple[str, ...] = ()
     """Standby units that its pods wake, in order of key."""
+    cards: tuple[int, ...] = ()
+    """By part, the card that it shares: its place among the supply's `cards`, or beyond them a
+    whole one that is opened; -1 for a part of whole GPUs. Empty where all parts are that."""
 
 
 class Tiers(msgspec.Struct, frozen=True):
     """The objective, most important first; smaller is better in each but `batch_value`."""
 
     unserved_milli_gpus: int
+    """Rounded up for each request."""
     loss: int
     """Work that the stops throw away, and the price of lateness."""
     batch_value: int

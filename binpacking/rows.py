@@ -3,7 +3,8 @@
 Per leaf s and size k one row U_k[s] <= C_k[s] + G_k[s]: the k-slots that all pieces of k GPUs or
 more use up are covered by the free k-slots and those gained by stopping gangs. For sizes that are
 powers of two these rows hold exactly when the pieces fit (see `slots`); nodes where other sizes
-could stand, or where CPU or memory may run short, are stated by `uneven`. What stopping gains on a
+could stand, or where CPU or memory may run short, are stated by `uneven`, cards that pods share by
+`sharing`. What stopping gains on a
 node is stated by one 0-1 column per useful set of gangs (see `menus`); gangs that hold GPUs of
 several nodes have a column of their own that ties their sets together.
 
@@ -17,10 +18,13 @@ from math import gcd
 import msgspec
 
 from binpacking.beds import Bed
+from binpacking.crews import Crew
+from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.layout import PLENTY
 from binpacking.linear import FREE, Draft, Linear, Term
-from binpacking.problem import BatchRequest, Member, OnlineRequest, Piece, Problem, Shape
+from binpacking.problem import Member, OnlineRequest, Piece, Problem
 from binpacking.rooms import Capacity, ground, simple
+from binpacking.shares import NO_SHARE
 from binpacking.slots import power_of_two
 from binpacking.spread import Fence
 from binpacking.stops import Stops
@@ -29,16 +33,6 @@ from binpacking.waking import Wake, no_waste
 
 Need = tuple[tuple[Piece, int], ...]
 """(piece, how many) of one of a column."""
-
-
-class Crew(msgspec.Struct, frozen=True):
-    """Batch requests that differ only by key."""
-
-    shape: Shape
-    gpu_models: tuple[str, ...]
-    value: int
-    members: tuple[int, ...]
-    """Indices into the problem's `batch`, in its order."""
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,15 +67,11 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     """By column, for ways to fill a node: GPUs that stay free on it."""
     bins: tuple[Bin, ...]
     """Nodes stated by themselves."""
-
-
-def crews(batch: Sequence[BatchRequest]) -> tuple[Crew, ...]:
-    """Identical batch requests as one, in order of first appearance."""
-    groups: dict[tuple[Shape, tuple[str, ...], int], list[int]] = {}
-    for index, request in enumerate(batch):
-        kind = (request.shape, request.gpu_models, request.value)
-        groups.setdefault(kind, []).append(index)
-    return tuple(Crew(*kind, tuple(members)) for kind, members in groups.items())
+    rounded: dict[int, int]
+    """Column by online request of which a replica is no whole number of GPUs: milli-GPUs unserved,
+    rounded up."""
+    scraps: dict[int, int]
+    """By column, for ways to fill a card that pods share: milli-GPU that stay free of it."""
 
 
 def build(
@@ -112,6 +102,7 @@ class _Maker:
         self.draft = Draft()
         self.unserved: dict[int, int] = {}
         self.units: list[int] = []
+        self.rounded: dict[int, int] = {}
         self.online: dict[tuple[int, int], int] = {}
         self.split: dict[tuple[int, int], int] = {}
         self.pods: dict[tuple[int, int, int], int] = {}
@@ -121,13 +112,16 @@ class _Maker:
         self.kinds: dict[tuple[int, int, int], int] = {}
         self.leaf_of: dict[int, int] = {}
         self.spine_of: dict[int, int] = {}
-        self.uneven = Uneven(self.draft, capacity, self.stops.freed, self.stops.bound)
+        stops = self.stops
+        self.uneven = Uneven(self.draft, capacity, stops.freed, stops.bound, stops.stop)
         self.loads: list[list[tuple[int, Need]]] = [[] for _ in capacity.layout.leaves]
         self.slots: dict[tuple[int, int], tuple[tuple[Term, ...], int]] = {}
         self.cleared = [
             free + sum(gpus for _, gpus in gangs)
             for free, gangs in zip(capacity.free, capacity.gangs_on, strict=True)
         ]
+        if capacity.layout.sharing:
+            self.cleared = [capacity.cleared(node).gpus for node in range(len(capacity.free))]
         self.most: dict[tuple[int, Piece], int] = {}
         self.woken = {bed.kind[0] for some in capacity.beds for bed in some}
         """Requests of which units may be woken."""
@@ -152,6 +146,12 @@ class _Maker:
             slots=self.slots,
             spare={column: way.spare for column, way in self.uneven.ways.items()},
             bins=tuple(self.uneven.bins),
+            rounded=self.rounded,
+            scraps={
+                column: way.spare.milli
+                for cards in (self.uneven.sharing, self.uneven.apart)
+                for column, way in cards.fillings.items()
+            },
         )
 
     def add_request(self, index: int, request: OnlineRequest) -> None:
@@ -161,6 +161,13 @@ class _Maker:
         self.units.append(unit)
         unserved = self.draft.column(milli // unit)
         self.unserved[index] = unserved
+        size = request.size_milli * unit
+        if size % WHOLE_GPU_MILLI:
+            most = -(-milli * request.size_milli // WHOLE_GPU_MILLI)
+            self.rounded[index] = self.draft.column(most)
+            divisor = gcd(size, WHOLE_GPU_MILLI)
+            rounded = (self.rounded[index], WHOLE_GPU_MILLI // divisor)
+            self.draft.row((rounded, (unserved, -size // divisor)), 0, FREE)
         leaves = self.capacity.layout.allowed(tuple(request.capacity_milli))
         replicas: list[Term] = []
         fence = self.capacity.layout.fences.get(index)
@@ -269,7 +276,9 @@ class _Maker:
         """The nodes that the nested rows are for, and what these have to hold."""
         loads, nodes = self.loads[leaf], self.capacity.layout.leaves[leaf]
         kinds = {kind for _, need in loads for kind, _ in need}
-        if simple(kinds):
+        capacity = self.capacity
+        sharers = capacity.layout.sharing and any(capacity.sharers(node) for node in nodes)
+        if simple(kinds) and not sharers:
             return nodes, [(c, tuple((kind.gpus, n) for kind, n in need)) for c, need in loads]
         parts, first = ground(self.capacity, leaf, sorted(kinds)), len(self.draft.uppers)
         rest = self.uneven.add_leaf(leaf, parts, loads, full=full)
@@ -360,7 +369,7 @@ class _Maker:
         """How many of the piece the leaf has room for, with all gangs stopped."""
         if (leaf, piece) not in self.most:
             nodes = self.capacity.layout.leaves[leaf]
-            if piece.cpu_milli or piece.memory_mib or piece.keeps:
+            if piece.cpu_milli or piece.memory_mib or piece.keeps or piece.share != NO_SHARE:
                 most = sum(self.capacity.most(node, piece) for node in nodes)
             else:
                 most = sum(self.cleared[node] // piece.gpus for node in nodes)

@@ -22,7 +22,7 @@ def power_of_two(gpus: int) -> int:
 def fits(board: Board, leaf: int, shapes: Sequence[Shape]) -> bool:
     """False when these pieces cannot all be seated; exact for sizes that are powers of two."""
     free = [board.free[node] for node in board.layout.leaves[leaf]]
-    for size in {shape.gpus for shape in shapes}:
+    for size in {shape.gpus for shape in shapes if shape.gpus}:
         used = sum(shape.pieces * (shape.gpus // size) for shape in shapes)
         if used > sum(gpus // size for gpus in free):
             return False
@@ -40,7 +40,7 @@ def seat_largest_first(
     mark = board.mark()
     nodes: list[list[int]] = [[] for _ in shapes]
     pieces = [shape.piece for shape in shapes]
-    for index in sorted(range(len(shapes)), key=pieces.__getitem__, reverse=True):
+    for index in sorted(range(len(shapes)), key=lambda n: pieces[n].bulk, reverse=True):
         for _ in range(shapes[index].pieces):
             node = board.best_fit(leaf, pieces[index])
             if node < 0:

@@ -57,7 +57,7 @@ class Stops:
                 gpus,
                 self.problem.gangs[gang].cost,
                 layout.limits_of[gang],
-                len(layout.parts[gang]) > 1,
+                len(layout.parts[gang]) > 1 or bool(layout.held[gang]),
                 layout.freed[gang].get(node, _NOTHING) if beside else _NOTHING,
             )
             for gang, gpus in self.capacity.gangs_on[node]
@@ -126,7 +126,8 @@ class Stops:
     def bound(self, node: int, sizes: Sequence[int]) -> list[Freed]:
         """What may be stopped on a node that is stated by itself."""
         asleep = bool(self.capacity.beds and self.capacity.beds[node])
-        choices = None if asleep else self._choices(node, sizes, (), beside=True)
+        apart = asleep or bool(self.capacity.sharers(node))
+        choices = None if apart else self._choices(node, sizes, (), beside=True)
         each = dict(zip(self.capacity.gangs_on[node], self.capacity.freed(node), strict=True))
         if choices is None:
             return [Freed(self.stop(gang), (), one) for (gang, _), one in each.items()]

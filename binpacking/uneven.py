@@ -6,13 +6,17 @@ levels. Bound nodes: one column per node and kind of piece, and one row per node
 the pieces in the leaf do not find there is left to the nested rows of the plain nodes.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.linear import FREE, Draft, Term
 from binpacking.problem import Piece
 from binpacking.rooms import Capacity, Ground
+from binpacking.shares import NO_SHARE, Share
+from binpacking.sharing import Covers, Sharing
 from binpacking.slots import power_of_two
 
 MOST_WAYS = 256
@@ -83,9 +87,17 @@ class Uneven:
         capacity: Capacity,
         choices: Callable[[int], Choices | None],
         freed: Callable[[int, Sequence[int]], list[Freed]],
+        stop: Callable[[int], int],
     ) -> None:
-        """`choices`: an odd node's; None: too many. `freed`: a bound one's, for these sizes."""
+        """`choices`: an odd node's; None: too many. `freed`: a bound one's, for these sizes.
+        `stop`: the column of a gang's stop.
+        """
         self.draft, self.capacity, self.choices, self.freed = draft, capacity, choices, freed
+        self.stop = stop
+        self.sharing = Sharing(draft)
+        """Cards of all nodes on which nothing else binds."""
+        self.apart = Sharing(draft)
+        """Cards of the others, node by node."""
         self.ways: dict[int, Way] = {}
         """By column: how nodes of a level are filled."""
         self.pieces: dict[int, tuple[int, Piece]] = {}
@@ -107,7 +119,8 @@ class Uneven:
         `full`: nodes may be stated as fuller than they are, which saves columns.
         """
         kinds = sorted({kind for _, need in loads for kind, _ in need})
-        sizes = tuple(sorted({kind.gpus for kind in kinds}))
+        shares = sorted({kind.share for kind in kinds} - {NO_SHARE})
+        sizes = tuple(sorted(({kind.gpus for kind in kinds} | ({1} if shares else set())) - {0}))
         odd, bound = list[tuple[int, Choices]](), list(ground.bound)
         for node in ground.odd:
             many = ways(self.capacity.cleared(node).gpus, sizes, full=full) is None
@@ -118,10 +131,19 @@ class Uneven:
                 odd.append((node, choices))
                 self.odd.append(node)
         rest: list[Load] = [(column, _by_size(need)) for column, need in loads]
-        for kind, columns in self._bound(leaf, bound, kinds).items():
+        asking: Covers = {NO_SHARE: [], **{share: [] for share in shares}}
+        for column, need in loads:
+            for kind, count in need:
+                asking[kind.share].append((column, -count))
+        for kind, columns in self._bound(leaf, bound, kinds, full=full).items():
             asked = [(c, -count) for c, need in loads for one, count in need if one == kind]
             self.draft.row((*((column, 1) for column in columns), *asked), -FREE, 0)
-            rest += ((column, ((kind.gpus, -1),)) for column in columns)
+            rest += ((column, ((kind.gpus, -1),)) for column in columns if kind.gpus)
+            asking[kind.share] += [(column, 1) for column in columns]
+        if shares:
+            nodes = (*ground.plain, *(node for node, _ in odd))
+            opened = self._cards(nodes, asking, full=full)
+            rest.append((opened, ((1, 1),)))
         if not odd and ground.plain:
             return rest
         covers = self._odd(odd, sizes, full=full)
@@ -153,13 +175,27 @@ class Uneven:
         self.draft.row(((column, 1), *asked), -FREE, 0)
         return [*rest, (column, ((size, -1),))]
 
+    def _cards(self, nodes: Sequence[int], asking: Covers, *, full: bool) -> int:
+        """The cards of nodes on which nothing else binds: the column of those that are opened.
+
+        `asking`: terms by share of what finds no room elsewhere, negative.
+        """
+        rooms = (room for node in nodes for room in self.capacity.rooms(node))
+        cards = Counter(room for room in rooms if room.milli < WHOLE_GPU_MILLI)
+        whole = self.capacity.layout.decks[nodes[0]].whole if nodes else Share(WHOLE_GPU_MILLI)
+        most = sum(self.capacity.cleared(node).gpus for node in nodes)
+        shares = [share for share in asking if share != NO_SHARE]
+        opened, covers = self.sharing.pool(cards, (whole, most), shares, full=full)
+        for share in shares:
+            self.draft.row((*covers[share], *asking[share]), 0, FREE)
+        return opened
+
     def _bound(
-        self, leaf: int, nodes: Iterable[int], kinds: Sequence[Piece]
+        self, leaf: int, nodes: Iterable[int], kinds: Sequence[Piece], *, full: bool
     ) -> dict[Piece, list[int]]:
         """Columns by kind."""
         found: dict[Piece, list[int]] = {kind: [] for kind in kinds}
         for node in nodes:
-            room = self.capacity.room(node)
             mine: list[tuple[int, Piece]] = []
             for kind in kinds:
                 most = self.capacity.most(node, kind)
@@ -169,14 +205,41 @@ class Uneven:
                     found[kind].append(column)
                     mine.append((column, kind))
             if mine:
-                self._resources(leaf, node, room, mine)
+                self._resources(leaf, node, mine, full=full)
         return {kind: columns for kind, columns in found.items() if columns}
 
+    def _shared(
+        self, node: int, mine: Sequence[tuple[int, Piece]], *, full: bool
+    ) -> tuple[list[tuple[int, Piece]], list[Freed]]:
+        """The cards of one node: what they take of its GPUs, and what they may give."""
+        capacity, draft = self.capacity, self.draft
+        asking: Covers = {}
+        for column, kind in mine:
+            if kind.share != NO_SHARE:
+                asking.setdefault(kind.share, []).append((column, -1))
+        opened: list[tuple[int, Piece]] = []
+        covers: Covers = {}
+        if asking:
+            held = {card for _, card, _ in capacity.sharers(node)}
+            rooms = (room for card, room in enumerate(capacity.rooms(node)) if card not in held)
+            cards = Counter(room for room in rooms if room.milli < WHOLE_GPU_MILLI)
+            whole = (capacity.layout.decks[node].whole, capacity.cleared(node).gpus)
+            column, covers = self.apart.pool(cards, whole, sorted(asking), full=full)
+            opened.append((column, Piece(1)))
+        given = self.apart.stoppable(capacity, node, covers, self.stop)
+        for share, terms in covers.items():
+            draft.row((*terms, *asking[share]), 0, FREE)
+        return opened, [Freed(column, (), Piece(1)) for column in given]
+
     def _resources(
-        self, leaf: int, node: int, room: Piece, mine: Sequence[tuple[int, Piece]]
+        self, leaf: int, node: int, mine: Sequence[tuple[int, Piece]], *, full: bool
     ) -> None:
-        sizes = sorted({kind.gpus for _, kind in mine} | {1})
+        room = self.capacity.room(node)
+        opened, given = self._shared(node, mine, full=full)
+        mine = [*mine, *opened]
+        sizes = sorted(({kind.gpus for _, kind in mine} | {1}) - {0})
         freed = self.freed(node, sizes) if self.capacity.gangs_on[node] else []
+        freed = [*freed, *given]
         for resource, have in enumerate(room.amounts):
             asked = [(column, kind.amounts[resource]) for column, kind in mine]
             asked += [(one.column, -one.room.amounts[resource]) for one in freed]
@@ -228,5 +291,6 @@ class Uneven:
 def _by_size(need: Iterable[tuple[Piece, int]]) -> tuple[tuple[int, int], ...]:
     counts: dict[int, int] = {}
     for kind, count in need:
-        counts[kind.gpus] = counts.get(kind.gpus, 0) + count
+        if kind.gpus:
+            counts[kind.gpus] = counts.get(kind.gpus, 0) + count
     return tuple(sorted(counts.items()))

@@ -7,6 +7,7 @@ kill is one whose GPUs no online replica of this very packing stands on.
 from collections import Counter
 from typing import Literal
 
+from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.problem import (
     Gang,
     Member,
@@ -18,6 +19,7 @@ from binpacking.problem import (
     Supply,
     Tiers,
 )
+from binpacking.verifycards import cards_left, shares, spared
 from binpacking.verifyspread import spreads
 from binpacking.verifywakes import lateness, saves, wakes, woken
 
@@ -115,36 +117,40 @@ def _models(supplies: dict[str, Supply], placed: Placed, allowed: tuple[str, ...
     ]
 
 
-def _left(problem: Problem, packing: Packing, placements: tuple[Placed, ...]) -> dict[str, int]:
-    """Free GPUs per supplied node after the kills and these placements."""
+def _left(problem: Problem, packing: Packing, *, batch: bool) -> dict[str, int]:
+    """Free GPUs per supplied node after the kills, the online replicas and, where asked for, the
+    batch jobs; of the cards that pods share, those that all have left are among them.
+    """
     left = {supply.node: supply.free for supply in problem.supplies}
+    for (node, _), card in cards_left(problem, packing, batch=batch).items():
+        left[node] += card.whole_again
     stopped = set(packing.killed)
     for gang in problem.gangs:
         if gang.key in stopped:
             for node, gpus in gang.parts:
                 if node in left:
                     left[node] += gpus
-    for placed in placements:
+    for placed in (*packing.online, *(packing.batch if batch else ())):
         for node, gpus in placed.parts:
             left[node] -= gpus
     return left
 
 
 def _capacity(problem: Problem, packing: Packing) -> list[str]:
-    left = _left(problem, packing, (*packing.online, *packing.batch))
+    left = _left(problem, packing, batch=True)
     wrong = [f"{node}: {-gpus} GPUs too many" for node, gpus in left.items() if gpus < 0]
     pieces = [*_online_pieces(problem, packing), *_batch_pieces(problem, packing)]
     for resource in _BESIDE:
         known = _left_beside(problem, packing, pieces, resource)
         wrong += [f"{node}: {-n} {resource} too much" for node, n in known.items() if n < 0]
-    return wrong
+    return wrong + shares(problem, packing)
 
 
 def _kills(problem: Problem, packing: Packing) -> list[str]:
     """Every stopped gang holds GPUs, CPU or memory that an online replica stands on, or GPUs that
     those units slept on which save more than the stop costs.
     """
-    left = _left(problem, packing, packing.online)
+    left = _left(problem, packing, batch=False)
     pieces = _online_pieces(problem, packing)
     beside = {one: _left_beside(problem, packing, pieces, one) for one in _BESIDE}
     stopped = set(packing.killed)
@@ -154,7 +160,7 @@ def _kills(problem: Problem, packing: Packing) -> list[str]:
         f"{gang.key}: stopped without need"
         for gang in problem.gangs
         if gang.key in stopped
-        and all(left.get(node, gpus) >= gpus for node, gpus in _by_node(gang.parts).items())
+        and spared(problem, packing, gang, left)
         and all(_spared(gang, left, resource) for resource, left in beside.items())
         and sum(saves(problem, unit) for unit in units if gang.key in unit.under) <= gang.cost
     ]
@@ -162,7 +168,7 @@ def _kills(problem: Problem, packing: Packing) -> list[str]:
 
 def _spared(gang: Gang, left: dict[str, int], resource: Beside) -> bool:
     """Whether as much of it as the gang held on each node is not used."""
-    count = Counter(node for node, _ in gang.parts)
+    count = Counter(_nodes(gang))
     return all(
         left[node] >= parts * _amount(gang, resource)
         for node, parts in count.items()
@@ -183,7 +189,7 @@ def _left_beside(
         return left
     stopped = set(packing.killed)
     for gang in problem.gangs:
-        for node, _ in gang.parts:
+        for node in _nodes(gang):
             if node in left and gang.key in stopped:
                 left[node] += _amount(gang, resource)
     for node, shape in pieces:
@@ -194,6 +200,11 @@ def _left_beside(
 
 def _amount(of: Gang | Shape, resource: Beside) -> int:
     return of.cpu_milli if resource == "cpu_milli" else of.memory_mib
+
+
+def _nodes(gang: Gang) -> list[str]:
+    """The node of every part and every share."""
+    return [*(node for node, _ in gang.parts), *(held.node for held in gang.shares)]
 
 
 def _online_pieces(problem: Problem, packing: Packing) -> list[tuple[str, Shape]]:
@@ -216,14 +227,6 @@ def _batch_pieces(problem: Problem, packing: Packing) -> list[tuple[str, Shape]]
     return [(node, shape[placed.key]) for placed in packing.batch for node, _ in placed.parts]
 
 
-def _by_node(parts: tuple[tuple[str, int], ...]) -> Counter[str]:
-    """Sum a gang's GPUs node by node: it may have several parts on one."""
-    total: Counter[str] = Counter()
-    for node, gpus in parts:
-        total[node] += gpus
-    return total
-
-
 def _limits(problem: Problem, packing: Packing) -> list[str]:
     stopped = set(packing.killed)
     return [
@@ -235,9 +238,9 @@ def _limits(problem: Problem, packing: Packing) -> list[str]:
 
 def _replicas(problem: Problem, packing: Packing) -> list[str]:
     """No more replicas than the limit allows and the shortage needs."""
-    wrong = []
+    wrong, models = [], _models_of(problem)
     for request in problem.online:
-        yields = _yields(problem, packing, request)
+        yields = _yields(models, packing, request)
         if len(yields) > request.limit:
             wrong.append(f"{request.key}: {len(yields)} replicas, at most {request.limit} allowed")
         if yields and sum(yields) - min(yields) >= request.shortage_milli:
@@ -245,11 +248,14 @@ def _replicas(problem: Problem, packing: Packing) -> list[str]:
     return wrong
 
 
-def _yields(problem: Problem, packing: Packing, request: OnlineRequest) -> list[int]:
+def _models_of(problem: Problem) -> dict[str, str]:
+    return {supply.node: supply.gpu_model for supply in problem.supplies}
+
+
+def _yields(models: dict[str, str], packing: Packing, request: OnlineRequest) -> list[int]:
     """Milli-replicas of each replica placed for this request, by its least capable GPU model."""
-    model = {supply.node: supply.gpu_model for supply in problem.supplies}
     return [
-        min(request.capacity_milli.get(model[node], 0) for node, _ in placed.parts)
+        min(request.capacity_milli.get(models[node], 0) for node, _ in placed.parts)
         for placed in packing.online
         if placed.key == request.key and placed.parts
     ]
@@ -258,15 +264,17 @@ def _yields(problem: Problem, packing: Packing, request: OnlineRequest) -> list[
 def _claims(problem: Problem, packing: Packing) -> list[str]:
     """The packing's `unserved` and `tiers` are what its placements and kills amount to."""
     unserved: dict[str, int] = {}
-    lost_milli = 0
+    lost_milli, models = 0, _models_of(problem)
     for request in problem.online:
-        missing = request.shortage_milli - sum(_yields(problem, packing, request))
+        missing = request.shortage_milli - sum(_yields(models, packing, request))
         if missing > 0:
             unserved[request.key] = missing
             pods = request.members or (Member("", 1, request.shape),)
-            lost_milli += missing * sum(
-                member.count * member.shape.pieces * member.shape.gpus for member in pods
+            micro = missing * sum(
+                one.count * one.shape.pieces * (1000 * one.shape.gpus + one.shape.share.milli)
+                for one in pods
             )
+            lost_milli += (micro + 999) // 1000
     wrong = []
     if unserved != packing.unserved:
         wrong.append(f"unserved: claimed {packing.unserved}, found {unserved}")
@@ -316,8 +324,14 @@ def _split(problem: Problem, packing: Packing) -> int:
 
 
 def _wasted(problem: Problem, packing: Packing) -> int:
-    """Expected milli-GPUs of no use to the mix on what stays free, node by node."""
-    left = _left(problem, packing, (*packing.online, *packing.batch))
-    total = sum(weight for _, weight in problem.mix)
-    wasted = sum(gpus % size * weight for gpus in left.values() for size, weight in problem.mix)
-    return wasted * 1000 // total if total else 0
+    """Expected milli-GPUs of no use to the mix on what stays free, node by node, card by card."""
+    left = _left(problem, packing, batch=True)
+    cards = cards_left(problem, packing, batch=True).values()
+    rest = [card.milli for card in cards if card.milli < WHOLE_GPU_MILLI]
+    total = sum(weight for _, weight in (*problem.mix, *problem.card_mix))
+    wasted = 1000 * sum(gpus % size * one for gpus in left.values() for size, one in problem.mix)
+    wasted += sum(rest) * sum(weight for _, weight in problem.mix)
+    for size, weight in problem.card_mix:
+        wasted += weight * sum(milli % size for milli in rest)
+        wasted += weight * sum(left.values()) * (WHOLE_GPU_MILLI % size)
+    return wasted // total if total else 0

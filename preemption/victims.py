@@ -13,6 +13,7 @@ import msgspec
 
 from binpacking.layout import PLENTY
 from binpacking.problem import Gang, Packing, Piece, Problem, StopLimit
+from binpacking.verifycards import cards_left
 from preemption.budgets import limits, share_left, share_limits
 from preemption.cost import cost, shrink_cost
 from preemption.values import Claimant, Parts, Rules, Stop
@@ -105,10 +106,13 @@ class _Left:
         self.memory = Counter({one.node: _known(one.memory_mib) for one in supplies})
         for gang in problem.gangs:
             if gang.key in packing.killed:
-                for node, gpus in gang.parts:
+                parts = (*gang.parts, *((held.node, 0) for held in gang.shares))
+                for node, gpus in parts:
                     self.take(node, -gpus, -gang.cpu_milli, -gang.memory_mib)
         for node, piece in _pieces(problem, packing):
             self.take(node, *piece.amounts)
+        for (node, _), card in cards_left(problem, packing, batch=True).items():
+            self.take(node, -card.whole_again, 0, 0)
 
     def take(self, node: str, gpus: int, cpu: int, memory: int) -> None:
         self.gpus[node] -= gpus

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from binpacking import ladder
+from binpacking.crews import crews
 from binpacking.draft import Draft, Seat, nothing
 from binpacking.fragmentation import unusable_milli_gpus
 from binpacking.ladder import better, solve
@@ -19,7 +20,7 @@ from binpacking.linear import FREE, costs_of
 from binpacking.problem import Problem, StopLimit, Tiers
 from binpacking.program import Bounds, Step
 from binpacking.rooms import Capacity
-from binpacking.rows import build, crews
+from binpacking.rows import build
 from binpacking.solver import minimise
 from binpacking.verify import verify
 from tests.binpacking.problems import (

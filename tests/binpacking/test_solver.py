@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 
 from binpacking import solver
+from binpacking.crews import crews
 from binpacking.layout import compile_layout
 from binpacking.leftovers import leftovers
 from binpacking.linear import FREE, Floats, Linear, costs_of
 from binpacking.linear import program as rows
 from binpacking.problem import Effort
 from binpacking.rooms import Capacity
-from binpacking.rows import build, crews
+from binpacking.rows import build
 from binpacking.solver import Answer, Relaxation, minimise
 from tests.binpacking.floors import floored
 from tests.binpacking.problems import FULL, chances, random_problem
