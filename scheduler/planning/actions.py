@@ -12,6 +12,7 @@ import msgspec
 from binpacking.cards import Population
 from binpacking.prices import Prices
 from binpacking.problem import Rung
+from preemption.values import Stop
 from scheduler.planning.snapshot import Loan, Reservation
 
 Code = Literal[
@@ -139,6 +140,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     actions: tuple[Action, ...] = ()
     reservations: tuple[Reservation, ...] = ()
     """The complete set to hold; what is not here is released."""
+    stops: tuple[Stop, ...] = ()
+    """Of the last hour, this plan's among them: what budgets count outlives planner and job."""
     sizings: tuple[Sizing, ...] = ()
     unplaced: tuple[Unplaced, ...] = ()
     lendable_gpus: int = 0

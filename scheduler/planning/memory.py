@@ -48,4 +48,4 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     beliefs: tuple[Belief, ...] = ()
     paces: tuple[Pace, ...] = ()
     stops: tuple[Stop, ...] = ()
-    """Of the last hour; those that the snapshot's jobs tell of are learnt anew after a restart."""
+    """Of the last hour; the plan in force and the snapshot's jobs tell of them after a restart."""

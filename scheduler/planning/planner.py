@@ -84,11 +84,14 @@ def plan_with(
     lent = lend(situation, tactics)
     actions: tuple[Action, ...] = (*stops, *surplus.actions, *growth.actions, *lent.actions)
     actions = (*actions, *moves(situation, lent, actions))
+    voted = sizing.remember_votes(situation.memory, sizings, snapshot.now_seconds, policy)
+    remembered = _remember(voted, situation, actions)
     result = Plan(
         at_seconds=snapshot.now_seconds,
         source=_source(effort),
         actions=actions,
         reservations=(*situation.reserved, *lent.reservations),
+        stops=remembered.stops,
         sizings=sizings,
         unplaced=growth.unplaced,
         lendable_gpus=lent.lendable_gpus,
@@ -97,8 +100,7 @@ def plan_with(
         prices=priced(snapshot.nodes, to_come),
         summary=_summary(actions, growth.unplaced, lent.held_back),
     )
-    voted = sizing.remember_votes(situation.memory, sizings, snapshot.now_seconds, policy)
-    return result, _remember(voted, situation, actions)
+    return result, remembered
 
 
 def _source(effort: str) -> Literal["full", "quick", "heuristic"]:
@@ -137,7 +139,9 @@ def _keep(
 
 
 def _stops(snapshot: Snapshot, memory: Memory) -> tuple[Stop, ...]:
-    """Return the last hour's stops: those that came about, and those that only jobs tell of."""
+    """Return the last hour's stops: those that came about, be they remembered or told by the plan
+    in force, and those that only jobs tell of.
+    """
     now = snapshot.now_seconds
     runs = {(job.id, job.attempt): len(job.staying) for job in snapshot.jobs if _runs(job)}
     told = tuple(
@@ -145,7 +149,8 @@ def _stops(snapshot: Snapshot, memory: Memory) -> tuple[Stop, ...]:
         for job in snapshot.jobs
         for attempt, pods, at_seconds in job.stops
     )
-    return merged(happened(memory.stops, runs, now), told, now)
+    known = merged(memory.stops, snapshot.stops, now)
+    return merged(happened(known, runs, now), told, now)
 
 
 def _told(snapshot: Snapshot, memory: Memory) -> dict[str, int]:

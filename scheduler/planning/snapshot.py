@@ -10,6 +10,7 @@ import msgspec
 
 from binpacking.inventory import Node
 from forecasting import Forecasts
+from preemption.values import Stop
 
 SCHEMA = 1
 
@@ -254,6 +255,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     units: tuple[Unit, ...] = ()
     loans: tuple[Loan, ...] = ()
     reservations: tuple[Reservation, ...] = ()
+    stops: tuple[Stop, ...] = ()
+    """Of the last hour, as the plan in force tells of them: their jobs may have ended since."""
     signals: tuple[RoleSignal, ...] = ()
     capacities: tuple[CapacitySignal, ...] = ()
     starts: tuple[StartSignal, ...] = ()

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from binpacking.cards import PodShape
-from scheduler.adapters.cluster.leading import Publisher, Shared
+from preemption.values import Stop
+from scheduler.adapters.cluster.leading import Publisher, Shared, own_state
 from scheduler.adapters.cluster.lease import Leadership
 from scheduler.adapters.cluster.shared import PlanReader, PlanWriter
 from scheduler.planning.actions import Plan, StopJob
@@ -147,3 +148,15 @@ def test_after_the_end_nothing_is_published(pair: tuple[Replica, Replica]) -> No
     follower.sees(50.0)
     follower.publisher.follow()
     assert len(follower.sent) == 1
+
+
+def test_the_stops_of_an_hour_outlive_the_process_that_made_them(
+    pair: tuple[Replica, Replica],
+) -> None:
+    leader, _ = pair
+    stops = (Stop(40.0, "batch/gone", "red", attempt=1),)
+    leader.tick(Plan(at_seconds=50.0, source="quick", stops=stops))
+    heir = Replica(leader.api, "c")
+    heir.sees(50.0)
+    assert own_state(heir.leadership, heir.shared, dict)().stops == stops
+    heir.reader.stop()

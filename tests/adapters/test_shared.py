@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preemption.values import Stop
 from scheduler.adapters.cluster.shared import (
     MOST_BYTES,
     FencedOffError,
@@ -48,6 +49,7 @@ def plan(
         summary="all is well",
         reservations=tuple(kept(number) for number in numbers),
         stopping=stopping,
+        stops=tuple(Stop(at, job, "red") for job in stopping),
     )
 
 
@@ -63,7 +65,7 @@ def writes(api: MemoryApi) -> list[str]:
 def test_a_plan_comes_back_as_it_was_written() -> None:
     api = MemoryApi()
     written = plan(1, 2, 15, stopping=("batch/a", "batch/b"))
-    assert PlanWriter(api, "tidal").write(written, BLOCKS) == 4
+    assert PlanWriter(api, "tidal").write(written, BLOCKS) == 5
     assert in_cluster(api) == written
 
 

@@ -12,6 +12,7 @@ from random import Random
 import msgspec
 
 from binpacking.inventory import Device, Holder, Node
+from preemption.values import Stop
 from scheduler.planning.actions import (
     Action,
     NotifyJob,
@@ -123,6 +124,8 @@ class World:
         self.wanted = 0
         self.jobs: dict[str, Run] = {}
         self.reservations: tuple[Reservation, ...] = ()
+        self.stops: tuple[Stop, ...] = ()
+        """What the plan in force tells of."""
         self.demand = self.coming = 0.0
         self.made = 0
         self.disturbed: list[Disturbed] = []
@@ -159,6 +162,7 @@ class World:
             ),
             jobs=tuple(run.seen() for run in self.jobs.values()),
             reservations=self.reservations,
+            stops=self.stops,
             signals=(signal(self.demand),),
             forecasts=forecasts(max(self.demand, self.coming), issued_at=self.now),
         )
@@ -365,18 +369,17 @@ class World:
                 run.acknowledged = False
 
     def taken_over(self) -> None:
-        """Another planner takes over and remembers nothing: it counts what jobs tell of.
+        """Another planner takes over and remembers nothing: it reads the plan in force, and jobs.
 
-        What was done to jobs that have ended since, nobody tells it.
+        Of jobs that have ended since, only the plan tells.
         """
         self.memory = Memory(since_seconds=0.0)
-        self.disturbed = [one for one in self.disturbed if one.job in self.jobs]
 
     # ---- what is done --------------------------------------------------------------------------
 
     def apply(self, plan: Plan) -> None:
         """Apply the plan as an API server would let it; some actions get lost."""
-        self.reservations = plan.reservations
+        self.reservations, self.stops = plan.reservations, plan.stops
         for action in plan.actions:
             if self.chance.random() < 0.9:
                 self._apply(action)

@@ -51,7 +51,10 @@ def tick(world: World, number: int) -> None:
     if not late and world.chance.random() < 0.05:
         world.taken_over()
     seen = msgspec.structs.replace(
-        world.before, now_seconds=world.now, reservations=world.reservations
+        world.before,
+        now_seconds=world.now,
+        reservations=world.reservations,
+        stops=world.stops,
     )
     snapshot = seen if late else now
     effort = "full" if number % 4 == 0 else "quick"

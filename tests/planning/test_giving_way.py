@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from binpacking.inventory import Node
+from preemption.values import Stop
 from scheduler.planning.actions import NotifyJob, Plan, ResizeJob, StopJob
 from scheduler.planning.invariants import broken_by
 from scheduler.planning.memory import Memory
@@ -188,6 +189,30 @@ def test_stops_that_jobs_tell_of_count_after_a_restart() -> None:
     snapshot = wanting(full("n0", "j"), full("n1", "other"), jobs=(gang("j", "n0", gpus=8), other))
     assert told(planned(snapshot, terms(stops_per_hour=3))) == [("j", "recall_now")]
     assert told(planned(snapshot, terms(stops_per_hour=2))) == []
+
+
+def test_stops_of_jobs_that_have_ended_count_after_a_restart() -> None:
+    """The plan in force tells of two, of jobs that are gone; a planner without memory counts them
+    and hands them on, until the hour is over.
+    """
+    gone = tuple(Stop(at, f"gone{at}", "red", attempt=1) for at in (8_000.0, 9_000.0))
+    snapshot = wanting(full("n0", "j"), jobs=(gang("j", "n0", gpus=8),))
+    snapshot = msgspec.structs.replace(snapshot, stops=gone)
+    assert told(planned(snapshot, terms(stops_per_hour=3))) == [("j", "recall_now")]
+    made, memory = plan(snapshot, SEEN, terms(stops_per_hour=2), "full")
+    assert told(made) == []
+    assert made.stops == memory.stops == gone
+    later = msgspec.structs.replace(snapshot, now_seconds=gone[0].at_seconds + 3600.0)
+    assert plan(later, SEEN, terms(stops_per_hour=2), "full")[0].stops[0] == gone[1]
+
+
+def test_a_stop_that_nothing_came_of_is_not_handed_on() -> None:
+    """The plan in force tells of it, and the job runs on two minutes later."""
+    snapshot = wanting(full("n0", "j"), jobs=(gang("j", "n0", gpus=8),))
+    lost = Stop(snapshot.now_seconds - 121.0, "j", "red", attempt=1)
+    made = planned(msgspec.structs.replace(snapshot, stops=(lost,)), terms(stops_per_hour=1))
+    assert told(made) == [("j", "recall_now")]
+    assert lost not in made.stops
 
 
 def test_a_gang_that_lost_its_place_goes_back_to_its_queue() -> None:

@@ -66,6 +66,7 @@ class Shared:
             summary=plan.summary,
             reservations=plan.reservations,
             stopping=stopping,
+            stops=plan.stops,
         )
         self._written = shared
         try:
@@ -195,6 +196,7 @@ def own_state(
         epoch = plan.epoch if plan else 0
         return OwnState(
             reservations=plan.reservations if plan else (),
+            stops=plan.stops if plan else (),
             blocked=blocked(),
             epoch=leadership.epoch if leadership.is_leader else epoch,
         )

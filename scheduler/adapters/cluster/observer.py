@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from forecasting import Observed
+from preemption.values import Stop
 from scheduler.adapters.cluster.assembly import Assembler
 from scheduler.adapters.cluster.watching import Watching
 from scheduler.planning.policy import Policy
@@ -25,6 +26,8 @@ class OwnState(msgspec.Struct, frozen=True, kw_only=True):
     """What an observation takes from Tidal's own state."""
 
     reservations: tuple[Reservation, ...]
+    stops: tuple[Stop, ...]
+    """Of the last hour."""
     blocked: Mapping[str, str]
     """Job id -> why it must not be stopped now."""
     epoch: int
@@ -64,6 +67,7 @@ class ClusterObserver:
         ready = Counter((one.role, one.gpu_model) for one in seen.replicas if one.state == "ready")
         return msgspec.structs.replace(
             seen,
+            stops=own.stops,
             signals=self._signals.roles(now, ready),
             capacities=self._signals.capacities(now, ready),
         )

@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from binpacking.inventory import Node
+from preemption.values import Stop
 from scheduler.apiserver.client import Api, ApiError
 from scheduler.apiserver.objects import ConfigMap
 from scheduler.apiserver.reflector import Reflector
@@ -42,6 +43,8 @@ class SharedPlan(msgspec.Struct, frozen=True, kw_only=True):
     reservations: tuple[Reservation, ...] = ()
     stopping: tuple[str, ...] = ()
     """Ids of jobs that the plan stops; no other pod may be evicted."""
+    stops: tuple[Stop, ...] = ()
+    """Of the last hour, for the budgets: their jobs may be gone."""
 
 
 class FencedOffError(Exception):
@@ -49,11 +52,12 @@ class FencedOffError(Exception):
 
 
 class _Shard(msgspec.Struct, frozen=True, kw_only=True):
-    """Part of a plan: of one topology block, or the jobs, which belong to none."""
+    """Part of a plan: of one topology block, or jobs and stops, which belong to none."""
 
     block: str
     reservations: tuple[Reservation, ...] = ()
     stopping: tuple[str, ...] = ()
+    stops: tuple[Stop, ...] = ()
 
 
 class _Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -98,6 +102,7 @@ def assembled(maps: Iterable[ConfigMap]) -> SharedPlan | None:
         summary=head.summary,
         reservations=tuple(one for shard in shards for one in shard.reservations),
         stopping=tuple(one for shard in shards for one in shard.stopping),
+        stops=tuple(one for shard in shards for one in shard.stops),
     )
 
 
@@ -290,6 +295,8 @@ def _texts(plan: SharedPlan, blocks: Mapping[str, str]) -> Iterator[str]:
         by_block.setdefault(_block(one, blocks), []).append(one)
     for names in _filled(plan.stopping):
         yield _text(_Shard(block=NO_BLOCK, stopping=names))
+    for stops in _filled(plan.stops):
+        yield _text(_Shard(block=NO_BLOCK, stops=stops))
     for block, kept in sorted(by_block.items()):
         for some in _filled(kept):
             yield _text(_Shard(block=block, reservations=some))
