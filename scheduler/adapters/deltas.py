@@ -24,6 +24,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "units": ("key",),
     "loans": ("id",),
     "reservations": ("id",),
+    "stops": ("job",),
     "signals": ("role",),
     "capacities": ("role", "gpu_model"),
     "starts": ("role", "tier"),
