@@ -22,11 +22,12 @@ from forecasting.scales import near
 # One miss moves a quantile by this share of its span, which is about P95 - P50 of a target, over
 # the target's steps ahead: so many targets overlap, and miss together.
 _STEP = 0.03
-# What one miss moves once more have piled up than chance brings: as many as half of a target's own
-# length, in which all miss together, and some.
-_ALARMED_STEP = 0.08
+# What one miss moves once more have piled up than chance brings, over the target's steps ahead and
+# at most. Chance are most of a target's own length, in which all miss together, and some.
+_ALARMED_STEP = 0.5
+_GREATEST_ALARMED_STEP = 0.08
 _MISSES_MORE = 2.0
-_MISSES_PER_STEP_AHEAD = 0.5
+_MISSES_PER_STEP_AHEAD = 0.75
 _GREATEST_DRIFT = 1.0
 _SPAN_UNITS = 2.0
 # By then a replay has learnt from a miss, and it would count twice.
@@ -63,7 +64,7 @@ def spans(spread: Floats, grid: Grid) -> Floats:
 def drift(feedback: Feedback, grid: Grid) -> Floats:
     """How far the quantiles have moved, in spans [series, near target, quantile]."""
     alarmed = np.maximum(feedback.piled - _by_chance(grid), 0)
-    moved = _step(grid) * feedback.missed + _ALARMED_STEP * alarmed
+    moved = _step(grid) * feedback.missed + _alarmed_step(grid) * alarmed
     return np.clip(moved, -_GREATEST_DRIFT, _GREATEST_DRIFT).astype(np.float64)
 
 
@@ -98,7 +99,7 @@ def heard(feedback: Feedback, panel: Panel, grid: Grid, closed: int) -> Feedback
             higher = piled[:, index] + more - due * known[:, None]
             piled[:, index] = np.maximum(higher, 0).astype(np.float32)
     most = _GREATEST_DRIFT / _step(grid)
-    piled = np.minimum(piled, _by_chance(grid) + _GREATEST_DRIFT / _ALARMED_STEP)
+    piled = np.minimum(piled, _by_chance(grid) + _GREATEST_DRIFT / _alarmed_step(grid))
     missed = np.clip(missed, -most, most).astype(np.float32)
     return Feedback(missed, piled.astype(np.float32), said)
 
@@ -111,6 +112,11 @@ def _by_chance(grid: Grid) -> Floats:
 def _step(grid: Grid) -> Floats:
     """What one miss moves, in spans [near target, 1]."""
     return _STEP / _ahead(grid)
+
+
+def _alarmed_step(grid: Grid) -> Floats:
+    """What one more miss moves after an alarm, in spans [near target, 1]."""
+    return np.minimum(_ALARMED_STEP / _ahead(grid), _GREATEST_ALARMED_STEP)
 
 
 def _ahead(grid: Grid) -> Floats:

@@ -22,7 +22,7 @@ _GREATEST_SHARE = 0.28
 _TEN_MINUTES = 600.0
 _LEAST_SPREAD = 1e-12
 # A stack that was right for an hour is assumed to stray by this part of the spread.
-_LEAST_STRAY = 0.3
+_LEAST_STRAY = 0.1
 MEDIAN = 0.5
 
 
