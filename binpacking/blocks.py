@@ -120,12 +120,12 @@ def _share(
     priced = (costs - linear.activity_of_columns(prices))[columns]
     floor = float(np.abs(priced).max(initial=1.0))
     short = _SHORT * np.abs(prices[rows][inside]) + _SLACK * floor
-    whole = _with_slack(part, low[rows], high[rows], inside)
+    whole = with_slack(part, low[rows], high[rows], inside)
     answer = minimise(whole, np.concatenate([priced, short]), effort, close=close)
     return None if answer is None else answer.values[: len(columns)]
 
 
-def _with_slack(part: Linear, low: Floats, high: Floats, soft: Flags) -> Linear:
+def with_slack(part: Linear, low: Floats, high: Floats, soft: Flags) -> Linear:
     """The part with these limits, where the soft rows' lower ones may be missed by a column."""
     rows = np.flatnonzero(soft)
     starts, index, value = part.starts, part.index, part.value

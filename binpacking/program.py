@@ -2,19 +2,16 @@
 
 Tiers 1 (unserved) and 2 (loss) decide which gangs stop, with the online replicas alone; the
 optimum of the first becomes a row of the second. Their answers come in steps, each one better or
-better proven than the last: bounds from the linear relaxation; a point block by block (see
-`blocks`); the Lagrangian bound; then, where the program is small enough, the whole program, near
-columns first (see `nearest`), else pairs of blocks, one after the other. A quick answer to a
-program of more than one block ends with the first pairs. What the tiers below make of given stops
-stands in `filling`.
+better proven than the last: the bound of the linear relaxation; that of the coarse program, and its
+answer settled block by block (see `coarse`); then, where the program is small enough, the whole
+program, near columns first (see `nearest`), else pairs of blocks, one after the other. A quick
+answer to a program of more than one block ends with the first pairs. What the tiers below make of
+given stops stands in `filling`.
 """
 
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
-
-import msgspec
-import numpy as np
 
 from binpacking import blocks
 from binpacking.bounds import least_unserved
@@ -36,13 +33,11 @@ from binpacking.nearest import nearest_first
 from binpacking.problem import Effort, Problem, Rung, Tiers
 from binpacking.rooms import Capacity
 from binpacking.rows import build
+from binpacking.soft import Question, Soft, slots_together
 from binpacking.solver import EXACT, Relaxation, Relaxed, Stop, minimise
 
 WHOLE_COLUMNS = 5000
 """Up to this many columns the whole program is solved."""
-
-_AT_ONCE = 1500
-"""Up to this many columns the whole program is solved without a point block by block before."""
 
 _UNKNOWN = 1 << 60
 """Above any loss."""
@@ -59,17 +54,11 @@ _PAIRS_AT_ONCE = 2
 _ROUNDS = 4
 """How often a full answer to a large program improves half as many pairs as there are blocks."""
 
-_CLOSE = 0.002
-"""What the blocks together may miss of a loss by stopping early, as a share of it."""
-
 _HALF = 0.5
 """Between two whole numbers."""
 
 _NOTHING_PROVEN = -1e15
 """Below every objective."""
-
-_BLOCK_NODES = 200
-"""Branch-and-bound nodes for a block or a pair of blocks."""
 
 
 class Bounds(NamedTuple):
@@ -158,18 +147,31 @@ class _Search:
             bound = max(bound, self._least_unserved())
         self.state(known.loss if unserved == bound else None)
         proof = Bounds(bound, None)
-        soft = _Soft(self, unserved)
+        soft = self._soft(unserved)
         proof = self._proof(proof, soft.relaxed)
         yield Step(None, "greedy", proof)
         ceiling = known.loss - self.offset
         if unserved > bound:
             before = unserved
             unserved, bound = self._first_tier(unserved, bound)
-            soft = _Soft(self, unserved)
+            soft = self._soft(unserved)
             proof = self._proof(Bounds(bound, None), soft.relaxed)
             ceiling = ceiling if before == unserved else _UNKNOWN
         if soft.relaxed is not None:
             yield from self._tier_two(soft, soft.relaxed, unserved, ceiling, proof)
+
+    def _soft(self, unserved: int) -> Soft:
+        layout, fewer = self.layout, self.merged
+        question = Question(
+            problem=self.problem,
+            layout=layout,
+            linear=fewer.linear,
+            unserved=self.unserved,
+            loss=self.loss,
+            spines=fewer.spines(spine_by_column(self.rows, layout)),
+            classes=fewer.of_rows(slots_together(self.rows, layout)),
+        )
+        return Soft(question, unserved, self.effort, self.stop)
 
     def _least_unserved(self) -> int:
         """Tier 1's bound by the relaxation, all gangs stopped."""
@@ -206,31 +208,39 @@ class _Search:
         return proof._replace(loss=loss if proof.loss is None else max(loss, proof.loss))
 
     def _tier_two(
-        self, soft: "_Soft", relaxed: Relaxed, unserved: int, ceiling: int, proof: Bounds
+        self, soft: Soft, relaxed: Relaxed, unserved: int, ceiling: int, proof: Bounds
     ) -> Iterator[Step]:
         """Packings whose loss, less the offset, is not above the ceiling, that of one in hand."""
         full, columns = self.effort.name == "full", soft.linear.columns
-        if soft.parts.count == 1 or columns <= _AT_ONCE:
+        if soft.coarse is None:
             yield from self._exact(relaxed, unserved, ceiling, proof)
             return
-        values = soft.descend(relaxed)
-        whole = full and columns <= WHOLE_COLUMNS
+        point, bound = soft.shares(soft.coarse, relaxed)
+        proof = self._better(proof, bound)
+        yield Step(None, "blocks", proof)
+        values = None if point is None else soft.settled(soft.coarse, point, relaxed)
         if values is not None:
-            if not whole:
-                prices = _priced(soft.parts, soft.costs, relaxed)
-                values = soft.paired(values, prices, _PAIRS_AT_ONCE)
             yield Step(self._draft(values[:-1]), "blocks", proof)
             if values[-1] < _HALF:  # nothing is unserved in excess
                 ceiling = min(ceiling, round(float(soft.costs @ values)))
-        if whole:
-            known = blocks.bound(soft.parts, soft.costs, relaxed, soft.effort, EXACT)
-            proof = self._better(proof, known.total)
-            yield Step(None, "blocks", proof)
-            tight = Relaxation(blocks.held_above(soft.parts, soft.costs, known))
-            found = tight.minimise(soft.costs)
-            yield from self._exact(found or relaxed, unserved, ceiling, proof)
-        elif full and values is not None:
-            yield from self._large(soft, relaxed, values, proof)
+        if proof.loss is not None and ceiling + self.offset <= proof.loss:
+            return
+        if full and columns <= WHOLE_COLUMNS:
+            yield from self._whole(soft, unserved, ceiling, proof)
+        elif point is not None and values is not None:
+            yield from self._large(soft, values, soft.spent(soft.coarse, point, relaxed), proof)
+
+    def _whole(self, soft: Soft, unserved: int, ceiling: int, proof: Bounds) -> Iterator[Step]:
+        """The whole program, after a relaxation that knows each block's best."""
+        relaxed = Relaxation(soft.linear).minimise(soft.costs)
+        if relaxed is None:
+            return
+        known = blocks.bound(soft.parts, soft.costs, relaxed, soft.effort, EXACT)
+        proof = self._better(proof, known.total)
+        yield Step(None, "blocks", proof)
+        tight = Relaxation(blocks.held_above(soft.parts, soft.costs, known))
+        found = tight.minimise(soft.costs)
+        yield from self._exact(found or relaxed, unserved, ceiling, proof)
 
     def _exact(
         self, relaxed: Relaxed, unserved: int, ceiling: int, proof: Bounds
@@ -245,13 +255,12 @@ class _Search:
             yield Step(draft, "program", proof)
 
     def _large(
-        self, soft: "_Soft", relaxed: Relaxed, values: Floats, proof: Bounds
+        self, soft: Soft, values: Floats, known: blocks.Bound, proof: Bounds
     ) -> Iterator[Step]:
-        known = blocks.bound(soft.parts, soft.costs, relaxed, soft.effort, soft.close)
-        proof = self._better(proof, known.total)
-        yield Step(None, "blocks", proof)
-        for _ in range(_ROUNDS):
-            values = soft.paired(values, known, soft.parts.count // 2)
+        """Pairs of blocks."""
+        full = self.effort.name == "full"
+        for _ in range(_ROUNDS if full else 1):
+            values = soft.paired(values, known, soft.parts.count // 2 if full else _PAIRS_AT_ONCE)
             yield Step(self._draft(values[:-1]), "blocks", proof)
             if self.stop():
                 return
@@ -261,89 +270,6 @@ class _Search:
         values = self.merged.opened(values, self.rows.linear.columns)
         draft = seated(self.problem, self.layout, self.rows, (), values, ())
         return refilled(self.problem, trimmed(self.problem, draft)) if draft else None
-
-
-class _Soft:
-    """Tier 2 with tier 1's row as a price: one more column counts what is unserved in excess.
-
-    The price is above that of stopping every gang, so that it is paid only where it must be.
-    """
-
-    def __init__(self, search: _Search, unserved: int) -> None:
-        linear, layout = search.merged.linear, search.layout
-        unit = max(1, math.gcd(*(int(cost) for cost in search.unserved if cost), unserved))
-        scaled = search.unserved / unit
-        grown = msgspec.structs.replace(
-            linear, upper=np.append(linear.upper, float(scaled @ linear.upper))
-        )
-        self.linear: Linear = grown.with_row(np.append(scaled, -1.0), -FREE, unserved // unit)
-        gpus = sum(gpus for parts in layout.parts for _, gpus in parts)
-        stops = sum(gang.cost for gang in search.problem.gangs)
-        price = 50.0 * float(stops + layout.most_saved) / max(1, gpus)
-        self.costs = np.append(search.loss, max(1.0, math.ceil(price * unit / 1000)))
-        spines = search.merged.spines(spine_by_column(search.rows, layout))
-        self.parts = blocks.Parts(self.linear, np.append(spines, -1), len(layout.spines))
-        self.effort, self.stop, self.offset = _limited(search.effort), search.stop, search.offset
-        self.close = EXACT
-        self.tries = np.zeros(self.parts.count)
-        self.tried: set[tuple[int, int]] = set()
-        self.relaxation = Relaxation(self.linear)
-        self.relaxed = self.relaxation.minimise(self.costs)
-
-    def descend(self, relaxed: Relaxed) -> Floats | None:
-        """A point block by block."""
-        loss = relaxed.objective + self.offset
-        self.close = max(EXACT, _CLOSE * loss / self.parts.count)
-        return blocks.descend(
-            self.parts, self.costs, self.effort, self.relaxation, relaxed, self.close
-        )
-
-    def paired(self, values: Floats, known: blocks.Bound, rounds: int) -> Floats:
-        """The point improved pair by pair: those blocks first that are far from their bound.
-
-        A block counts less the more often it was tried, and a pair is not tried again before one
-        of its blocks has changed.
-        """
-        for _ in range(rounds):
-            pair = None if self.stop() else self._next_pair(values, known)
-            if pair is None:
-                break
-            self.tried.add(pair)
-            self.tries[list(pair)] += 1
-            better = self._pair(values, *pair)
-            if better is not None and self.costs @ better < self.costs @ values - _HALF:
-                values = better
-                self.tried = {other for other in self.tried if not {*pair} & {*other}}
-        return values
-
-    def _next_pair(self, values: Floats, known: blocks.Bound) -> tuple[int, int] | None:
-        gaps = blocks.gaps(self.parts, self.costs, values, known)
-        worth = np.maximum(gaps, 0.0) / (1 + self.tries)
-        order = sorted(range(self.parts.count), key=lambda block: (-worth[block], block))
-        pairs = ((a, b) for a in order for b in order if a != b)
-        return next((pair for pair in pairs if self._untried(pair)), None)
-
-    def _untried(self, pair: tuple[int, int]) -> bool:
-        return pair not in self.tried and pair[::-1] not in self.tried
-
-    def _pair(self, values: Floats, first: int, second: int) -> Floats | None:
-        block = self.parts.block_of
-        mine = (block == first) | (block == second) | (block < 0)
-        return blocks.within(
-            self.linear, self.costs, values, mine, self.effort, self.stop, close=self.close
-        )
-
-
-def _priced(parts: blocks.Parts, costs: Floats, relaxed: Relaxed) -> blocks.Bound:
-    """The relaxation as a bound block by block."""
-    prices = np.where(parts.coupling(), relaxed.duals, 0.0)
-    spent = (costs - parts.linear.activity_of_columns(prices)) * relaxed.values
-    each = tuple(float(spent[parts.block_of == b].sum()) for b in range(parts.count))
-    return blocks.Bound(relaxed.objective, each, prices)
-
-
-def _limited(effort: Effort) -> Effort:
-    return msgspec.structs.replace(effort, node_limit=min(effort.node_limit, _BLOCK_NODES))
 
 
 def _ceiling(bound: float) -> int:

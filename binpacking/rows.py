@@ -63,6 +63,8 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     """Spine pod by column, for columns of several of its leaves."""
     slots: dict[tuple[int, int], tuple[tuple[Term, ...], int]]
     """(terms, slots) by (leaf, size): terms <= slots; gained slots are negative terms."""
+    slot_rows: dict[tuple[int, int], int]
+    """The row that says so, by (leaf, size)."""
     spare: dict[int, int]
     """By column, for ways to fill a node: GPUs that stay free on it."""
     bins: tuple[Bin, ...]
@@ -116,6 +118,7 @@ class _Maker:
         self.uneven = Uneven(self.draft, capacity, stops.freed, stops.bound, stops.stop)
         self.loads: list[list[tuple[int, Need]]] = [[] for _ in capacity.layout.leaves]
         self.slots: dict[tuple[int, int], tuple[tuple[Term, ...], int]] = {}
+        self.slot_rows: dict[tuple[int, int], int] = {}
         self.cleared = [
             free + sum(gpus for _, gpus in gangs)
             for free, gangs in zip(capacity.free, capacity.gangs_on, strict=True)
@@ -144,6 +147,7 @@ class _Maker:
             leaf_of=tuple(leaf_of.get(column, -1) for column in range(linear.columns)),
             spine_of=self.spine_of,
             slots=self.slots,
+            slot_rows=self.slot_rows,
             spare={column: way.spare for column, way in self.uneven.ways.items()},
             bins=tuple(self.uneven.bins),
             rounded=self.rounded,
@@ -255,6 +259,7 @@ class _Maker:
             slots = sum(self.capacity.free[node] // size for node in nodes)
             self.slots[leaf, size] = (terms, slots)
             if size in used:
+                self.slot_rows[leaf, size] = len(self.draft.low)
                 self.draft.row(terms, -FREE, slots)
 
     def add_kinds(self) -> None:

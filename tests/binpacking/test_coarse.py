@@ -1,0 +1,144 @@
+"""The coarse program: a bound below every packing, and shares that blocks can settle."""
+
+from random import Random
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from binpacking import soft
+from binpacking.blocks import Parts
+from binpacking.coarse import settle, together
+from binpacking.filling import spine_by_column, unserved_costs
+from binpacking.layout import compile_layout
+from binpacking.linear import FREE, Floats, costs_of, program
+from binpacking.problem import Problem
+from binpacking.rooms import Capacity
+from binpacking.rows import build
+from binpacking.soft import slots_together
+from binpacking.solver import Relaxation, minimise, search
+from tests.binpacking.problems import FULL, chances
+from tests.binpacking.test_groups import random_groups
+
+
+def stated(problem: Problem) -> tuple[Parts, Floats, Floats]:
+    """Both tiers as one sum: blocks, costs, and the classes of rows."""
+    layout = compile_layout(problem)
+    capacity = Capacity(layout, layout.free, layout.beside, layout.gangs_on)
+    rows = build(capacity, problem)
+    stops = {
+        column: sum(problem.gangs[gang].cost for gang in some)
+        for column, some in rows.stops.items()
+    }
+    costs = costs_of(rows.linear, stops) + unserved_costs(problem, rows)
+    parts = Parts(rows.linear, spine_by_column(rows, layout), len(layout.spines))
+    return parts, costs, slots_together(rows, layout)
+
+
+@settings(max_examples=150, deadline=None)
+@given(chances)
+def test_the_coarse_program_never_costs_more_and_settles_into_a_packing(chance: Random) -> None:
+    parts, costs, classes = stated(random_groups(chance, spines=3, leaves=2, nodes=2))
+    linear = parts.linear
+    coarse = together(parts, costs, classes)
+    assert coarse.parts.linear.rows <= linear.rows
+    assert coarse.parts.linear.columns <= linear.columns
+    best = minimise(linear, costs, FULL)
+    relaxed = Relaxation(coarse.parts.linear).minimise(coarse.costs)
+    assert best is not None
+    assert relaxed is not None
+    least = float(costs @ best.values)
+    point, bound = search(coarse.parts.linear, coarse.costs, FULL)
+    assert point is not None
+    assert relaxed.objective - 1e-6 <= bound <= least + 1e-6
+    values = settle(parts, costs, coarse, (point, relaxed.duals), FULL, 0.5)
+    assert values is not None
+    inside = ~parts.coupling()
+    sums = linear.activity(values)
+    assert np.all(sums[inside] <= linear.high[inside] + 1e-6)
+    assert np.all(sums[inside] >= linear.low[inside] - 1e-6)
+    assert np.all(sums <= linear.high + 1e-6)
+    assert np.all((values >= 0) & (values <= linear.upper) & (values == np.round(values)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(chances)
+def test_every_point_is_a_point_of_the_coarse_program(chance: Random) -> None:
+    parts, costs, classes = stated(random_groups(chance, spines=2, leaves=3, nodes=2))
+    coarse = together(parts, costs, classes)
+    found = minimise(parts.linear, costs * 0.0 - 1.0, FULL)
+    assert found is not None
+    linear = coarse.parts.linear
+    values = np.bincount(coarse.column_of, found.values, linear.columns)
+    assert float(coarse.costs @ values) == pytest.approx(float(costs @ found.values))
+    sums = linear.activity(values)
+    assert np.all((sums <= linear.high + 1e-6) & (sums >= linear.low - 1e-6))
+    assert np.all(values <= linear.upper)
+
+
+def test_leaves_of_a_class_are_one_room_and_columns_alike_are_one() -> None:
+    rows = [
+        ([(0, 1), (1, 1), (2, 1)], 2.0, 2.0),  # two replicas, in either leaf of the block or beyond
+        ([(0, 4)], -FREE, 4.0),
+        ([(1, 4)], -FREE, 3.0),
+    ]
+    parts = Parts(program([1, 1, 2], rows), np.array([0, 0, -1]), 1)
+    coarse = together(parts, np.array([0.0, 0.0, 9.0]), np.array([-1, 0, 0]))
+    assert coarse.column_of.tolist() == [0, 0, 1]
+    one = coarse.parts.linear
+    assert (one.columns, one.rows) == (2, 2)
+    room = int(coarse.row_of[1])
+    assert one.terms(room) == [(0, 4)]
+    assert (one.upper[0], one.high[room]) == (2.0, 7.0)
+
+
+def test_what_a_block_cannot_do_is_asked_of_the_others() -> None:
+    """Coarsely each block has room for one replica of 4; in the first, two leaves of 2 do not."""
+    rows = [
+        ([(0, 1), (1, 1), (2, 1)], 2.0, 2.0),
+        ([(0, 4)], -FREE, 2.0),
+        ([(1, 4)], -FREE, 2.0),
+        ([(2, 4)], -FREE, 8.0),
+    ]
+    parts = Parts(program([1, 1, 2], rows), np.array([0, 0, 1]), 2)
+    costs = np.array([0.0, 0.0, 0.0])
+    coarse = together(parts, costs, np.array([-1, 0, 0, 1]))
+    point = np.array([1.0, 1.0])
+    values = settle(parts, costs, coarse, (point, np.ones(coarse.parts.linear.rows)), FULL, 0.5)
+    assert values is not None
+    assert values.tolist() == [0.0, 0.0, 2.0]
+
+
+def test_far_stops_are_looked_at_where_the_near_ones_prove_too_little(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With no reach at all the second search makes the bound the coarse program's own."""
+    problem = random_groups(Random(4), spines=3, leaves=2, nodes=3)  # noqa: S311
+    monkeypatch.setattr(soft, "_AT_ONCE", -1)
+    found = []
+    for reach in (0.0, 1e6):
+        monkeypatch.setattr(soft, "_REACH", reach)
+        found.append(_bound(problem))
+    assert found[0] == pytest.approx(found[1], abs=1.0)
+
+
+def _bound(problem: Problem) -> float:
+    parts, _, classes = stated(problem)
+    layout = compile_layout(problem)
+    capacity = Capacity(layout, layout.free, layout.beside, layout.gangs_on)
+    rows = build(capacity, problem)
+    stops = {c: sum(problem.gangs[g].cost for g in some) for c, some in rows.stops.items()}
+    question = soft.Question(
+        problem=problem,
+        layout=layout,
+        linear=parts.linear,
+        unserved=unserved_costs(problem, rows),
+        loss=costs_of(rows.linear, stops),
+        spines=parts.block_of,
+        classes=classes,
+    )
+    one = soft.Soft(question, 0, msgspec.structs.replace(FULL, gap=0.0), lambda: False)
+    assert one.coarse is not None
+    assert one.relaxed is not None
+    return one.shares(one.coarse, one.relaxed)[1]
