@@ -50,11 +50,6 @@ class Merged(msgspec.Struct, frozen=True):
             found[[*pool.shares.values(), *pool.totals.values()]] = pool.alike.spine
         return found
 
-    def of_rows(self, numbers: Integers) -> Integers:
-        """A number of each row, given those of the whole program's; -1 for rows that it lacks."""
-        more = np.full(len(self.pools), -1)
-        return np.delete(np.append(numbers, more), sorted(self.alike.rules))
-
     def opened(self, values: Floats, columns: int) -> Floats:
         """The same point in the whole program, which has so many columns."""
         found = np.zeros(columns)

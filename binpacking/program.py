@@ -11,10 +11,12 @@ given stops stands in `filling`.
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 from binpacking import blocks
 from binpacking.bounds import least_unserved
+from binpacking.coarse import together
 from binpacking.draft import Draft, packing
 from binpacking.filling import (
     after,
@@ -27,7 +29,7 @@ from binpacking.filling import (
     unserved_costs,
 )
 from binpacking.layout import Layout
-from binpacking.linear import FREE, Floats, Linear, costs_of
+from binpacking.linear import FREE, Floats, Integers, Linear, costs_of
 from binpacking.merged import merged
 from binpacking.nearest import nearest_first
 from binpacking.problem import Effort, Problem, Rung, Tiers
@@ -38,6 +40,9 @@ from binpacking.solver import EXACT, Relaxation, Relaxed, Stop, minimise
 
 WHOLE_COLUMNS = 5000
 """Up to this many columns the whole program is solved."""
+
+AT_ONCE = 1500
+"""Up to this many columns the whole program is solved without the coarse one before."""
 
 _UNKNOWN = 1 << 60
 """Above any loss."""
@@ -131,14 +136,12 @@ class _Search:
             )
         capacity = Capacity(layout, layout.free, layout.beside, gangs_on, layout.beds)
         self.rows = build(capacity, self.problem)
-        self.merged = merged(self.rows, self.problem, layout)
-        self.unserved = self.merged.costs(unserved_costs(self.problem, self.rows))
+        self.unserved = unserved_costs(self.problem, self.rows)
         stops = {
             column: sum(gangs[gang].cost for gang in some)
             for column, some in self.rows.stops.items()
         }
-        loss = costs_of(self.rows.linear, stops) - credits_of(self.rows)
-        self.loss = self.merged.costs(loss)
+        self.loss = costs_of(self.rows.linear, stops) - credits_of(self.rows)
 
     def steps(self, known: Tiers, least: int) -> Iterator[Step]:
         """Bounds, then packings."""
@@ -161,26 +164,43 @@ class _Search:
             yield from self._tier_two(soft, soft.relaxed, unserved, ceiling, proof)
 
     def _soft(self, unserved: int) -> Soft:
-        layout, fewer = self.layout, self.merged
-        question = Question(
-            problem=self.problem,
-            layout=layout,
-            linear=fewer.linear,
-            unserved=self.unserved,
-            loss=self.loss,
-            spines=fewer.spines(spine_by_column(self.rows, layout)),
-            classes=fewer.of_rows(slots_together(self.rows, layout)),
+        """Tier 2's program as it is searched: large ones in blocks, small ones as a whole."""
+        if len(self.layout.spines) == 1 or self.rows.linear.columns <= AT_ONCE:
+            return self._fewer(unserved)
+        question = self._question(
+            self.rows.linear, self.unserved, self.loss, spine_by_column(self.rows, self.layout)
+        )
+        classes = slots_together(self.rows, self.layout)
+        return Soft(question, unserved, self.effort, self.stop, classes)
+
+    def _fewer(self, unserved: int) -> Soft:
+        """The whole program, what is alike counted together."""
+        fewer = self.merged = merged(self.rows, self.problem, self.layout)
+        question = self._question(
+            fewer.linear,
+            fewer.costs(self.unserved),
+            fewer.costs(self.loss),
+            fewer.spines(spine_by_column(self.rows, self.layout)),
         )
         return Soft(question, unserved, self.effort, self.stop)
 
+    def _question(
+        self, linear: Linear, unserved: Floats, loss: Floats, spines: Integers
+    ) -> Question:
+        return Question(self.problem, self.layout, linear, unserved, loss, spines)
+
     def _least_unserved(self) -> int:
         """Tier 1's bound by the relaxation, all gangs stopped."""
-        linear, costs = self._cleared()
+        linear, costs = self._cleared
         relaxed = Relaxation(linear).minimise(costs)
         return max(0, _ceiling(relaxed.objective)) if relaxed else 0
 
+    @cached_property
     def _cleared(self) -> tuple[Linear, Floats]:
-        """Tier 1's program: stops cost nothing, so that all are made where no limit binds."""
+        """Tier 1's program: stops cost nothing, so that all are made where no limit binds.
+
+        Of a large one its coarse program, whose optimum may be below what can be reached.
+        """
         layout = self.layout
         capacity = (
             Capacity(layout, layout.free, layout.beside, layout.gangs_on)
@@ -188,12 +208,17 @@ class _Search:
             else after(layout, range(len(self.problem.gangs)))
         )
         rows = build(capacity, self.problem)
+        costs = unserved_costs(self.problem, rows)
+        if rows.linear.columns > WHOLE_COLUMNS:
+            parts = blocks.Parts(rows.linear, spine_by_column(rows, layout), len(layout.spines))
+            coarse = together(parts, costs, slots_together(rows, layout))
+            return coarse.parts.linear, coarse.costs
         fewer = merged(rows, self.problem, layout)
-        return fewer.linear, fewer.costs(unserved_costs(self.problem, rows))
+        return fewer.linear, fewer.costs(costs)
 
     def _first_tier(self, known: int, bound: int) -> tuple[int, int]:
         """Tier 1's optimum, or what was known, and its bound."""
-        linear, costs = self._cleared()
+        linear, costs = self._cleared
         answer = minimise(linear, costs, self.effort, self.stop)
         if answer is None:
             return known, bound
@@ -226,33 +251,35 @@ class _Search:
         if proof.loss is not None and ceiling + self.offset <= proof.loss:
             return
         if full and columns <= WHOLE_COLUMNS:
-            yield from self._whole(soft, unserved, ceiling, proof)
+            yield from self._whole(unserved, ceiling, proof)
         elif point is not None and values is not None:
             yield from self._large(soft, values, soft.spent(soft.coarse, point, relaxed), proof)
 
-    def _whole(self, soft: Soft, unserved: int, ceiling: int, proof: Bounds) -> Iterator[Step]:
+    def _whole(self, unserved: int, ceiling: int, proof: Bounds) -> Iterator[Step]:
         """The whole program, after a relaxation that knows each block's best."""
-        relaxed = Relaxation(soft.linear).minimise(soft.costs)
-        if relaxed is None:
+        soft = self._fewer(unserved)
+        if soft.relaxed is None:
             return
-        known = blocks.bound(soft.parts, soft.costs, relaxed, soft.effort, EXACT)
+        known = blocks.bound(soft.parts, soft.costs, soft.relaxed, soft.effort, EXACT)
         proof = self._better(proof, known.total)
         yield Step(None, "blocks", proof)
         tight = Relaxation(blocks.held_above(soft.parts, soft.costs, known))
         found = tight.minimise(soft.costs)
-        yield from self._exact(found or relaxed, unserved, ceiling, proof)
+        yield from self._exact(found or soft.relaxed, unserved, ceiling, proof)
 
     def _exact(
         self, relaxed: Relaxed, unserved: int, ceiling: int, proof: Bounds
     ) -> Iterator[Step]:
         """The whole program; `ceiling` is the loss of a packing in hand, less the offset."""
-        linear = self.merged.linear.with_row(self.unserved, -FREE, unserved)
+        fewer, columns = self.merged, self.rows.linear.columns
+        linear = fewer.linear.with_row(fewer.costs(self.unserved), -FREE, unserved)
+        costs = fewer.costs(self.loss)
         part = _NEAR_WAKING if self.offset else _NEAR
         limits = (ceiling, part * max(0.0, relaxed.objective + self.offset) + EXACT)
-        for found in nearest_first(linear, self.loss, relaxed, limits, self.effort, self.stop):
+        for found in nearest_first(linear, costs, relaxed, limits, self.effort, self.stop):
             proof = self._better(proof, found.bound)
-            draft = None if found.values is None else self._draft(found.values)
-            yield Step(draft, "program", proof)
+            values = None if found.values is None else fewer.opened(found.values, columns)
+            yield Step(None if values is None else self._draft(values), "program", proof)
 
     def _large(
         self, soft: Soft, values: Floats, known: blocks.Bound, proof: Bounds
@@ -267,7 +294,6 @@ class _Search:
 
     def _draft(self, values: Floats) -> Draft | None:
         """The point on nodes, without needless stops."""
-        values = self.merged.opened(values, self.rows.linear.columns)
         draft = seated(self.problem, self.layout, self.rows, (), values, ())
         return refilled(self.problem, trimmed(self.problem, draft)) if draft else None
 

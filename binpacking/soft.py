@@ -1,9 +1,9 @@
 """Tier 2 with tier 1's row as a price, and its points where it is large: coarsely, then in pairs.
 
 One more column counts what is unserved in excess. Its price is above that of stopping every gang,
-so that it is paid only where it must be, and no block is ever without a point. A program of more
-than a few columns over several spine pods is searched coarsely, each pod is settled for its share
-(see `coarse`), and pairs of pods are solved anew.
+so that it is paid only where it must be, and no block is ever without a point. A large program is
+searched coarsely, each spine pod is settled for its share (see `coarse`), and pairs of pods are
+solved anew.
 """
 
 import math
@@ -19,9 +19,6 @@ from binpacking.linear import FREE, Floats, Integers, Linear
 from binpacking.problem import Effort, Problem
 from binpacking.rows import Rows
 from binpacking.solver import EXACT, Relaxation, Relaxed, Stop, search
-
-_AT_ONCE = 1500
-"""Up to this many columns the whole program is solved without a point block by block before."""
 
 _CLOSE = 0.002
 """What the blocks together may miss of a loss by stopping early, as a share of it."""
@@ -52,14 +49,23 @@ class Question(NamedTuple):
     """Tier 2's."""
     spines: Integers
     """Spine pod by column; -1 for those of none."""
-    classes: Integers
-    """By row: what it is taken together with in the coarse program; -1: nothing."""
 
 
 class Soft:
-    """The program while it is searched."""
+    """The program while it is searched.
 
-    def __init__(self, question: Question, unserved: int, effort: Effort, stop: Stop) -> None:
+    `classes`: by row, what it is taken together with in the coarse program, -1 for nothing; None:
+    there is to be no coarse program.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        unserved: int,
+        effort: Effort,
+        stop: Stop,
+        classes: Integers | None = None,
+    ) -> None:
         layout, gangs = question.layout, question.problem.gangs
         unit = max(1, math.gcd(*(int(cost) for cost in question.unserved if cost), unserved))
         scaled = question.unserved / unit
@@ -77,8 +83,8 @@ class Soft:
         self.tries = np.zeros(self.parts.count)
         self.tried: set[tuple[int, int]] = set()
         self.coarse = None
-        if self.parts.count > 1 and self.linear.columns > _AT_ONCE:
-            self.coarse = together(self.parts, self.costs, np.append(question.classes, -1))
+        if classes is not None:
+            self.coarse = together(self.parts, self.costs, np.append(classes, -1))
         self.relaxed = self._relaxed()
         """Of the coarse program where there is one."""
 

@@ -2,7 +2,6 @@
 
 from random import Random
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +11,7 @@ from binpacking.blocks import Parts
 from binpacking.coarse import settle, together
 from binpacking.filling import spine_by_column, unserved_costs
 from binpacking.layout import compile_layout
-from binpacking.linear import FREE, Floats, costs_of, program
+from binpacking.linear import FREE, Floats, Integers, costs_of, program
 from binpacking.problem import Problem
 from binpacking.rooms import Capacity
 from binpacking.rows import build
@@ -22,7 +21,7 @@ from tests.binpacking.problems import FULL, chances
 from tests.binpacking.test_groups import random_groups
 
 
-def stated(problem: Problem) -> tuple[Parts, Floats, Floats]:
+def stated(problem: Problem) -> tuple[Parts, Floats, Integers]:
     """Both tiers as one sum: blocks, costs, and the classes of rows."""
     layout = compile_layout(problem)
     capacity = Capacity(layout, layout.free, layout.beside, layout.gangs_on)
@@ -70,7 +69,7 @@ def test_every_point_is_a_point_of_the_coarse_program(chance: Random) -> None:
     found = minimise(parts.linear, costs * 0.0 - 1.0, FULL)
     assert found is not None
     linear = coarse.parts.linear
-    values = np.bincount(coarse.column_of, found.values, linear.columns)
+    values = np.bincount(coarse.column_of, found.values, linear.columns).astype(float)
     assert float(coarse.costs @ values) == pytest.approx(float(costs @ found.values))
     sums = linear.activity(values)
     assert np.all((sums <= linear.high + 1e-6) & (sums >= linear.low - 1e-6))
@@ -115,7 +114,6 @@ def test_far_stops_are_looked_at_where_the_near_ones_prove_too_little(
 ) -> None:
     """With no reach at all the second search makes the bound the coarse program's own."""
     problem = random_groups(Random(4), spines=3, leaves=2, nodes=3)  # noqa: S311
-    monkeypatch.setattr(soft, "_AT_ONCE", -1)
     found = []
     for reach in (0.0, 1e6):
         monkeypatch.setattr(soft, "_REACH", reach)
@@ -136,9 +134,8 @@ def _bound(problem: Problem) -> float:
         unserved=unserved_costs(problem, rows),
         loss=costs_of(rows.linear, stops),
         spines=parts.block_of,
-        classes=classes,
     )
-    one = soft.Soft(question, 0, msgspec.structs.replace(FULL, gap=0.0), lambda: False)
+    one = soft.Soft(question, 0, FULL, lambda: False, classes)
     assert one.coarse is not None
     assert one.relaxed is not None
     return one.shares(one.coarse, one.relaxed)[1]

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from binpacking import filling, program, soft
+from binpacking import filling, program
 from binpacking.ladder import climb, solve
 from binpacking.layout import compile_layout
 from binpacking.problem import Gang, Member, OnlineRequest, Problem, Shape, Supply, Tiers
@@ -118,7 +118,7 @@ def test_every_step_is_verified_and_no_step_is_worse(whole: bool, chance: Random
     exact = solve(problem, FULL).tiers
     with pytest.MonkeyPatch.context() as patch:
         if not whole:
-            patch.setattr(soft, "_AT_ONCE", -1)
+            patch.setattr(program, "AT_ONCE", -1)
             patch.setattr(program, "WHOLE_COLUMNS", -1)
             patch.setattr(filling, "_WHOLE_COLUMNS", -1)
         for effort in (AT_ONCE, FULL):
