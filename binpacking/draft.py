@@ -1,6 +1,6 @@
 """A packing in the making, by number, and its translation into the answer's words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from binpacking.awake import Wake, awake
@@ -8,6 +8,7 @@ from binpacking.board import Board
 from binpacking.fragmentation import unusable_milli_gpus
 from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.layout import Layout
+from binpacking.pools import Served, apart
 from binpacking.problem import OnlineRequest, Packing, Placed, Problem, Rung, Shape, Tiers
 from binpacking.shares import NO_SHARE, Share
 
@@ -52,7 +53,9 @@ def packing(problem: Problem, draft: Draft, rung: Rung) -> Packing:
             loss=sum(problem.gangs[gang].cost for gang in killed) + lateness,
             batch_value=sum(problem.batch[seat.request].value for seat in draft.batch),
             fragmentation_milli_gpus=_fragmentation(problem, draft),
-            apart=_apart(problem, draft),
+            apart=apart(problem, served(problem, draft.board, draft.online))
+            if problem.pools
+            else 0,
             split=sum(
                 len({draft.board.layout.leaf_of[node] for node in seat.nodes}) > 1
                 for seat in draft.online
@@ -70,19 +73,15 @@ def _fragmentation(problem: Problem, draft: Draft) -> int:
     return unusable_milli_gpus(draft.board.free, problem.mix, cards, problem.card_mix)
 
 
-def _apart(problem: Problem, draft: Draft) -> int:
-    """Leaves added to those of each group; the first leaf of a group that has none is free."""
-    layout = draft.board.layout
-    stands: dict[str, set[tuple[str, ...]]] = {}
-    used: dict[str, set[tuple[str, ...]]] = {}
-    for request in problem.online:
-        if request.group:
-            stands.setdefault(request.group, set()).update(request.near)
-    for seat in draft.online:
-        group = problem.online[seat.request].group
-        if group:
-            used.setdefault(group, set()).add(layout.paths[layout.leaf_of[seat.nodes[0]]])
-    return sum(len(new - stands[group]) - (not stands[group]) for group, new in used.items())
+def served(problem: Problem, board: Board, seats: Iterable[Seat]) -> Served:
+    """Leaf and capacity of every seat, by request."""
+    layout = board.layout
+    found: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+    for seat in seats:
+        where = layout.paths[layout.leaf_of[seat.nodes[0]]]
+        entry = (where, capacity(problem, board, seat))
+        found.setdefault(problem.online[seat.request].key, []).append(entry)
+    return found
 
 
 def unserved_milli(problem: Problem, draft: Draft) -> dict[str, int]:

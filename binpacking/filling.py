@@ -24,11 +24,12 @@ from binpacking.leftovers import leftovers
 from binpacking.linear import FREE, Floats, Integers, Linear, costs_of
 from binpacking.linear import Draft as Statement
 from binpacking.materialise import Counts, materialise
+from binpacking.nearness import nearness
 from binpacking.problem import Effort, Problem
 from binpacking.prune import drop_needless_kills, drop_superfluous
 from binpacking.rooms import Capacity
 from binpacking.rows import Rows, build
-from binpacking.solver import EXACT, Answer, Relaxation, minimise
+from binpacking.solver import EXACT, Relaxation, minimise
 
 _WHOLE_COLUMNS = 1800
 """Up to this many columns the tiers are solved whole."""
@@ -86,21 +87,18 @@ class _Lower:
         if third is None:
             return None
         linear = linear.with_row(self.value, -FREE, float(self.value @ third.values))
-        linear, waste, leaves = self._leftovers(linear)
-        found = self._last_two(linear, waste, len(leaves), self.effort)
+        linear, tiers, _ = self._last(linear)
+        found = _in_turn(linear, tiers, self.effort)
         return third.values if found is None else found[: self.rows.linear.columns]
 
-    def _leftovers(self, linear: Linear) -> tuple[Linear, dict[int, int], list[int]]:
-        return leftovers(self.rows, linear, self.problem.mix, self.problem.card_mix)
-
-    def _last_two(
-        self, linear: Linear, waste: dict[int, int], more: int, effort: Effort
-    ) -> Floats | None:
-        """Fragmentation, then split replicas."""
-        costs = costs_of(linear, waste)
-        fourth = minimise(linear, costs, effort)
-        split = np.append(self.split, np.zeros(more))
-        return _fifth(linear, costs, fourth, split, effort)
+    def _last(self, linear: Linear) -> tuple[Linear, tuple[Floats, ...], list[int]]:
+        """The program with columns of the last tiers, these tiers, and a leaf of each column."""
+        linear, differ, where = nearness(self.rows, linear, self.layout)
+        mix, card_mix = self.problem.mix, self.problem.card_mix
+        linear, waste, leaves = leftovers(self.rows, linear, mix, card_mix)
+        split = np.append(self.split, np.zeros(linear.columns - len(self.split)))
+        tiers = (costs_of(linear, differ), costs_of(linear, waste), split)
+        return linear, tiers, [*where, *leaves]
 
     def by_pods(self, draft: Draft) -> Floats | None:
         """Pod by pod, each with the replicas that it has."""
@@ -111,16 +109,13 @@ class _Lower:
         if values is None:
             return None
         linear = linear.joined(self._crews_held(values, block_of))
-        linear, waste, leaves = self._leftovers(linear)
+        linear, tiers, leaves = self._last(linear)
         where = np.append(block_of, [self.layout.spine_of[leaf] for leaf in leaves])
         parts = blocks.Parts(linear, where.astype(np.int32), count)
-        costs, split = costs_of(linear, waste), np.append(self.split, np.zeros(len(leaves)))
         close = msgspec.structs.replace(self.effort, gap=_CLOSE)
         for block in range(count):
             mine = parts.block_of == block
-            part = parts.alone(block)
-            fourth = minimise(part, costs[mine], close)
-            found = _fifth(part, costs[mine], fourth, split[mine], close)
+            found = _in_turn(parts.alone(block), [tier[mine] for tier in tiers], close)
             if found is not None:
                 values[np.flatnonzero(mine[: len(values)])] = found[: mine[: len(values)].sum()]
         return values
@@ -184,17 +179,20 @@ class _Lower:
         return statement.finished()
 
 
-def _fifth(
-    linear: Linear, costs: Floats, fourth: Answer | None, split: Floats, effort: Effort
-) -> Floats | None:
-    """The fewest split replicas at the fragmentation reached."""
-    if fourth is None:
-        return None
-    if not float(split @ fourth.values):
-        return fourth.values
-    capped = linear.with_row(costs, -FREE, float(costs @ fourth.values))
-    fifth = minimise(capped, split, effort)
-    return fourth.values if fifth is None else fifth.values
+def _in_turn(linear: Linear, tiers: Sequence[Floats], effort: Effort) -> Floats | None:
+    """Every tier at its least beside those before it; None where the first finds nothing."""
+    values: Floats | None = None
+    for costs in tiers:
+        if not costs.any():
+            continue
+        least = float(np.minimum(costs, 0.0) @ linear.upper)
+        if values is None or float(costs @ values) > least:
+            answer = minimise(linear, costs, effort)
+            if answer is None:
+                return values
+            values = answer.values
+        linear = linear.with_row(costs, -FREE, float(costs @ values))
+    return values
 
 
 def after(layout: Layout, gangs: Iterable[int]) -> Capacity:

@@ -3,10 +3,9 @@
 It answers every question, in milliseconds, and proves nothing. Online requests go from the
 largest replica to the smallest, in the problem's order among equals, and replica by replica: a
 seat without a kill (preferred model first) before a seat with one, and among those the least cost
-per served milli-replica. At the same price a seat near the request's group comes first, or, for a
-group that stands nowhere, one under a leaf with room for all of it. A replica of several pods that
-no leaf takes whole is spread over a spine pod, where it may be. Then superfluous replicas and
-needless kills are dropped, and batch jobs fill what is free.
+per served milli-replica. At the same price a role of a pool keeps to the others (see `gathering`).
+A replica of several pods that no leaf takes whole is spread over a spine pod, where it may be. Then
+superfluous replicas and needless kills are dropped, and batch jobs fill what is free.
 """
 
 from typing import NamedTuple
@@ -14,10 +13,13 @@ from typing import NamedTuple
 from binpacking.beds import Bed, Kind
 from binpacking.board import Board
 from binpacking.draft import Draft, Seat
+from binpacking.gathering import Gathering, drop_lonely, gatherings
 from binpacking.layout import Layout
 from binpacking.problem import BatchRequest, OnlineRequest, Piece, Problem, Shape
 from binpacking.prune import drop_needless_kills, drop_superfluous
 from binpacking.rousing import rouse
+
+_ANYWHERE = (0, False)
 
 
 class _Trial(NamedTuple):
@@ -40,38 +42,13 @@ def greedy(problem: Problem, layout: Layout) -> Draft:
     """Seat what can be seated, stopping gangs only for online requests."""
     board = Board(layout, problem)
     seats: list[Seat] = []
-    near = _near(problem, layout)
+    near = gatherings(problem, board)
     online = problem.online
     for index in sorted(range(len(online)), key=lambda index: (-online[index].size_milli, index)):
-        seats += _serve(board, index, online[index], near.get(online[index].group))
-    seats = drop_superfluous(problem, board, seats)
+        seats += _serve(board, index, online[index], near.get(index))
+    seats = drop_lonely(problem, board, drop_superfluous(problem, board, seats))
     seats = drop_needless_kills(problem, board, seats)
     return Draft(board, tuple(seats), fill_batch(problem, board))
-
-
-class _Near:
-    """The leaves of a group, and how many GPUs it still wants."""
-
-    def __init__(self) -> None:
-        self.leaves: set[int] = set()
-        self.gpus = 0
-
-    def far(self, board: Board, leaf: int) -> int:
-        """Return 0 beside the group, 1 where all of it has room, else 2."""
-        if leaf in self.leaves:
-            return 0
-        return 1 if board.leaf_free[leaf] >= self.gpus else 2
-
-
-def _near(problem: Problem, layout: Layout) -> dict[str, _Near]:
-    number = {path: leaf for leaf, path in enumerate(layout.paths)}
-    found: dict[str, _Near] = {}
-    for request in problem.online:
-        if request.group:
-            one = found.setdefault(request.group, _Near())
-            one.leaves.update(number[path] for path in request.near if path in number)
-            one.gpus += request.limit * request.size
-    return found
 
 
 def fill_batch(problem: Problem, board: Board, seated: tuple[Seat, ...] = ()) -> tuple[Seat, ...]:
@@ -120,7 +97,7 @@ def batch_order(batch: tuple[BatchRequest, ...]) -> list[int]:
     return sorted(range(len(batch)), key=rank)
 
 
-def _serve(board: Board, index: int, request: OnlineRequest, near: _Near | None) -> list[Seat]:
+def _serve(board: Board, index: int, request: OnlineRequest, near: Gathering | None) -> list[Seat]:
     """Replicas until the shortage is covered, the limit reached, or no leaf has a way."""
     seats: list[Seat] = []
     missing = request.shortage_milli
@@ -128,6 +105,9 @@ def _serve(board: Board, index: int, request: OnlineRequest, near: _Near | None)
     fence = board.layout.fences.get(index)
     room = list(fence.room) if fence else []
     trials: dict[bool, dict[int, _Trial | None]] = {False: {}, True: {}}
+    if near is not None:
+        near.begin(index)
+        every = tuple(leaf for leaf in every if near.admits(leaf))
     while missing > 0 and len(seats) < request.limit:
         leaves = tuple(one for one in every if room[fence.domain_of[one]]) if fence else every
         best = _best(board, index, request, leaves, trials, (missing, near))
@@ -140,8 +120,7 @@ def _serve(board: Board, index: int, request: OnlineRequest, near: _Near | None)
         if fence:
             room[fence.domain_of[best.leaf]] -= 1
         if near is not None:
-            near.leaves.add(best.leaf)
-            near.gpus -= request.size
+            near.add(best.leaf, request.size)
         models = {board.layout.models[board.layout.leaf_of[node]] for node in best.nodes}
         missing -= min(request.capacity_milli[model] for model in models)
     return seats
@@ -153,18 +132,18 @@ def _best(
     request: OnlineRequest,
     leaves: tuple[int, ...],
     trials: dict[bool, dict[int, _Trial | None]],
-    wish: tuple[int, _Near | None],
+    wish: tuple[int, Gathering | None],
 ) -> _Trial | None:
     """The seat to take next; trials of leaves unchanged since the last replica are reused."""
     rank = {model: place for place, model in enumerate(request.capacity_milli)}
     models = board.layout.models
     missing, near = wish
 
-    def order(trial: _Trial) -> tuple[int, int, int, int, int, int]:
+    def order(trial: _Trial) -> tuple[int, int, tuple[int, bool], int, int, int]:
         served = min(missing, request.capacity_milli[models[trial.leaf]])
         price = trial.cost * 1_000_000 // served
         preference = rank[models[trial.leaf]]
-        far = near.far(board, trial.leaf) if near else 0
+        far = near.rank(trial.leaf) if near else _ANYWHERE
         return (price, preference, far, trial.leftover, board.leaf_free[trial.leaf], trial.leaf)
 
     for may_kill in (False, True):

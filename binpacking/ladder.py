@@ -47,6 +47,7 @@ def climb(problem: Problem, effort: Effort, stop: Stop = lambda: False) -> Itera
         best = packing(problem, draft, rung)
     proven = settled(problem, layout, best.tiers)
     enough = proven and best.tiers.batch_value == most_batch_value(problem, layout)
+    enough = enough and not best.tiers.apart
     bounds = Bounds(least_unserved(problem, layout), 0 if proven else None)
     yield _with(best, bounds, rejected)
     if enough or not effort.program:

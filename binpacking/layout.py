@@ -11,6 +11,8 @@ import msgspec
 
 from binpacking.beds import Bed, Kind, beds_by_node, most_saved
 from binpacking.inventory import WHOLE_GPU_MILLI
+from binpacking.pools import PoolNumbers, numbered
+from binpacking.pools import check as check_pools
 from binpacking.problem import Gang, Piece, Problem, Shape, Supply
 from binpacking.shares import NO_SHARE, Deck, Share
 from binpacking.spread import Fence, check, fences, tickets
@@ -76,6 +78,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """By online request, where it spreads over leaves or spine pods."""
     tickets: dict[str, tuple[int, ...]]
     """By key of a request whose pods keep apart on nodes: how many more each node may take."""
+    pools: tuple[PoolNumbers, ...]
     most_saved: int
     """What waking as many of them as the shortages could use would save (see `beds`)."""
 
@@ -137,6 +140,7 @@ def compile_layout(problem: Problem) -> Layout:
         beds_of=_beds_of(beds, [leaf for leaf, (_, group) in enumerate(groups) for _ in group]),
         fences=fences(problem, tuple(path for path, _ in groups)),
         tickets=tickets(problem, ordered),
+        pools=numbered(problem, tuple(path for path, _ in groups), models),
         most_saved=most_saved(problem, beds),
     )
 
@@ -261,6 +265,7 @@ def _check(problem: Problem) -> None:
         check(request)
     for job in problem.batch:
         _check_shape("batch", job.key, job.shape)
+    check_pools(problem)
     _check_stops(problem)
     _check_cards(problem)
 

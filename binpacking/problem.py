@@ -159,10 +159,6 @@ class OnlineRequest(msgspec.Struct, frozen=True, kw_only=True):
     shortage_milli: int
     limit: int
     """Most replicas that may be added, whatever the shortage."""
-    group: str = ""
-    """Requests that share it wish to stand under one leaf; empty: this one does not care."""
-    near: tuple[tuple[str, ...], ...] = ()
-    """Leaves where the group stands already."""
     spread: Spread | None = None
     """None: replicas may stand together. Of groups only what one replica keeps to is limited:
     a leaf or a spine pod, not nodes."""
@@ -185,6 +181,29 @@ class OnlineRequest(msgspec.Struct, frozen=True, kw_only=True):
     def size_milli(self) -> int:
         """Milli-GPU of one replica."""
         return sum(member.count * member.shape.size_milli for member in self.pods)
+
+
+class PoolRole(msgspec.Struct, frozen=True):
+    """A role of a pool."""
+
+    key: str
+    """Of its online request, if it asks for anything now."""
+    total_milli: int
+    """Milli-replicas of it in all, with those that it asks for."""
+    there: tuple[tuple[Domain, int], ...] = ()
+    """Milli-replicas that stand, or have a place kept, by failure domain; none of 0."""
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """Roles that are sized apart, such as prefill and decode of a model, and belong together."""
+
+    name: str
+    level: Literal["leaf", "spine"]
+    """Within what they are near one another."""
+    required: bool
+    """Whether a replica may only go where every role has one, then or before; else their shares of
+    each domain shall differ as little as possible."""
+    roles: tuple[PoolRole, ...]
 
 
 class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,6 +246,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
     supplies: tuple[Supply, ...]
     online: tuple[OnlineRequest, ...] = ()
+    pools: tuple[Pool, ...] = ()
     batch: tuple[BatchRequest, ...] = ()
     gangs: tuple[Gang, ...] = ()
     stop_limits: tuple[StopLimit, ...] = ()
@@ -275,7 +295,8 @@ class Tiers(msgspec.Struct, frozen=True):
     batch_value: int
     fragmentation_milli_gpus: int
     apart: int = 0
-    """Leaves that groups stand under besides those they need; weighs more than fragmentation."""
+    """How far the shares of pools' roles differ, in ten-thousandths (see `pools`); weighs more than
+    fragmentation."""
     split: int = 0
     """Replicas of fixed groups that stand under several leaves; weighs least."""
     lateness: int = 0

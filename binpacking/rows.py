@@ -18,15 +18,16 @@ from math import gcd
 import msgspec
 
 from binpacking.beds import Bed
+from binpacking.bonds import beside, fenced
 from binpacking.crews import Crew
 from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.layout import PLENTY
 from binpacking.linear import FREE, Draft, Linear, Term
+from binpacking.pools import tied
 from binpacking.problem import Member, OnlineRequest, Piece, Problem
 from binpacking.rooms import Capacity, ground, simple
 from binpacking.shares import NO_SHARE
 from binpacking.slots import power_of_two
-from binpacking.spread import Fence
 from binpacking.stops import Stops
 from binpacking.uneven import Bin, Load, Uneven
 from binpacking.waking import Wake, no_waste
@@ -86,6 +87,7 @@ def build(
     made = _Maker(capacity, problem)
     for index, request in enumerate(problem.online):
         made.add_request(index, request)
+    beside(made.draft, capacity.layout, made.online, made.split)
     for index, crew in enumerate(waiting):
         made.add_crew(index, crew)
     for leaf in range(len(capacity.layout.leaves)):
@@ -128,6 +130,7 @@ class _Maker:
         self.most: dict[tuple[int, Piece], int] = {}
         self.woken = {bed.kind[0] for some in capacity.beds for bed in some}
         """Requests of which units may be woken."""
+        self.tied = tied(problem)
 
     def finished(self) -> Rows:
         """The value."""
@@ -185,14 +188,14 @@ class _Maker:
         if request.reach == "spine" and sum(member.count for member in request.pods) > 1:
             replicas += self._splits(index, request, leaves)
         if fence:
-            self._fenced(index, fence)
+            fenced(self.draft, self.capacity.layout, (index, fence), self.online, self.split)
         terms = [(column, gain // unit) for column, gain in replicas]
         most = (milli + max((gain for _, gain in replicas), default=1) - 1) // unit
         self.draft.row(((unserved, 1), *terms), milli // unit, most)
         least = min(request.capacity_milli.values(), default=1)
         if replicas and request.limit * least < most * unit:
             self.draft.row(((column, 1) for column, _ in replicas), -FREE, request.limit)
-        if index in self.woken:
+        if index in self.woken or request.key in self.tied:
             no_waste(self.draft, terms, milli // unit)
 
     def _splits(self, index: int, request: OnlineRequest, leaves: Sequence[int]) -> list[Term]:
@@ -219,20 +222,6 @@ class _Maker:
                 self.draft.row(terms, 0, 0)
             found.append((split, gain))
         return found
-
-    def _fenced(self, index: int, fence: Fence) -> None:
-        """No failure domain takes more replicas than it may."""
-        terms: dict[int, list[Term]] = {}
-        for (request, leaf), column in self.online.items():
-            if request == index:
-                terms.setdefault(fence.domain_of[leaf], []).append((column, 1))
-        for (request, spine), column in self.split.items():
-            if request == index:
-                leaf = self.capacity.layout.spines[spine][0]
-                terms.setdefault(fence.domain_of[leaf], []).append((column, 1))
-        for where, some in sorted(terms.items()):
-            if sum(self.draft.uppers[column] for column, _ in some) > fence.room[where]:
-                self.draft.row(some, -FREE, fence.room[where])
 
     def add_crew(self, index: int, crew: Crew) -> None:
         """At most as many jobs as wait."""

@@ -20,6 +20,7 @@ from binpacking.problem import (
     Tiers,
 )
 from binpacking.verifycards import cards_left, shares, spared
+from binpacking.verifypools import differences, lonely
 from binpacking.verifyspread import spreads
 from binpacking.verifywakes import lateness, saves, wakes, woken
 
@@ -39,6 +40,7 @@ def verify(problem: Problem, packing: Packing) -> tuple[str, ...]:
     wrong += _limits(problem, packing)
     wrong += _replicas(problem, packing)
     wrong += spreads(problem, packing)
+    wrong += lonely(problem, packing)
     wrong += _claims(problem, packing)
     return tuple(wrong)
 
@@ -285,31 +287,13 @@ def _claims(problem: Problem, packing: Packing) -> list[str]:
         loss=sum(gang.cost for gang in problem.gangs if gang.key in stopped) + late,
         batch_value=sum(job.value for job in problem.batch if job.key in started),
         fragmentation_milli_gpus=_wasted(problem, packing),
-        apart=_apart(problem, packing),
+        apart=differences(problem, packing),
         split=_split(problem, packing),
         lateness=late,
     )
     if tiers != packing.tiers:
         wrong.append(f"tiers: claimed {packing.tiers}, found {tiers}")
     return wrong
-
-
-def _apart(problem: Problem, packing: Packing) -> int:
-    """For each group, the leaves that it stands under after the packing and did not before; the
-    first leaf of all is not counted.
-    """
-    leaf = {supply.node: supply.leaf for supply in problem.supplies}
-    total = 0
-    for group in {request.group for request in problem.online if request.group}:
-        members = [request for request in problem.online if request.group == group]
-        keys = {request.key for request in members}
-        before = {one for request in members for one in request.near}
-        parts = (
-            placed.parts[0] for placed in packing.online if placed.key in keys and placed.parts
-        )
-        after = before | {leaf[node] for node, _ in parts}
-        total += max(0, len(after) - max(1, len(before)))
-    return total
 
 
 def _split(problem: Problem, packing: Packing) -> int:

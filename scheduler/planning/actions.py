@@ -117,8 +117,9 @@ class Unplaced(msgspec.Struct, frozen=True):
     owner: str
     milli_replicas: int
     sentence: str
-    code: Literal["no_gpus", "spread"] = "no_gpus"
-    """`spread`: there may be room, in failure domains that hold their part of the role already."""
+    code: Literal["no_gpus", "spread", "proximity"] = "no_gpus"
+    """`spread`: there may be room, in failure domains that hold their part of the role already;
+    `proximity`: where no replica of a role is that it must stand beside."""
 
 
 class SolverAnswer(msgspec.Struct, frozen=True, kw_only=True):

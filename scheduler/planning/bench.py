@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from binpacking.cards import PodShape
-from scheduler.planning.crowding import Crowded, crowded_for
+from scheduler.planning.crowding import Bounds, bounds_for
 from scheduler.planning.index import Index, Mode, mode_at
 from scheduler.planning.preference import Taken, kept
 from scheduler.planning.slots import Slot, by_node, gpus_of, open_slots
@@ -32,8 +32,8 @@ class Bench(msgspec.Struct, frozen=True):
     """Node -> GPUs of those slots."""
     leaf: tuple[str, ...] | None
     """Leaf of the group's bound pods, for a pod without slots."""
-    crowded: Crowded | None
-    """Failure domains that hold their part of the role already; None: it need not spread."""
+    bounds: Bounds | None
+    """What bars the role from failure domains; None: nothing does."""
     lacking: str
     """What a pod of Tidal's without slots waits for; empty for any other pod."""
     trusted: bool = False
@@ -87,7 +87,7 @@ def bench_of(
         held=held,
         kept=index.kept if known else gpus_of(held),
         leaf=_leaf(index, siblings),
-        crowded=crowded_for(index, others, ask),
+        bounds=bounds_for(index, others, ask),
         lacking=index.lacking.get(ask.owner, "") if mode == "plan" else "",
         trusted=trusted,
     )

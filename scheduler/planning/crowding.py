@@ -1,7 +1,7 @@
-"""Anti-affinity floors between plans: where a pod of a role that must spread may not go.
+"""Between plans: where a pod of a role that must spread, or stand beside others, may not go.
 
-A pod with a slot goes where the plan put it, which kept to the floor; any other counts where its
-role stands, newer binds included.
+A pod with a slot goes where the plan put it, which kept to both; for any other it counts where its
+role stands, newer binds included, and where the others stood when last observed.
 """
 
 from collections import Counter
@@ -10,33 +10,44 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from binpacking.problem import Domain, Level, domain
+from scheduler.planning import reasons
 from scheduler.planning.index import Index
-from scheduler.planning.standing import Bind, Floor, Place, PodAsk
+from scheduler.planning.standing import Beside, Bind, Floor, Place, PodAsk
 
 
-class Crowded(msgspec.Struct, frozen=True):
-    """Failure domains of a level that hold their part of a role."""
+class Bounds(msgspec.Struct, frozen=True):
+    """What bars a role from domains."""
 
-    level: Level
-    domains: frozenset[Domain]
+    spread: Level | None
+    crowded: frozenset[Domain]
+    """Those of the level that hold their part of the role."""
+    beside: Beside | None
+    """Those where it may go; None: anywhere."""
 
-    def holds(self, place: Place) -> bool:
-        """Whether the node is in one of them."""
-        return domain(place.name, place.leaf, self.level) in self.domains
+    def bars(self, place: Place) -> str:
+        """Return why the node will not do; empty where it does."""
+        spread, beside = self.spread, self.beside
+        if spread and domain(place.name, place.leaf, spread) in self.crowded:
+            return reasons.crowded(spread)
+        if beside and domain(place.name, place.leaf, beside.level) not in beside.domains:
+            return reasons.alone(beside.level)
+        return ""
 
 
-def crowded_for(index: Index, newer: Sequence[Bind], ask: PodAsk) -> Crowded | None:
-    """Return where the pod's role may take no more; None where it need not spread."""
-    floor = index.floors.get(ask.owner)
+def bounds_for(index: Index, newer: Sequence[Bind], ask: PodAsk) -> Bounds | None:
+    """Return what bars the pod's role from domains; None where nothing does."""
+    floor, beside = index.floors.get(ask.owner), index.beside.get(ask.owner)
     if floor is None:
-        return None
+        return Bounds(None, frozenset(), beside) if beside else None
+    return Bounds(floor.level, _crowded(index, floor, newer, ask), beside)
+
+
+def _crowded(index: Index, floor: Floor, newer: Sequence[Bind], ask: PodAsk) -> frozenset[Domain]:
     binds = {one.uid: one for one in floor.bound}
     binds |= {one.uid: one for one in newer if one.owner == ask.owner}
     binds.pop(ask.uid, None)
     counts = Counter(where for where, _ in _counted(index, floor, binds.values(), ask))
-    return Crowded(
-        floor.level, frozenset(where for where, count in counts.items() if count >= floor.most)
-    )
+    return frozenset(where for where, count in counts.items() if count >= floor.most)
 
 
 def _counted(

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from binpacking.problem import Packing
+from binpacking.problem import Packing, Problem
 from preemption.victims import Demand, demands
-from scheduler.planning import placing, recalls, refusals, spreading
+from scheduler.planning import closeness, placing, recalls, refusals, spreading
 from scheduler.planning.actions import (
     Action,
     NotifyJob,
@@ -57,7 +57,7 @@ def grow(
     reservations = placing.reservations(situation, packing.online, "a replica of")
     gone = _recall(situation, demands(question, packing, victims.claimants), packing, notice)
     scaled = _scale_up(situation, shrinking, packing)
-    unplaced = tuple(_lacks(situation, shortages, packing, victims))
+    unplaced = tuple(_lacks(situation, shortages, (question, packing), victims))
     return Growth((*gone, *scaled), reservations, unplaced, answer)
 
 
@@ -120,15 +120,22 @@ def _recall(
 
 
 def _lacks(
-    situation: Situation, shortages: Iterable[placing.Shortage], packing: Packing, victims: Victims
+    situation: Situation,
+    shortages: Iterable[placing.Shortage],
+    answered: tuple[Problem, Packing],
+    victims: Victims,
 ) -> Iterator[Unplaced]:
     """Yield what found no place, and why nobody could give way for it."""
+    question, packing = answered
     asked = {one.holding.role: one for one in shortages}
     who = refusals.summary(victims, packing.killed) if packing.unserved else ""
     for key, milli in sorted(packing.unserved.items()):
         lacks = f"{key} lacks {milli / 1000:.1f} replicas"
         apart = _barred(situation, asked[key], packing)
-        if apart:
+        beside = closeness.barred(situation.snapshot, question, key, packing)
+        if beside:
+            yield Unplaced(key, milli, f"{lacks}: it {beside}; {who}", "proximity")
+        elif apart:
             why = f"{apart}; elsewhere no further GPU can be freed; {who}"
             yield Unplaced(key, milli, f"{lacks}: {why}", "spread")
         else:

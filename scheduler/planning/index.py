@@ -8,7 +8,7 @@ import msgspec
 from scheduler.planning import reasons
 from scheduler.planning.preference import Preference, kept
 from scheduler.planning.slots import Slot, by_node, gpus_of, open_slots
-from scheduler.planning.standing import Floor, Place, Standing
+from scheduler.planning.standing import Beside, Floor, Place, Standing
 from scheduler.planning.targets import Targets
 
 Mode = Literal["plan", "heuristic", "open"]
@@ -49,7 +49,8 @@ class Index(msgspec.Struct, frozen=True):
     kept: dict[str, int]
     """Node -> GPUs of those slots."""
     floors: dict[str, Floor]
-    """By role."""
+    """By role, as is `beside`."""
+    beside: dict[str, Beside]
     slots_until_seconds: float
     """When the first of them expires."""
 
@@ -88,6 +89,7 @@ def index_of(standing: Standing) -> Index:
         held=held,
         kept=gpus_of(held),
         floors={one.owner: one for one in standing.floors},
+        beside={one.owner: one for one in standing.beside},
         slots_until_seconds=min((slot.expires_seconds for slot in slots), default=math.inf),
     )
 

@@ -27,6 +27,7 @@ from preemption.values import Claimant, Refusal, Rules
 from preemption.victims import bounds, gangs
 from scheduler.planning.actions import SolverAnswer
 from scheduler.planning.asleep import late_price, standby
+from scheduler.planning.closeness import pools
 from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
@@ -41,10 +42,6 @@ class Shortage(msgspec.Struct, frozen=True):
 
     holding: Holding
     milli: int
-    group: str = ""
-    """Its model, where the roles of that wish to stand together."""
-    near: tuple[tuple[str, ...], ...] = ()
-    """Leaves where replicas of the model stand, or have a place reserved."""
     spread: Spread | None = None
 
     @property
@@ -63,33 +60,17 @@ def effort_of(name: str, policy: Policy) -> Effort:
 
 
 def shortage_of(situation: Situation, holding: Holding, milli: int) -> Shortage:
-    """Return what a role lacks, beside what it wishes to stand, and how far apart it must."""
-    lack = _spread(situation, Shortage(holding, milli))
-    model = holding.target.model
-    rules = situation.policy.models.get(model)
-    if rules is None or rules.proximity == "any":
-        return lack
-    return msgspec.structs.replace(lack, group=model, near=_stands(situation, model))
+    """Return what a role lacks, and how far apart its replicas must stand.
 
-
-def _spread(situation: Situation, lack: Shortage) -> Shortage:
-    """Those that run and those that a place is reserved for count as there."""
-    holding = lack.holding
+    Those that run and those that a place is reserved for count as there.
+    """
+    lack = Shortage(holding, milli)
     terms = terms_of(situation.snapshot, situation.policy, holding.target)
     if terms is None:
         return lack
     there = [one.parts for one in holding.bound]
     there += [one.parts for one in holding.reservations]
     return msgspec.structs.replace(lack, spread=spread_of(terms, there, lack.limit))
-
-
-def _stands(situation: Situation, model: str) -> tuple[tuple[str, ...], ...]:
-    leaves = {node.name: node.leaf for node in situation.snapshot.nodes}
-    mine = [holding for holding in situation.held if holding.target.model == model]
-    parts = [one.parts for holding in mine for one in holding.bound]
-    parts += [one.parts for holding in mine for one in holding.reservations]
-    nodes = {node for each in parts for node, _ in each}
-    return tuple(sorted({leaves[node] for node in nodes if node in leaves}))
 
 
 def online_problem(
@@ -100,10 +81,12 @@ def online_problem(
     Where engines of a role sleep, its replicas wake them if what that saves is worth the stops.
     """
     online = tuple(_request(shortage) for shortage in shortages)
+    lacks = {shortage.holding.role: shortage.milli for shortage in shortages}
     shapes = {request.key: request.shape for request in online}
     return Problem(
         supplies=online_supplies(situation.snapshot, situation.reserved, situation.told),
         online=online,
+        pools=tuple(pools(situation.snapshot, situation.policy, situation.held, lacks)),
         gangs=victims.gangs,
         stop_limits=victims.limits,
         standby=standby(situation, victims, shapes),
@@ -220,8 +203,6 @@ def _request(shortage: Shortage) -> OnlineRequest:
         capacity_milli=holding.capacity_milli,
         shortage_milli=shortage.milli,
         limit=shortage.limit,
-        group=shortage.group,
-        near=shortage.near,
         spread=shortage.spread,
     )
 

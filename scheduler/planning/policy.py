@@ -162,8 +162,10 @@ class ModelPolicy(Section):
     slo: Slo = Slo()
     roles: Annotated[dict[str, RolePolicy], Field(min_length=1)]
     ratio: Ratio = Ratio()
-    proximity: Literal["any", "preferred"] = "any"
-    """preferred: all roles of the model go under one leaf switch where that costs nothing else."""
+    proximity: Literal["any", "preferred", "required"] = "any"
+    """preferred: each domain shall hold as much of one role as of the others, by share, where that
+    costs nothing else; required: no replica goes where another role has none."""
+    proximity_level: Literal["leaf", "spine"] = "leaf"
 
 
 class Lending(Section):

@@ -14,6 +14,7 @@ CLOSED = "cordoned or not ready when last observed"
 FULL = "fewer free GPUs than the pod asks for"
 OTHER_LEAF = "not under the leaf switch of the pod's group"
 APART = "left to pods that have no other node"
+SWITCHES = {"node": "node", "leaf": "leaf switch", "spine": "spine pod"}
 NAMED = 3
 """So many names stand in a sentence; of more it says `and others`."""
 
@@ -55,8 +56,12 @@ def kept_for(owner: str) -> str:
 
 def crowded(level: Level) -> str:
     """Return why a role that must spread cannot take a node with room."""
-    where = {"node": "node", "leaf": "leaf switch", "spine": "spine pod"}[level]
-    return f"its {where} holds as much of the role as its spread allows"
+    return f"its {SWITCHES[level]} holds as much of the role as its spread allows"
+
+
+def alone(level: Level) -> str:
+    """Return why a role that must stand beside others cannot take a node with room."""
+    return f"its {SWITCHES[level]} holds no replica of a role that this one must stand beside"
 
 
 def _until(leaving: Iterable[str]) -> str:

@@ -2,15 +2,18 @@
 
 Between sizing and growing. Replicas go in the order that frees most for others: those that
 wait, those that start, then those on the least preferred GPU model and on the node with the
-fewest GPUs in use, so that whole nodes come free; a role that must spread goes on doing so. Where
-the workload's controller lets nobody choose, the highest ordinals go. Capacity never falls below
-what was wanted. A role of which more replicas are there than are asked for waits: its controller
-has yet to take some of them away.
+fewest GPUs in use, so that whole nodes come free; a role that must spread, or stand beside others,
+goes on doing so. Where the workload's controller lets nobody choose, the highest ordinals go.
+Capacity never falls below what was wanted. A role of which more replicas are there than are asked
+for waits: its controller has yet to take some of them away.
 """
+
+from collections.abc import Sequence
 
 import msgspec
 
 from scheduler.planning.actions import ScaleRole, Sizing
+from scheduler.planning.closeness import Company, company
 from scheduler.planning.holdings import Holding, milli
 from scheduler.planning.policy import Policy
 from scheduler.planning.sizing import others_hand
@@ -27,6 +30,25 @@ class Surplus(msgspec.Struct, frozen=True):
     released: frozenset[str]
     roles: frozenset[str]
     """Those that give something back in this plan, and so do not grow in it."""
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What the replicas that stay keep to."""
+
+    terms: Terms | None
+    company: Company | None
+
+    def first(self, fitting: Sequence[Replica], standing: Sequence[Replica]) -> Replica:
+        """Return the next to go: out of a domain that would hold too much of what is left, and not
+        the last beside another role, if that can be.
+        """
+        if self.terms is not None:
+            crowded, tally = self.terms.crowded(standing), self.terms.tally
+            fitting = [r for r in fitting if crowded & tally([r.parts]).keys()] or fitting
+        if self.company is not None:
+            last, where = self.company.last(standing), self.company.where
+            fitting = [r for r in fitting if where(r) not in last] or fitting
+        return fitting[0]
 
 
 def shrink(
@@ -47,8 +69,10 @@ def shrink(
         released.update(dropped)
         spare = kept.covered_milli - sizing.wanted_milli
         chosen = kept.target.removable == "any"
-        terms = terms_of(snapshot, policy, kept.target) if chosen else None
-        gone, more = _chosen(kept, spare, used, terms) if chosen else _last(kept, spare)
+        rules = Rules(
+            terms_of(snapshot, policy, kept.target), company(snapshot, policy, holding.role)
+        )
+        gone, more = _chosen(kept, spare, used, rules) if chosen else _last(kept, spare)
         if gone or dropped:
             roles.add(holding.role)
         if gone:
@@ -74,13 +98,13 @@ def _claimed(holding: Holding, spare: int) -> tuple[Holding, tuple[str, ...]]:
 
 
 def _chosen(
-    holding: Holding, spare: int, used: dict[str, int], terms: Terms | None
+    holding: Holding, spare: int, used: dict[str, int], rules: Rules
 ) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
     """Return the replicas to retire, in any order that suits, and the reservations to drop."""
     dropped, spare = _release(holding, spare)
     idle = _idle(holding) + len(dropped)
     waiting = sorted(holding.unbound, key=lambda r: r.id, reverse=True)[:idle]
-    return (*waiting, *_retire(holding, spare, used, terms)), dropped
+    return (*waiting, *_retire(holding, spare, used, rules)), dropped
 
 
 def _last(holding: Holding, spare: int) -> tuple[tuple[Replica, ...], tuple[str, ...]]:
@@ -125,7 +149,7 @@ def _release(holding: Holding, spare: int) -> tuple[tuple[str, ...], int]:
 
 
 def _retire(
-    holding: Holding, spare: int, used: dict[str, int], terms: Terms | None
+    holding: Holding, spare: int, used: dict[str, int], rules: Rules
 ) -> tuple[Replica, ...]:
     preference = {model: place for place, model in enumerate(holding.capacity_milli)}
     order = sorted(
@@ -141,20 +165,11 @@ def _retire(
     worths = {one.id: milli(holding.capacity_milli, one.gpu_model) for one in order}
     retired: list[Replica] = []
     while fitting := [one for one in order if worths[one.id] <= spare]:
-        gone = _first(fitting, order, terms)
+        gone = rules.first(fitting, order)
         spare -= worths[gone.id]
         order.remove(gone)
         retired.append(gone)
     return tuple(retired)
-
-
-def _first(fitting: list[Replica], standing: list[Replica], terms: Terms | None) -> Replica:
-    """Return the next to go: where the role must spread, out of a domain that would hold too much
-    of what is left.
-    """
-    crowded = terms.crowded(standing) if terms else frozenset()
-    there = (one for one in fitting if terms and crowded & terms.tally([one.parts]).keys())
-    return next(there, fitting[0])
 
 
 def _action(holding: Holding, sizing: Sizing, gone: tuple[Replica, ...]) -> ScaleRole:

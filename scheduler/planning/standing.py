@@ -16,8 +16,9 @@ import msgspec
 from binpacking.cards import Host, PodShape, Population
 from binpacking.inventory import WHOLE_GPU_MILLI, Node
 from binpacking.prices import Prices
-from binpacking.problem import Level
+from binpacking.problem import Domain, Level
 from scheduler.planning.actions import Plan, ResizeJob, ScaleRole, StopJob
+from scheduler.planning.closeness import company
 from scheduler.planning.policy import Policy
 from scheduler.planning.preference import Room
 from scheduler.planning.pricing import UNBOUNDED, free_room, kind_of, shared_milli
@@ -123,6 +124,14 @@ class Floor(msgspec.Struct, frozen=True, array_like=True):
     """All its pods on nodes but those of replicas that go."""
 
 
+class Beside(msgspec.Struct, frozen=True, array_like=True):
+    """A role that must stand beside others (see `closeness`), and where these are."""
+
+    owner: str
+    level: Level
+    domains: frozenset[Domain]
+
+
 class Victim(msgspec.Struct, frozen=True, array_like=True):
     """A pod of a job that is being stopped; kube-scheduler may evict no other."""
 
@@ -153,6 +162,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     stopping: tuple[str, ...] = ()
     """Jobs that the plan stops: a pod that their controller still makes gets no GPU."""
     floors: tuple[Floor, ...] = ()
+    beside: tuple[Beside, ...] = ()
     to_come: Population = ()
     """Pods that queue and forecast will ask, by which nodes are preferred."""
     prices: Prices = Prices()
@@ -176,6 +186,7 @@ def standing_of(snapshot: Snapshot, plan: Plan, policy: Policy) -> Standing:
         jobs=tuple(job.id for job in snapshot.jobs if job.state != "queued" and _waits(job)),
         stopping=_stopping(snapshot, plan),
         floors=tuple(_floors(snapshot, policy)),
+        beside=tuple(_beside(snapshot, policy)),
         to_come=plan.to_come,
         prices=plan.prices,
     )
@@ -286,6 +297,14 @@ def _floors(snapshot: Snapshot, policy: Policy) -> Iterator[Floor]:
         mine = [r for r in snapshot.replicas if r.role == role.key and r.state != "draining"]
         bound = tuple(bind for one in mine for bind in _binds(role.key, one.id, one.pods))
         yield Floor(role.key, terms.level, terms.most(max(role.replicas, len(mine))), bound)
+
+
+def _beside(snapshot: Snapshot, policy: Policy) -> Iterator[Beside]:
+    for role in snapshot.roles:
+        others = company(snapshot, policy, role.key)
+        if others is not None:
+            level = policy.models[role.model].proximity_level
+            yield Beside(role.key, level, others.every)
 
 
 def _seen(snapshot: Snapshot) -> Iterator[str]:

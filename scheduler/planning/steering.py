@@ -88,7 +88,7 @@ class _Choice(msgspec.Struct, frozen=True):
         ask = self.plain.ask
         if self.plain.mine:
             passed = self._slot()
-        elif (ask.choosy and self.careful.crowded is None) or ask.nominated:
+        elif (ask.choosy and self.careful.bounds is None) or ask.nominated:
             passed = self._several()
         else:
             passed = self._quick() or self._one(self._free())
@@ -117,7 +117,7 @@ class _Choice(msgspec.Struct, frozen=True):
         careful, ask = self.careful, self.plain.ask
         stops = careful.mode == "plan" and ask.owner in careful.index.stopping
         grouped = self.plain.leaf is not None or careful.leaf is not None
-        grouped = grouped or careful.crowded is not None
+        grouped = grouped or careful.bounds is not None
         if stops or grouped or careful.mine or ask.resource not in careful.index.free:
             return ()
         offered = set(self.names)
@@ -151,10 +151,10 @@ class _Choice(msgspec.Struct, frozen=True):
 
     def _uncrowded(self, names: Iterable[str]) -> tuple[str, ...]:
         """Keep nodes where the pod's role may take one more, were all offers binds."""
-        crowded, places = self.careful.crowded, self.careful.index.places
-        if crowded is None:
+        bounds, places = self.careful.bounds, self.careful.index.places
+        if bounds is None:
             return tuple(names)
-        return tuple(n for n in names if n not in places or not crowded.holds(places[n]))
+        return tuple(n for n in names if n not in places or not bounds.bars(places[n]))
 
     def _steals(self, name: str) -> bool:
         """Whether enough offers may be binds that only kept GPUs are left, and not too many."""

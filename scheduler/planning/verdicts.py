@@ -112,7 +112,7 @@ def refusals(bench: Bench, names: Sequence[str]) -> dict[str, str]:
     if bench.mode == "plan" and bench.ask.owner in bench.index.stopping:
         return dict.fromkeys(names, reasons.stopping(bench.ask.owner))
     plain: dict[str, int] = {}
-    if bench.leaf is None and not bench.mine and bench.crowded is None:
+    if bench.leaf is None and not bench.mine and bench.bounds is None:
         plain = bench.index.free.get(bench.ask.resource, {})
     elsewhere = _planned(bench, "") if bench.mine else ""
     special = {*bench.taken, *bench.held, bench.ask.nominated}
@@ -169,8 +169,8 @@ def _common_refusal(bench: Bench, place: Place, free: int) -> str:
         return bench.lacking or reasons.FULL
     if bench.leaf is not None and place.leaf != bench.leaf:
         return reasons.OTHER_LEAF
-    if bench.crowded is not None and bench.crowded.holds(place):
-        return reasons.crowded(bench.crowded.level)
+    if bench.bounds is not None and (barred := bench.bounds.bars(place)):
+        return barred
     if free - bench.kept.get(place.name, 0) < bench.ask.gpus:
         first = min(slot.owner for slot in bench.held[place.name])
         return bench.lacking or reasons.kept_for(first)

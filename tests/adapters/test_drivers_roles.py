@@ -1,5 +1,7 @@
 """Counts of roles: one guarded patch, of the right object, with the right victims."""
 
+from typing import Literal
+
 import pytest
 
 from scheduler.planning.actions import Unplaced
@@ -121,9 +123,16 @@ def test_a_shortage_is_said_once_on_the_workload_and_again_when_it_comes_back(wo
     assert world.reasons() == ["NoGPUsForReplicas", "NoGPUsForReplicas"]
 
 
-def test_a_shortage_because_replicas_must_spread_has_a_reason_of_its_own(world: World) -> None:
-    world.actuator.tell_shortages((Unplaced(ROLE, 1000, "m/r lacks 1.0 replicas", "spread"),))
-    assert world.reasons() == ["SpreadBarsReplicas"]
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [("spread", "SpreadBarsReplicas"), ("proximity", "ProximityBarsReplicas")],
+)
+def test_a_shortage_by_rule_has_a_reason_of_its_own(
+    code: Literal["spread", "proximity"], reason: str
+) -> None:
+    world = World().add("deployments", deployment())
+    world.actuator.tell_shortages((Unplaced(ROLE, 1000, "m/r lacks 1.0 replicas", code),))
+    assert world.reasons() == [reason]
 
 
 def test_a_shortage_of_a_role_that_is_gone_is_not_said() -> None:

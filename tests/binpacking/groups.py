@@ -15,8 +15,7 @@ def grouped(chance: Random, problem: Problem, sizes: tuple[int, ...]) -> Problem
             msgspec.structs.replace(one, leaf=_path(one.leaf)) for one in problem.supplies
         ),
         online=tuple(
-            _group(chance, one, sizes) if chance.random() < 0.5 else _there(one)
-            for one in problem.online
+            _group(chance, one, sizes) if chance.random() < 0.5 else one for one in problem.online
         ),
     )
 
@@ -24,10 +23,6 @@ def grouped(chance: Random, problem: Problem, sizes: tuple[int, ...]) -> Problem
 def _path(leaf: tuple[str, ...]) -> tuple[str, ...]:
     core, switch, model = leaf
     return core, f"s{int(switch[1:]) // 2}", switch, model
-
-
-def _there(request: OnlineRequest) -> OnlineRequest:
-    return msgspec.structs.replace(request, near=tuple(_path(leaf) for leaf in request.near))
 
 
 def _group(chance: Random, request: OnlineRequest, sizes: tuple[int, ...]) -> OnlineRequest:
@@ -38,7 +33,7 @@ def _group(chance: Random, request: OnlineRequest, sizes: tuple[int, ...]) -> On
         for role in ("prefill", "decode")[: chance.randint(1, 2)]
     )
     return msgspec.structs.replace(
-        _there(request),
+        request,
         shape=Shape(0, 0),
         members=members,
         reach=chance.choice(["leaf", "spine"]),

@@ -5,9 +5,9 @@ and use nothing else of the package. CPU and memory are drawers of a node beside
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import chain, combinations, combinations_with_replacement, product
+from itertools import combinations, combinations_with_replacement, product
 
 from binpacking.problem import (
     BatchRequest,
@@ -16,6 +16,8 @@ from binpacking.problem import (
     OnlineRequest,
     Packing,
     Placed,
+    Pool,
+    PoolRole,
     Problem,
     Shape,
     Supply,
@@ -25,8 +27,8 @@ from binpacking.problem import (
 Request = OnlineRequest | BatchRequest
 Order = tuple[int, int, int, int, int]
 Path = tuple[str, ...]
-Stands = frozenset[tuple[str, Path]]
-"""Which requests stand under which leaves."""
+Stand = tuple[str, Path, int]
+"""A replica of which request stands under which leaf, and its milli-replicas."""
 
 
 ENOUGH = 10**9
@@ -79,6 +81,7 @@ def _replay(problem: Problem, packing: Packing) -> None:
     for request in problem.online:
         seats = [one.parts for one in packing.online if one.key == request.key]
         _must(keeps_apart(request, [[nodes[node] for node, _ in parts] for parts in seats]))
+    _must(_together(problem, _new(problem, packing, nodes)))
     _must(packing.unserved == _unserved(problem, packing, nodes))
     _must(packing.tiers == _tiers(problem, packing, nodes, slots))
 
@@ -201,6 +204,14 @@ def keeps_apart(request: OnlineRequest, replicas: list[list[Supply]]) -> bool:
     return all(tally[place] <= request.spread.most for place in entered)
 
 
+def _new(problem: Problem, packing: Packing, nodes: dict[str, Supply]) -> list[Stand]:
+    by_key = {request.key: request for request in problem.online}
+    return [
+        (one.key, nodes[one.parts[0][0]].leaf, _worth(by_key[one.key], one, nodes))
+        for one in packing.online
+    ]
+
+
 def _unserved(problem: Problem, packing: Packing, nodes: dict[str, Supply]) -> dict[str, int]:
     open_milli = {request.key: request.shortage_milli for request in problem.online}
     by_key = {request.key: request for request in problem.online}
@@ -225,7 +236,7 @@ def _tiers(
             job.value for job in problem.batch for placed in packing.batch if placed.key == job.key
         ),
         fragmentation_milli_gpus=_waste(free, problem),
-        apart=_apart(problem, {(one.key, nodes[one.parts[0][0]].leaf) for one in packing.online}),
+        apart=_apart(problem, _new(problem, packing, nodes)),
         split=sum(len({nodes[node].leaf for node, _ in one.parts}) > 1 for one in packing.online),
     )
 
@@ -248,14 +259,39 @@ def _waste(free: list[int], problem: Problem) -> int:
     return lost * 1000 // whole
 
 
-def _apart(problem: Problem, stands: set[tuple[str, tuple[str, ...]]]) -> int:
+def _apart(problem: Problem, stands: Iterable[Stand]) -> int:
+    """For each two roles of a pool, and each place: by how much more of the one is there."""
     total = 0
-    for group in sorted({request.group for request in problem.online} - {""}):
-        members = [request for request in problem.online if request.group == group]
-        before = set(chain.from_iterable(request.near for request in members))
-        added = {leaf for key, leaf in stands for one in members if one.key == key} - before
-        total += len(added) - (1 if added and not before else 0)
+    for pool in problem.pools:
+        tables = [_table(pool, role, stands) for role in pool.roles]
+        for one, other in combinations(tables, 2):
+            total += sum(abs(one[place] - other[place]) for place in {*one, *other})
     return total
+
+
+def _table(pool: Pool, role: PoolRole, stands: Iterable[Stand]) -> Counter[Path]:
+    """Ten-thousandths of the role by place, each replica rounded down."""
+    table = Counter({place: milli * 10_000 // role.total_milli for place, milli in role.there})
+    for key, leaf, milli in stands:
+        if key == role.key:
+            table[_place(pool, leaf)] += milli * 10_000 // role.total_milli
+    return table
+
+
+def _place(pool: Pool, leaf: Path) -> Path:
+    return leaf[:-1] if pool.level == "leaf" else leaf[:-2]
+
+
+def _together(problem: Problem, stands: Iterable[Stand]) -> bool:
+    """Whether no replica went where a role of its pool, which must be near, is not."""
+    for pool in problem.pools:
+        new = {(key, _place(pool, leaf)) for key, leaf, _ in stands}
+        keys = {role.key for role in pool.roles}
+        both = new | {(role.key, place) for role in pool.roles for place, _ in role.there}
+        for key, place in new:
+            if pool.required and key in keys and any((k, place) not in both for k in keys):
+                return False
+    return True
 
 
 # ---- exhaustive search ---------------------------------------------------------------------------
@@ -264,7 +300,7 @@ def _apart(problem: Problem, stands: set[tuple[str, tuple[str, ...]]]) -> int:
 def best(problem: Problem) -> Order:
     """The lexicographically best tiers over every set of stops and every seat.
 
-    (unserved, loss, -batch value, leaves apart, fragmentation).
+    (unserved, loss, -batch value, apart, fragmentation).
     """
     found = [
         best_with(problem, frozenset(gang.key for gang in stops))
@@ -289,7 +325,7 @@ def best_with(problem: Problem, killed: frozenset[str]) -> Order | None:
         *(drawers[one.node, what] for what in ("cpu", "memory") for one in problem.supplies),
     )
     loss = sum(gang.cost for gang in problem.gangs if gang.key in killed)
-    unserved, value, apart, waste = _Search(problem).online(0, (), 0, room, frozenset())
+    unserved, value, apart, waste = _Search(problem).online(0, (), 0, room, ())
     return unserved, loss, value, apart, waste
 
 
@@ -299,6 +335,7 @@ class _Search:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.nodes = problem.supplies
+        self.pooled = {role.key for pool in problem.pools for role in pool.roles}
         self.online = cache(self._online)
         self.batch = cache(self._batch)
 
@@ -319,7 +356,7 @@ class _Search:
         mine: tuple[tuple[int, ...], ...],
         served: int,
         room: tuple[int, ...],
-        stands: Stands,
+        stands: tuple[Stand, ...],
     ) -> tuple[int, int, int, int]:
         """(unserved, -value, apart, fragmentation) of the requests from this number on.
 
@@ -328,9 +365,13 @@ class _Search:
         """
         if number == len(self.problem.online):
             value, waste = self.batch(0, room)
-            return 0, value, _apart(self.problem, set(stands)), waste
+            unfit = 0 if _together(self.problem, stands) else 10**12
+            return unfit, value, _apart(self.problem, stands), waste
         request = self.problem.online[number]
         missing = max(0, request.shortage_milli - served)
+        gains = [milli for key, _, milli in stands if key == request.key]
+        if gains and served - min(gains) >= request.shortage_milli:
+            return 10**12, 0, 0, 0  # a replica more than is needed
         unserved, *rest = self.online(number + 1, (), 0, room, stands)
         value, apart, waste = rest
         found = [(unserved + missing * _size(request), value, apart, waste)]
@@ -340,7 +381,9 @@ class _Search:
                 if not keeps_apart(request, [[self.nodes[n] for n in some] for some in here]):
                     continue
                 gain = min(request.capacity_milli[self.nodes[n].gpu_model] for n in seats)
-                stood = stands | {(request.key, self.nodes[seats[0]].leaf)}
+                stood = stands
+                if request.key in self.pooled:
+                    stood = tuple(sorted((*stands, (request.key, self.nodes[seats[0]].leaf, gain))))
                 here = tuple(sorted(here))
                 found.append(self.online(number, here, served + gain, after, stood))
         return min(found)

@@ -35,8 +35,6 @@ def online(
     pieces: int = 1,
     models: dict[str, int] | None = None,
     limit: int = 99,
-    group: str = "",
-    near: tuple[tuple[str, ...], ...] = (),
 ) -> OnlineRequest:
     return OnlineRequest(
         key=key,
@@ -44,8 +42,6 @@ def online(
         capacity_milli=models or {"h100": 1000},
         shortage_milli=shortage,
         limit=limit,
-        group=group,
-        near=near,
     )
 
 
@@ -103,8 +99,6 @@ def random_problem(
                 pieces=chance.choice([1, 1, 2]),
                 models=chance.choice([{"h100": 1000}, {"h100": 1000, "l20": 400}, {"l20": 700}]),
                 limit=chance.randint(0, 4),
-                group=chance.choice(["", "g"]),
-                near=(("core", "l0", models[0]),) * chance.randint(0, 1),
             )
             for number in range(chance.randint(0, requests))
         ),

@@ -14,6 +14,7 @@ from binpacking.verify import verify
 from tests.binpacking.floors import floored
 from tests.binpacking.groups import grouped
 from tests.binpacking.naive import accepts
+from tests.binpacking.pooled import pooled
 from tests.binpacking.problems import FULL, QUICK, random_problem
 from tests.binpacking.stinted import stinted
 
@@ -206,8 +207,9 @@ SOMETIMES_WRONG: tuple[Corrupt, ...] = (moved_piece, moved_job)
         ((1, 2, 4), True, "stinted"),
         ((1, 2, 4), False, "floors"),
         ((1, 2, 4), True, "floors"),
+        ((1, 2, 4), False, "pools"),
     ],
-    ids=["powers", "any", "groups", "stinted", "floors", "floors of groups"],
+    ids=["powers", "any", "groups", "stinted", "floors", "floors of groups", "pools"],
 )
 def test_both_checkers_agree_on_right_packings_and_on_each_kind_of_wrong_one(
     sizes: tuple[int, ...], groups: bool, kind: str
@@ -220,6 +222,7 @@ def test_both_checkers_agree_on_right_packings_and_on_each_kind_of_wrong_one(
         problem = grouped(chance, problem, sizes) if groups else problem
         problem = stinted(chance, problem) if kind == "stinted" else problem
         problem = floored(chance, problem) if kind == "floors" else problem
+        problem = pooled(chance, problem) if kind == "pools" else problem
         packing = solve(problem, FULL if number % 4 == 0 else QUICK)
         assert verify(problem, packing) == (), number
         assert accepts(problem, packing), number

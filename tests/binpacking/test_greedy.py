@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from binpacking.ladder import solve
-from binpacking.problem import Effort, Packing, Placed, Problem, StopLimit
+from binpacking.problem import Effort, Packing, Placed, Pool, PoolRole, Problem, StopLimit
 from tests.binpacking.problems import FULL, QUICK, batch, gang, online, supply
 
 
@@ -33,42 +33,66 @@ def test_small_pieces_may_share_a_node() -> None:
     assert answer.batch == (Placed("j", (("a", 2), ("a", 2))),)
 
 
+def pool(*leaves: str, required: bool = False) -> Pool:
+    """Prefill and decode of a model; both stand under these leaves, to a half of what is wanted."""
+    there = tuple((("core", leaf), 1000 // len(leaves)) for leaf in leaves)
+    total = 2000 if leaves else 1000
+    roles = tuple(PoolRole(key, total, there) for key in ("m/prefill", "m/decode"))
+    return Pool("m", "leaf", required, roles)
+
+
 @pytest.mark.parametrize(
-    ("group", "near", "found", "apart"),
+    ("pools", "found", "apart"),
     [
-        ("", (), [["a"], ["b", "c"]], 0),  # each where it fits best
-        ("m", (), [["d"], ["b", "c"]], 0),  # together, where all of the group has room
-        ("m", (("core", "l1", "h100"),), [["a"], ["b", "c"]], 1),  # beside what stands there
+        ((), [["a"], ["b", "c"]], 0),  # each where it fits best
+        ((pool(),), [["d"], ["b", "c"]], 0),  # together, where all of the pool has room
+        ((pool("l2"),), [["d"], ["b", "c"]], 0),  # where both have grown by as much
     ],
 )
 @pytest.mark.parametrize("effort", [QUICK, FULL])
-def test_a_group_goes_under_one_leaf_where_that_costs_nothing_else(
-    group: str,
-    near: tuple[tuple[str, ...], ...],
-    found: list[list[str]],
-    apart: int,
-    effort: Effort,
+def test_roles_of_a_pool_go_under_one_leaf_where_that_costs_nothing_else(
+    pools: tuple[Pool, ...], found: list[list[str]], apart: int, effort: Effort
 ) -> None:
     supplies = (supply("a", 8), *(supply(name, 8, leaf="l2") for name in "bcd"))
     asked = (
-        online("m/prefill", 8, 1000, limit=1, group=group, near=near),
-        online("m/decode", 8, 1000, pieces=2, limit=1, group=group, near=near),
+        online("m/prefill", 8, 1000, limit=1),
+        online("m/decode", 8, 1000, pieces=2, limit=1),
     )
-    answer = solve(Problem(supplies=supplies, online=asked), effort)
+    answer = solve(Problem(supplies=supplies, online=asked, pools=pools), effort)
     assert answer.rejected == ()
     by_key = {one.key: [node for node, _ in one.parts] for one in answer.online}
-    assert [by_key["m/prefill"], by_key["m/decode"]] == found
+    assert [by_key.get("m/prefill", []), by_key.get("m/decode", [])] == found
     assert answer.tiers.apart == apart
 
 
-def test_a_group_is_no_reason_to_stop_anybody() -> None:
+@pytest.mark.parametrize("effort", [QUICK, FULL])
+def test_of_roles_that_must_be_near_none_goes_alone(effort: Effort) -> None:
+    """No leaf has room for both; where both stand already, one of them may grow."""
+    supplies = (supply("a", 8), supply("b", 8, leaf="l2"))
+    asked = (online("m/prefill", 8, 1000, limit=1), online("m/decode", 8, 1000, limit=1))
+    for near, found in ((pool(required=True), []), (pool("l1", required=True), [["a"]])):
+        answer = solve(Problem(supplies=supplies, online=asked, pools=(near,)), effort)
+        assert answer.rejected == ()
+        assert nodes(answer.online) == found
+    wide = msgspec.structs.replace(pool(required=True), level="spine")
+    assert len(solve(Problem(supplies=supplies, online=asked, pools=(wide,)), effort).online) == 2
+
+
+def test_a_pool_is_no_reason_to_stop_anybody() -> None:
+    roles = (PoolRole("m", 1000), PoolRole("other", 1000, ((("core", "l1"), 1000),)))
     problem = Problem(
         supplies=(supply("a", 0), supply("b", 2, leaf="l2")),
-        online=(online("m", 2, 1000, group="m", near=(("core", "l1", "h100"),)),),
+        online=(online("m", 2, 1000),),
+        pools=(Pool("m", "leaf", required=False, roles=roles),),
         gangs=(gang("cheap", 1, ("a", 2)),),
     )
     answer = packed(problem)
-    assert (nodes(answer.online), answer.killed, answer.tiers.apart) == ([["b"]], (), 1)
+    assert (nodes(answer.online), answer.killed, answer.tiers.apart) == ([["b"]], (), 20000)
+    needed = msgspec.structs.replace(
+        problem, pools=(Pool("m", "leaf", required=True, roles=roles),)
+    )
+    answer = packed(needed)
+    assert (nodes(answer.online), answer.killed) == ([["a"]], ("cheap",))
 
 
 MODELS = {"h100": 1000, "l20": 500}

@@ -21,6 +21,7 @@ from binpacking.solver import minimise
 from binpacking.standby import Standby
 from tests.binpacking.floors import floored
 from tests.binpacking.groups import grouped
+from tests.binpacking.pooled import pooled
 from tests.binpacking.problems import FULL, chances, gang, online, random_problem, supply
 from tests.binpacking.sleeping import with_sleepers
 
@@ -64,6 +65,7 @@ def likely(chance: Random, sizes: tuple[int, ...]) -> Problem:
 def test_both_programs_have_the_same_optimum(chance: Random, sizes: tuple[int, ...]) -> None:
     problem = likely(chance, sizes)
     problem = floored(chance, problem) if chance.random() < 0.3 else problem
+    problem = pooled(chance, problem) if chance.random() < 0.3 else problem
     problem = with_sleepers(chance, problem, 9) if chance.random() < 0.5 else problem
     rows, fewer, _ = stated(problem)
     costs = price(problem, rows)

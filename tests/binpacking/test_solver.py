@@ -18,6 +18,7 @@ from binpacking.rooms import Capacity
 from binpacking.rows import build
 from binpacking.solver import Answer, Relaxation, minimise
 from tests.binpacking.floors import floored
+from tests.binpacking.pooled import pooled
 from tests.binpacking.problems import FULL, chances, random_problem
 
 
@@ -151,7 +152,7 @@ def test_no_row_names_a_column_twice(chance: Random) -> None:
 
 def stated(chance: Random) -> list[Linear]:
     """The program of a random problem, before and after the rows of the lower tiers."""
-    problem = floored(chance, random_problem(chance))
+    problem = pooled(chance, floored(chance, random_problem(chance)))
     layout = compile_layout(problem)
     capacity = Capacity(layout, layout.free, layout.beside, layout.gangs_on)
     sizes = [size for size, _ in problem.mix]

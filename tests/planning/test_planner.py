@@ -8,7 +8,6 @@ from scheduler.planning.actions import NotifyJob, Plan, ScaleRole, StartJob, Sto
 from scheduler.planning.invariants import broken, broken_by
 from scheduler.planning.memory import Memory
 from scheduler.planning.planner import plan
-from scheduler.planning.policy import parse
 from scheduler.planning.snapshot import Replica, Reservation, RoleSignal, Snapshot
 from tests.fixtures.worlds import forecasts, job, node, policy, replica, role, signal, world
 
@@ -386,23 +385,3 @@ def test_the_same_inputs_give_the_same_plan() -> None:
     )
     first, again = (plan(snapshot, SEEN, policy(), "full") for _ in range(2))
     assert msgspec.msgpack.encode(first) == msgspec.msgpack.encode(again)
-
-
-def test_roles_of_one_model_stand_together_where_the_policy_prefers_it() -> None:
-    """The other leaf has the tighter fit."""
-    stands = replica("r0", "n1")
-    document = policy().model_dump()
-    document["models"]["chat"]["proximity"] = "preferred"
-    held = dict.fromkeys(range(5), "stranger")
-    snapshot = world(
-        node("n0", held, leaf="leaf-0"),
-        node("n1", {0: "r0", 1: "r0"}, leaf="leaf-1"),
-        roles=(role(1),),
-        replicas=(stands,),
-        signals=(signal(2000.0),),
-        forecasts=forecasts(2000.0),
-    )
-    apart, _ = plan(snapshot, SEEN, policy(), "quick")
-    together, _ = plan(snapshot, SEEN, parse(document), "quick")
-    assert [one.parts for one in apart.reservations] == [(("n0", 2),)]
-    assert [one.parts for one in together.reservations] == [(("n1", 2),)]

@@ -119,7 +119,7 @@ def _role(tick: Tick, name: str) -> Explanation:
     )
     return msgspec.structs.replace(
         _head(tick, "role", name, f"{name}: {ready} of {len(mine)} replicas are ready; {wanted}"),
-        facts=(*_role_facts(role), *_spread_facts(tick, role)),
+        facts=(*_role_facts(role), *_rule_facts(tick, role)),
         holdings=(*held, *kept),
         reasons=sizing.reasons if sizing else (),
         remarks=tuple(_role_remarks(tick, role)),
@@ -141,7 +141,11 @@ def _terms(tick: Tick, role: Role) -> Terms | None:
     return terms_of(tick.snapshot, Policy.model_validate_json(tick.policy), role)
 
 
-def _spread_facts(tick: Tick, role: Role) -> Iterable[Fact]:
+def _rule_facts(tick: Tick, role: Role) -> Iterable[Fact]:
+    """Yield how far apart its replicas must stand, and how near to those of other roles."""
+    rules = Policy.model_validate_json(tick.policy).models.get(role.model)
+    if rules is not None and rules.proximity != "any":
+        yield Fact("proximity", f"{rules.proximity}, by {rules.proximity_level}")
     terms = _terms(tick, role)
     if terms is not None:
         mine = (one for one in tick.snapshot.replicas if one.role == role.key)

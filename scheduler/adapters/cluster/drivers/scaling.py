@@ -34,8 +34,11 @@ from scheduler.planning.actions import ScaleRole, Unplaced
 from scheduler.planning.targets import Target
 
 REFUSED = "RefusedByAutoscaler"
-SHORT = "NoGPUsForReplicas"
-BARRED = "SpreadBarsReplicas"
+SHORT = {
+    "no_gpus": "NoGPUsForReplicas",
+    "spread": "SpreadBarsReplicas",
+    "proximity": "ProximityBarsReplicas",
+}
 
 
 class Scaling:
@@ -173,8 +176,7 @@ class Scaling:
         found = {one.owner: one for one in unplaced}
         before, self._short = self._short, frozenset(found)
         for role in sorted(self._short - before):
-            reason = BARRED if found[role].code == "spread" else SHORT
-            self._warn(role, observed, reason, found[role].sentence)
+            self._warn(role, observed, SHORT[found[role].code], found[role].sentence)
 
     def _warn(self, role: str, observed: Observed, reason: str, message: str) -> None:
         """Tell on the role's target; one that is gone, or that no policy names, hears nothing."""
