@@ -49,7 +49,10 @@ def doubled_replica(chance: Random, problem: Problem, packing: Packing) -> Packi
 
 
 def lost_job(chance: Random, problem: Problem, packing: Packing) -> Packing | None:
-    return changed(packing, batch=packing.batch[1:]) if packing.batch else None
+    worth = {job.key: job.value for job in problem.batch}
+    gone = next((one for one in packing.batch if worth[one.key]), None)
+    batch = tuple(one for one in packing.batch if one is not gone)
+    return changed(packing, batch=batch) if gone else None
 
 
 def doubled_job(chance: Random, problem: Problem, packing: Packing) -> Packing | None:
