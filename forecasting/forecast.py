@@ -116,11 +116,12 @@ def _part(
 ) -> tuple[list[SeriesForecast], Knowledge, Feedback, Strays]:
     """Some rows of the new store: few enough to stay in the processor's cache."""
     grid, source = state.grid, source[rows]
-    some = Store(store.keys[rows], store.end, store.rate[rows], store.marks[rows], ())
-    panel = make_panel(some, grid)
+    some = store.take(np.arange(len(store.keys))[rows])
     members = tuple(MEMBERS[name] for name in state.members)
     turn = rows.start // _SERIES_AT_ONCE
-    knowledge = refreshed(state.knowledge, source, panel, grid, members, turn)
+    knowledge = refreshed(state.knowledge, source, some, grid, members, turn)
+    some = some.newest(grid.recent)
+    panel = make_panel(some, grid)
     feedback = heard(aligned(state.feedback, source, grid), panel, grid, closed)
     strays = straying.aligned(state.strays, source, grid)
     strays = straying.followed(strays, panel, grid, closed, knowledge.strayed)

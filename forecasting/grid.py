@@ -21,7 +21,10 @@ Reals = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
-STORE_DAYS = 14
+# Two weeks show what repeats weekly, four show it well.
+STORE_DAYS = 28
+# What a forecast looks at; learning looks at everything.
+_RECENT_DAYS = 14
 # Beyond an hour a peak is predicted from this many bins of each hour; its band knows the rest.
 _COARSE_PER_HOUR = 4
 # How often the past is replayed.
@@ -54,6 +57,10 @@ class Grid(msgspec.Struct, frozen=True):
     @property
     def kept(self) -> int:
         return STORE_DAYS * self.day
+
+    @property
+    def recent(self) -> int:
+        return _RECENT_DAYS * self.day
 
     @property
     def target_steps(self) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """All that has been learnt per series, and when it is learnt anew.
 
-All of it depends on the ring alone, so learning is one replay of the recent past. Panels take
+All of it depends on the ring alone, so learning is one replay of the recent past. Series take
 turns, so that no tick has to replay the whole fleet.
 """
 
@@ -13,9 +13,10 @@ from forecasting.calibration import Calibration, calibrate
 from forecasting.grid import Grid, Ints, Reals, Singles
 from forecasting.judge import Verdict, judge
 from forecasting.members import Member
-from forecasting.panel import Panel
+from forecasting.panel import Panel, make_panel
 from forecasting.replay import replay
 from forecasting.rows import joined, take
+from forecasting.store import Store
 from forecasting.strays import at_the_end
 
 _RELEARN_HOURS = 6
@@ -42,26 +43,25 @@ class Knowledge(msgspec.Struct, frozen=True):
 def refreshed(
     old: Knowledge | None,
     source: Ints,
-    panel: Panel,
+    store: Store,
     grid: Grid,
     members: tuple[Member, ...],
     turn: int,
 ) -> Knowledge:
-    """Knowledge of the panel's series, whose rows in `old` are `source` (-1: never seen).
+    """Knowledge of the store's series, whose rows in `old` are `source` (-1: never seen).
 
-    Kept where it is not due, learnt from the panel where it is. `turn` is the panel's place in
-    the round of learning.
+    Kept where it is not due, learnt from the store where it is. `turn` is the place of these
+    series in the round of learning.
     """
-    end = panel.first + panel.z.shape[1]
     if old is None:
-        return _learn(panel, grid, members, turn)
-    due = (source < 0) | (old.due[source] <= end)
+        return _learn(make_panel(store, grid), grid, members, turn)
+    due = (source < 0) | (old.due[source] <= store.end)
     if due.all():
-        return _learn(panel, grid, members, turn)
+        return _learn(make_panel(store, grid), grid, members, turn)
     kept = take(old, source[~due])
     if not due.any():
         return kept
-    learnt = _learn(panel.take(np.flatnonzero(due)), grid, members, turn)
+    learnt = _learn(make_panel(store.take(np.flatnonzero(due)), grid), grid, members, turn)
     back = np.argsort(np.concatenate([np.flatnonzero(~due), np.flatnonzero(due)]))
     return take(joined([kept, learnt]), back)
 

@@ -89,8 +89,7 @@ def _named(store: Store, rows: Ints) -> tuple[str, ...]:
 
 
 def _panel(store: Store, grid: Grid, rows: Ints) -> Panel:
-    some = Store(_named(store, rows), store.end, store.rate[rows], store.marks[rows], ())
-    return make_panel(some, grid)
+    return make_panel(store.take(rows), grid)
 
 
 def _siblings_learnt(old: Life, store: Store, grid: Grid, taught: Ints) -> Life:

@@ -55,7 +55,7 @@ def make_panel(store: Store, grid: Grid) -> Panel:
     known = store.known
     z = np.where(known, store.rate, 0)
     np.sqrt(z, out=z)
-    return panel_of(z.astype(np.float64), known, store.closes, store.end - grid.kept, grid)
+    return panel_of(z.astype(np.float64), known, store.closes, store.end - z.shape[1], grid)
 
 
 def panel_of(z: Floats, known: Bools, closes: Bools, first: int, grid: Grid) -> Panel:

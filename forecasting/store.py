@@ -43,7 +43,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.grid import Bools, Floats, Grid, Singles
+from forecasting.grid import Bools, Floats, Grid, Ints, Singles
 from forecasting.history import Observed, as_samples, in_ring
 from forecasting.outages import outages
 from forecasting.resample import SLACK_BINS, Told, columns, plausible, resample
@@ -84,6 +84,15 @@ class Store(msgspec.Struct, frozen=True):
         there may a replayed forecast start (a wide sample fills many bins with one number).
         """
         return (self.marks & _CLOSES) > 0
+
+    def take(self, rows: Ints) -> Store:
+        """The same bins of these series alone, without raw samples."""
+        keys = tuple(self.keys[row] for row in rows.tolist())
+        return Store(keys, self.end, self.rate[rows], self.marks[rows], ())
+
+    def newest(self, bins: int) -> Store:
+        """The same series with the newest bins alone."""
+        return Store(self.keys, self.end, self.rate[:, -bins:], self.marks[:, -bins:], self.pending)
 
 
 def empty_store(grid: Grid) -> Store:

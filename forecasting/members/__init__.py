@@ -14,6 +14,7 @@ from forecasting.members.again import Hourly, LastWeek, Yesterday
 from forecasting.members.harmonic import Harmonic
 from forecasting.members.held import Average, Last
 from forecasting.members.profile import Profile, Typical
+from forecasting.members.waves import Waves
 from forecasting.panel import Panel
 
 Fit = tuple[Reals, ...]
@@ -37,7 +38,7 @@ class Member(Protocol):
         """Predicted roots [series, origin, step] from what is known up to each origin column."""
 
 
-# A tide of few terms beside one of many: noise that lasts for hours must not pass for a season.
+# Tides twice: by recency, and by what stands out of the noise, which must not pass for a season.
 MEMBERS: dict[str, Member] = {
     "last": Last(),
     "half-hour": Average(0.5),
@@ -49,7 +50,7 @@ MEMBERS: dict[str, Member] = {
     "profile": Profile(),
     "sharp": Profile(day_decay=0.8, smooth_hours=0.0, ratio_half_life_hours=6.0, votes=False),
     "harmonic": Harmonic(),
-    "calm": Harmonic(daily_terms=4, weekly_terms=2, half_life_days=14.0, residual_days=7.0),
+    "waves": Waves(),
 }
 
 STACK = "stack"

@@ -45,12 +45,14 @@ class LastWeek(msgspec.Struct, frozen=True):
     def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN where those hours were before the first known bin."""
         half = max(1, round(self.blur_hours * panel.hour)) // 2
-        total = running(panel.filled)
         middle = origins[:, None] + steps - 7 * panel.day
+        low, high = max(int(middle.min()) - half, 0), max(int(middle.max()) + half + 1, 0)
+        total = running(panel.filled[:, low:high])
         start = np.clip(middle - half, 0, panel.z.shape[1])
         stop = np.clip(middle + half + 1, 0, panel.z.shape[1])
         known = (middle >= half) & (panel.newest[:, start] >= 0)
-        mean = (total[:, stop] - total[:, start]) / np.maximum(stop - start, 1)
+        inside = total[:, np.clip(stop - low, 0, None)] - total[:, np.clip(start - low, 0, None)]
+        mean = inside / np.maximum(stop - start, 1)
         return np.where(known, mean, np.nan)
 
 

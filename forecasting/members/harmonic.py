@@ -10,8 +10,6 @@ residuals, so a tick is one small product.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import msgspec
 import numpy as np
 
@@ -36,7 +34,7 @@ class Harmonic(msgspec.Struct, frozen=True):
 
     daily_terms: int = 24
     weekly_terms: int = 6
-    weekly_after_days: float = 8.0
+    weekly_after_days: float = 7.0
     least_days: float = 1.5
     half_life_days: float = 7.0
     residual_days: float = 2.0
@@ -48,35 +46,24 @@ class Harmonic(msgspec.Struct, frozen=True):
 
         NaN for series with fewer known bins than `least_days`.
         """
+        beta = self.terms(panel, cut)
+        return beta, residuals(panel, beta, self.cycles(panel.day), cut, self.residual_days)
+
+    def terms(self, panel: Panel, cut: int) -> Floats:
+        """Coefficients [series, term] from columns < cut, NaN as in `fit`."""
         cycles, week = self.cycles(panel.day), _WEEK_DAYS * panel.day
         known, z = panel.known[:, :cut], panel.z[:, :cut]
         age = cut - 1 - np.arange(cut)
         weight = known * 0.5 ** (age / (self.half_life_days * panel.day))
-        slot = panel.first % week
         past = known.sum(axis=1)
         ridge = self._ridge(cycles, past < self.weekly_after_days * panel.day)
-        beta = fit_tides(cycles, week, weight, z, slot, ridge)
+        beta = fit_tides(cycles, week, weight, z, panel.first % week, ridge)
         beta[past < self.least_days * panel.day] = np.nan
-        recent = max(0, cut - int(self.residual_days * panel.day))
-        tide = tides(np.nan_to_num(beta), cycles, week, slot + np.arange(recent, cut))
-        phi = fit_autoregression(z[:, recent:] - tide, known[:, recent:], _lags(panel))
-        return beta, phi
+        return beta
 
     def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN for unfitted series."""
-        beta, phi = fit
-        cycles, week = self.cycles(panel.day), _WEEK_DAYS * panel.day
-        lagged = np.maximum(origins[:, None] - np.arange(phi.shape[1]), 0)
-        column = panel.newest[:, lagged]
-        low = int(column.min())
-        span = np.arange(low, int(origins.max()) + int(steps.max()) + 1)
-        tide = tides(beta, cycles, week, panel.first + span)
-        series = np.arange(panel.z.shape[0])[:, None, None]
-        residual = panel.z[series, column] - tide[series, column - low]
-        residual = np.where(column >= 0, residual * _FADE_PER_BIN ** (lagged - column), 0.0)
-        response = residual_map(phi, int(steps.max()))[:, steps - 1]
-        ahead = tide[:, origins[:, None] + steps - low]
-        return np.maximum(ahead + residual @ response.transpose(0, 2, 1), 0.0)
+        return ahead(panel, fit, self.cycles(panel.day), origins, steps)
 
     def cycles(self, day: int) -> Ints:
         """Cycles a week of the terms; a day of few bins has room for few."""
@@ -92,6 +79,33 @@ class Harmonic(msgspec.Struct, frozen=True):
         return np.concatenate([np.zeros((young.size, 1)), both, both], axis=1)
 
 
+def ahead(panel: Panel, fit: tuple[Reals, ...], cycles: Ints, origins: Ints, steps: Ints) -> Floats:
+    """Tide and faded residual of a fit [series, origin, step]; NaN for unfitted series.
+
+    `fit` is coefficients [series, term] of `cycles` a week, and autoregression [series, lag].
+    """
+    beta, phi = fit
+    week = _WEEK_DAYS * panel.day
+    lagged = np.maximum(origins[:, None] - np.arange(phi.shape[1]), 0)
+    column = panel.newest[:, lagged]
+    low = int(column.min())
+    span = np.arange(low, int(origins.max()) + int(steps.max()) + 1)
+    tide = tides(beta, cycles, week, panel.first + span)
+    series = np.arange(panel.z.shape[0])[:, None, None]
+    residual = panel.z[series, column] - tide[series, column - low]
+    residual = np.where(column >= 0, residual * _FADE_PER_BIN ** (lagged - column), 0.0)
+    response = residual_map(phi, int(steps.max()))[:, steps - 1]
+    coming = tide[:, origins[:, None] + steps - low]
+    return np.maximum(coming + residual @ response.transpose(0, 2, 1), 0.0)
+
+
+def residuals(panel: Panel, beta: Floats, cycles: Ints, cut: int, days: float) -> Floats:
+    """Autoregression [series, lag] of what the tide leaves of the last `days` before `cut`."""
+    low, week = max(0, cut - int(days * panel.day)), _WEEK_DAYS * panel.day
+    tide = tides(np.nan_to_num(beta), cycles, week, panel.first + np.arange(low, cut))
+    return fit_autoregression(panel.z[:, low:cut] - tide, panel.known[:, low:cut], _lags(panel))
+
+
 def _lags(panel: Panel) -> int:
     """An hour of residuals, as far as an hour has bins."""
     return max(2, panel.hour)
@@ -99,17 +113,11 @@ def _lags(panel: Panel) -> int:
 
 def tides(beta: Reals, cycles: Ints, week: int, slots: Ints) -> Floats:
     """Sum of the terms [series, slot]: constant, cosines, sines, each of `cycles` a week."""
-    terms = _terms(tuple(cycles.tolist()), week)
-    return np.asarray(beta @ terms[:, slots % week])
-
-
-@lru_cache(maxsize=8)
-def _terms(cycles: tuple[int, ...], week: int) -> Floats:
-    """Each term at each slot of a week [term, slot]."""
-    angles = 2 * np.pi / week * (np.array(cycles)[:, None] * np.arange(week) % week)
-    out = np.concatenate([np.ones((1, week)), np.cos(angles), np.sin(angles)])
-    out.flags.writeable = False
-    return out
+    count = cycles.size
+    spectrum = np.zeros((beta.shape[0], week // 2 + 1), np.complex128)
+    spectrum[:, 0] = beta[:, 0] * week
+    spectrum[:, cycles] = (beta[:, 1 : 1 + count] - 1j * beta[:, 1 + count :]) * (week / 2)
+    return np.asarray(np.fft.irfft(spectrum, week, axis=1)[:, slots % week])
 
 
 def fit_tides(

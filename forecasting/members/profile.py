@@ -11,6 +11,9 @@ import numpy as np
 from forecasting.grid import Floats, Grid, Ints, Reals
 from forecasting.panel import Panel
 
+# Days before that weigh next to nothing.
+_FURTHEST_DAYS = 14
+
 
 class Profile(msgspec.Struct, frozen=True):
     """Weighted mean of the same slot over past days, times the recent level ratio.
@@ -101,12 +104,12 @@ def day_shape(
 ) -> tuple[Floats, Floats]:
     """Profile of columns low..high, smoothed and raw [series, column]; NaN if unknown.
 
-    Each is the mean of the same slot over all past days, weighted `day_decay` per day; the smooth
+    Each is the mean of the same slot over two weeks, weighted `day_decay` per day; the smooth
     one also over `half_width` bins to either side.
     """
     total = np.zeros((panel.z.shape[0], high - low))
     weight = np.zeros_like(total)
-    for days in range(1, (high - 1) // panel.day + 1):
+    for days in range(1, min((high - 1) // panel.day, _FURTHEST_DAYS) + 1):
         start = max(low, days * panel.day)
         stop = min(high, panel.z.shape[1] + days * panel.day)
         source = slice(start - days * panel.day, stop - days * panel.day)

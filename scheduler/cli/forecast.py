@@ -121,7 +121,7 @@ def _record(forecast: SeriesForecast) -> list[tuple[Cell, ...]]:
 def _nature(one: SeriesOutlook) -> Iterator[tuple[Cell, ...]]:
     """Yield what the series is like, each figure with what it means."""
     found = one.diagnosis
-    yield ("known", words.span(found.known_seconds), "of the last two weeks")
+    yield ("known", words.span(found.known_seconds), "of the last four weeks")
     yield ("zero", words.share(found.zero_share), "of it nothing came")
     yield ("tide of 24 h", _strength(found.season_day), "0 none, 1 nothing else (STL)")
     yield ("tide of 7 d", _strength(found.season_week), "the same, beside that of 24 h")

@@ -87,7 +87,7 @@ def test_the_table_reads_as_it_should(capsys: pytest.CaptureFixture[str]) -> Non
         "P90 IN   HELD    VS YESTERDAY   VS LAST VALUE",
         "30m      91.2%   +31%           +7%",
         "1d       88.0%   -2%            -",
-        "known          12d12h   of the last two weeks",
+        "known          12d12h   of the last four weeks",
         "tide of 24 h   0.77     0 none, 1 nothing else (STL)",
         "tide of 7 d    -        the same, beside that of 24 h",
         "errors         +0.41    correlation with errors 1d before (Ljung-Box p 1e-09)",

@@ -81,7 +81,7 @@ def test_a_strong_season_earns_the_weight_and_pays_for_it(both: Walks, tide: Flo
     weight = of_voices(knowledge.calibration.weight, len(names))[0, :, SIX_HOURS, P90]
     share = dict(zip(names, weight.tolist(), strict=True))
     assert share["last"] < 0.05
-    seasonal = ("harmonic", "calm", "profile", "stack")
+    seasonal = ("harmonic", "waves", "profile", "stack")
     assert sum(share[name] for name in seasonal) > 0.5
 
 

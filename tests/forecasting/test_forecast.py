@@ -142,8 +142,8 @@ def test_the_same_state_gives_the_same_answer_twice_and_is_not_changed() -> None
 
 
 def test_more_samples_than_the_ring_holds_are_bounded() -> None:
-    _, state = after(series([5.0] * (20 * 288)), 20 * DAY)
-    assert state.store.rate.shape == (1, 14 * 288)
+    _, state = after(series([5.0] * (30 * 288)), 30 * DAY)
+    assert state.store.rate.shape == (1, 28 * 288)
     assert len(state.store.pending) < 10
 
 
