@@ -24,7 +24,8 @@ def tide_of(z: Floats, first: int = 0) -> Floats:
     """What a fit of the whole says of its own bins."""
     member = Waves()
     beta, _ = member.fit(panel(z, first), z.size, GRID)
-    return tides(beta, member.cycles(24), 7 * 24, first + np.arange(z.size))[0]
+    said: Floats = tides(beta, member.cycles(24), 7 * 24, first + np.arange(z.size))[0]
+    return said
 
 
 @pytest.mark.parametrize("days", [14, 21, 28])
