@@ -1,13 +1,10 @@
-"""A large program block by block: a good point in a time that grows with the number of blocks, and
-a bound that knows about whole numbers inside each block.
+"""A large program block by block: a good point in a time that grows with the number of blocks.
 
 Columns are dealt to blocks (spine pods); rows inside one block are its own, all others couple. The
 linear relaxation prices what the coupling rows share out, and says how much of it each block gets.
 
 - `descend`: one block after the other is solved in whole numbers for its share, at those prices;
   then the relaxation is solved anew with the block held, so that what it left goes to the others.
-- `bound`: the Lagrangian relaxation of the coupling rows at those prices (Geoffrion, 1974): each
-  block at its best by itself. Never below the linear relaxation.
 - `within`: some columns in whole numbers while all others are held.
 """
 
@@ -19,8 +16,6 @@ from binpacking.problem import Effort
 from binpacking.solver import EXACT, Relaxation, Relaxed, Stop, minimise
 
 _SLACK = 1e-6
-_LARGEST, _TINY = 100.0, 1e-7
-"""Coefficients of rows made from prices: brought to this size, and dropped below that."""
 
 _SHORT = 0.5
 """Part of a share's price that is charged besides when a block leaves it to the others."""
@@ -177,44 +172,6 @@ def within(
     whole = values.copy()
     whole[mine] = answer.values
     return whole
-
-
-def bound(parts: Parts, costs: Floats, relaxed: Relaxed, effort: Effort, close: float) -> Bound:
-    """The Lagrangian bound at the relaxation's prices."""
-    linear, coupling = parts.linear, parts.coupling()
-    prices = np.where(coupling, relaxed.duals, 0.0)
-    limits = np.where(prices > 0, linear.low, linear.high)
-    constant = float(
-        np.sum(np.where(prices == 0, 0.0, prices * np.where(prices == 0, 0.0, limits)))
-    )
-    reduced = costs - linear.activity_of_columns(prices)
-    loose = parts.block_of < 0
-    constant += float(np.minimum(0.0, reduced[loose] * linear.upper[loose]).sum())
-    blocks = []
-    for block in range(parts.count):
-        part, rows = restricted(linear, parts.block_of == block)
-        low = np.where(coupling[rows], -FREE, part.low)
-        part = msgspec.structs.replace(part, low=low)
-        answer = minimise(part, reduced[parts.block_of == block], effort, close=close)
-        blocks.append(-FREE if answer is None else answer.bound)
-    return Bound(constant + sum(blocks), tuple(blocks), prices)
-
-
-def held_above(parts: Parts, costs: Floats, known: Bound) -> Linear:
-    """The program with one row more a block: at the bound's prices it costs no less than its best.
-
-    No whole-number point is lost, so that the relaxation of this reaches the Lagrangian bound.
-    """
-    linear = parts.linear
-    reduced = costs - linear.activity_of_columns(known.prices)
-    for block, best in enumerate(known.blocks):
-        priced = np.where(parts.block_of == block, reduced, 0.0)
-        scale = max(1.0, float(np.abs(priced).max(initial=0.0)) / _LARGEST)
-        priced = np.where(np.abs(priced) < _TINY * scale, 0.0, priced)
-        slack = _TINY * scale * float(np.count_nonzero(priced)) + _SLACK * abs(best)
-        if priced.any() and np.isfinite(best):
-            linear = linear.with_row(priced / scale, (best - 10 * slack) / scale, FREE)
-    return linear
 
 
 def gaps(parts: Parts, costs: Floats, values: Floats, known: Bound) -> Floats:

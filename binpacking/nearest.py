@@ -1,27 +1,28 @@
-"""The whole program in two searches: among the columns that the relaxation finds near, then beyond.
+"""The whole program from its relaxation outwards: first the points that cost little more.
 
 A column's reduced cost is what the relaxation's optimum rises by, at the least, per unit of it.
-Every point therefore either keeps to near columns, whose optimum the first search settles, or takes
-a far one and costs at least the relaxation's optimum plus that column's reduced cost. The second
-search looks for the latter alone, and only below the best point known by then: mostly it has
-nothing to find, and says so at once.
+Points that cost at most some amount more than that optimum therefore keep to the columns whose
+reduced cost is at most that amount. Each search looks for such points alone and widens the amount:
+one that is in vain is short, because almost everything is ruled out, and proves that no point costs
+so little; the first that is not in vain knows from the start what its answer costs at most.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from binpacking.linear import FREE, Flags, Floats, Linear
+from binpacking.linear import FREE, Floats, Linear
 from binpacking.problem import Effort
-from binpacking.solver import Relaxed, Stop, search
+from binpacking.solver import EXACT, Relaxed, Stop, search
 
-_HALF = 0.5
-"""Between two whole numbers: costs are integers."""
+FIRST = 0.005
+"""How far the first search looks, as a part of the loss; for a quarter of fleets it is enough."""
 
-_LARGEST = 1000.0
-"""Largest coefficient of the row that bounds the costs: the solver's tolerances are absolute."""
+WIDER = 4.0
+"""How many times as far each further search looks."""
 
 
 class Found(NamedTuple):
@@ -41,30 +42,20 @@ def nearest_first(
 ) -> Iterator[Found]:
     """Points in whole numbers, and what is proven.
 
-    `relaxed` may be that of a program with more rows, as long as no point in whole numbers is lost.
-    `limits`: the cost of a point in hand, and the reduced cost up to which columns are near.
+    `relaxed` may be that of a program with more columns and rows, as long as no point in whole
+    numbers is lost. `limits`: the cost of a point in hand, and how far to look first.
     """
     ceiling, reach = limits
-    reduced = relaxed.reduced[: linear.columns]
-    near = reduced <= reach
-    values, bound = search(_only(linear, near), costs, effort, stop)
-    best = ceiling if values is None else min(ceiling, float(costs @ values))
-    beyond = min(best, relaxed.objective + reach)
-    yield Found(values, max(min(bound, beyond), relaxed.objective))
-    if beyond >= best - _HALF or stop():
-        return
-    live = reduced <= best - relaxed.objective + 1.0
-    values, further = search(_better(linear, costs, live, near, best), costs, effort, stop)
-    yield Found(values, min(bound, best, max(further, beyond)))
-
-
-def _only(linear: Linear, columns: Flags) -> Linear:
-    return msgspec.structs.replace(linear, upper=np.where(columns, linear.upper, 0.0))
-
-
-def _better(linear: Linear, costs: Floats, live: Flags, near: Flags, best: float) -> Linear:
-    """The live columns, one at least that is not near, at less than the best cost."""
-    scale = max(1.0, float(np.abs(costs).max(initial=0.0)) / _LARGEST)
-    far = np.where(live & ~near, 1.0, 0.0)
-    kept = _only(linear, live).with_row(far, 1.0, FREE)
-    return kept.with_row(costs / scale, -FREE, (best - _HALF) / scale)
+    ceiling = min(ceiling, float(np.maximum(costs, 0.0) @ linear.upper) + 1.0)
+    reduced, bound = relaxed.reduced[: linear.columns], relaxed.objective
+    while bound < ceiling - EXACT and not stop():
+        most = min(ceiling - 1.0, math.floor(relaxed.objective + reach))
+        near = reduced <= most - relaxed.objective + EXACT
+        part = msgspec.structs.replace(linear, upper=np.where(near, linear.upper, 0.0))
+        values, proven = search(part, costs, effort, stop, most=most)
+        cost = FREE if values is None else float(costs @ values)
+        bound = max(bound, min(proven, most + 1.0))
+        yield Found(values, bound)
+        if min(cost, ceiling - 1.0) <= most:
+            return
+        ceiling, reach = min(ceiling, cost), reach * WIDER

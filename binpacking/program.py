@@ -31,27 +31,21 @@ from binpacking.filling import (
 from binpacking.layout import Layout
 from binpacking.linear import FREE, Floats, Integers, Linear, costs_of
 from binpacking.merged import merged
-from binpacking.nearest import nearest_first
+from binpacking.nearest import FIRST, nearest_first
 from binpacking.problem import Effort, Problem, Rung, Tiers
 from binpacking.rooms import Capacity
 from binpacking.rows import build
 from binpacking.soft import Question, Soft, slots_together
-from binpacking.solver import EXACT, Relaxation, Relaxed, Stop, minimise
+from binpacking.solver import Relaxation, Relaxed, Stop, minimise
 
 WHOLE_COLUMNS = 5000
-"""Up to this many columns the whole program is solved."""
+"""Up to this many columns a full answer solves the whole program."""
 
 AT_ONCE = 1500
-"""Up to this many columns the whole program is solved without the coarse one before."""
+"""The same of a quick answer."""
 
 _UNKNOWN = 1 << 60
 """Above any loss."""
-
-_NEAR = 0.005
-"""Columns whose reduced cost is at most this part of the loss are looked among first."""
-
-_NEAR_WAKING = 0.02
-"""The same where units may wake: the relaxation is further off, and a second search is dear."""
 
 _PAIRS_AT_ONCE = 2
 """Pairs of blocks that a quick answer improves."""
@@ -165,7 +159,8 @@ class _Search:
 
     def _soft(self, unserved: int) -> Soft:
         """Tier 2's program as it is searched: large ones in blocks, small ones as a whole."""
-        if len(self.layout.spines) == 1 or self.rows.linear.columns <= AT_ONCE:
+        most = WHOLE_COLUMNS if self.effort.name == "full" else AT_ONCE
+        if len(self.layout.spines) == 1 or self.rows.linear.columns <= most:
             return self._fewer(unserved)
         question = self._question(
             self.rows.linear, self.unserved, self.loss, spine_by_column(self.rows, self.layout)
@@ -236,7 +231,6 @@ class _Search:
         self, soft: Soft, relaxed: Relaxed, unserved: int, ceiling: int, proof: Bounds
     ) -> Iterator[Step]:
         """Packings whose loss, less the offset, is not above the ceiling, that of one in hand."""
-        full, columns = self.effort.name == "full", soft.linear.columns
         if soft.coarse is None:
             yield from self._exact(relaxed, unserved, ceiling, proof)
             return
@@ -250,32 +244,18 @@ class _Search:
                 ceiling = min(ceiling, round(float(soft.costs @ values)))
         if proof.loss is not None and ceiling + self.offset <= proof.loss:
             return
-        if full and columns <= WHOLE_COLUMNS:
-            yield from self._whole(unserved, ceiling, proof)
-        elif point is not None and values is not None:
+        if point is not None and values is not None:
             yield from self._large(soft, values, soft.spent(soft.coarse, point, relaxed), proof)
-
-    def _whole(self, unserved: int, ceiling: int, proof: Bounds) -> Iterator[Step]:
-        """The whole program, after a relaxation that knows each block's best."""
-        soft = self._fewer(unserved)
-        if soft.relaxed is None:
-            return
-        known = blocks.bound(soft.parts, soft.costs, soft.relaxed, soft.effort, EXACT)
-        proof = self._better(proof, known.total)
-        yield Step(None, "blocks", proof)
-        tight = Relaxation(blocks.held_above(soft.parts, soft.costs, known))
-        found = tight.minimise(soft.costs)
-        yield from self._exact(found or soft.relaxed, unserved, ceiling, proof)
 
     def _exact(
         self, relaxed: Relaxed, unserved: int, ceiling: int, proof: Bounds
     ) -> Iterator[Step]:
         """The whole program; `ceiling` is the loss of a packing in hand, less the offset."""
+        yield Step(None, "program", proof)
         fewer, columns = self.merged, self.rows.linear.columns
         linear = fewer.linear.with_row(fewer.costs(self.unserved), -FREE, unserved)
         costs = fewer.costs(self.loss)
-        part = _NEAR_WAKING if self.offset else _NEAR
-        limits = (ceiling, part * max(0.0, relaxed.objective + self.offset) + EXACT)
+        limits = (ceiling, FIRST * max(0.0, relaxed.objective + self.offset) + 1.0)
         for found in nearest_first(linear, costs, relaxed, limits, self.effort, self.stop):
             proof = self._better(proof, found.bound)
             values = None if found.values is None else fewer.opened(found.values, columns)

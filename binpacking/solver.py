@@ -30,6 +30,9 @@ _FEASIBLE = 2
 EXACT = 0.999
 """Objectives are integers: a bound closer than one is a proof."""
 
+_HALF = 0.5
+"""Between two whole numbers."""
+
 Stop = Callable[[], bool]
 """Asked now and then during a solve; true ends it."""
 
@@ -77,8 +80,13 @@ def search(
     stop: Stop | None = None,
     *,
     close: float = EXACT,
+    most: float = FREE,
 ) -> tuple[Floats | None, float]:
-    """The best point found, if any, and what no point goes below: infinite where there is none."""
+    """The best point found, if any, and what no point goes below: infinite where there is none.
+
+    Points that cost more than `most`, a whole number, are of no interest: one may come back, but
+    is not looked for, and of a bound above `most` no more is meant than that it is above.
+    """
     if not linear.columns:
         return np.zeros(0), 0.0
     scale = _scale(costs)
@@ -86,6 +94,7 @@ def search(
         "mip_rel_gap": effort.gap,
         "mip_abs_gap": close / scale,
         "mip_max_nodes": effort.node_limit,
+        "objective_bound": (most + _HALF) / scale,
         "mip_heuristic_run_feasibility_jump": False,
     }
     if len(linear.index) <= READABLE:

@@ -1,4 +1,4 @@
-"""The two searches find what one search of the whole program finds, whatever counts as near."""
+"""Searches that widen find what one search of the whole program finds, wherever they begin."""
 
 from itertools import product
 from random import Random
@@ -38,8 +38,8 @@ def steps(linear: Linear, costs: Floats, ceiling: float, reach: float) -> list[F
 
 
 @settings(max_examples=150, deadline=None)
-@given(chances, st.integers(0, 12), st.integers(0, 20))
-def test_the_best_of_both_searches_is_the_best_of_all(
+@given(chances, st.integers(0, 12), st.integers(1, 20))
+def test_the_best_of_all_searches_is_the_best_of_all(
     chance: Random, above: int, reach: int
 ) -> None:
     """`above`: by how much the point in hand misses the optimum."""
@@ -50,14 +50,11 @@ def test_the_best_of_both_searches_is_the_best_of_all(
     found = steps(linear, costs, best + above, reach)
     reached = [float(costs @ one.values) for one in found if one.values is not None]
     assert min((best + above, *reached)) == best
-    assert best - 1.0 < found[-1].bound  # costs are integers: this is a proof
-    for one in found:
-        assert one.bound <= best + 1e-6
-    for one in found[1:]:
-        assert one.values is None or float(costs @ one.values) < min((best + above, *reached[:1]))
+    assert not found or best - 1.0 < found[-1].bound  # costs are integers: this is a proof
+    assert all(one.bound <= best + 1e-6 for one in found)
 
 
-def test_the_second_search_is_left_out_where_the_first_proves_enough() -> None:
+def test_one_search_is_enough_where_the_optimum_is_near() -> None:
     linear = program((9, 9), [(((0, 1), (1, 1)), 4, FREE)])
     (only,) = steps(linear, np.array([5.0, 6.0]), 30.0, 1.0)
     assert only.values is not None
@@ -65,11 +62,19 @@ def test_the_second_search_is_left_out_where_the_first_proves_enough() -> None:
     assert only.bound == pytest.approx(20.0)
 
 
-def test_a_point_that_needs_a_far_column_is_found_by_the_second_search() -> None:
-    """The relaxation takes 4/3 of the first column; in whole numbers the second one helps."""
+def test_a_search_in_vain_proves_how_much_no_point_costs() -> None:
+    """The relaxation takes 4/3 of the first column at a cost of 12; whole numbers cost 13."""
     linear = program((9, 9), [(((0, 3), (1, 1)), 4, FREE)])
-    first, second = steps(linear, np.array([9.0, 4.0]), 1e9, 0.5)
-    assert first.values is not None
-    assert second.values is not None
-    assert (first.values.tolist(), second.values.tolist()) == ([2.0, 0.0], [1.0, 1.0])
-    assert [first.bound, second.bound] == pytest.approx([12.5, 13.0])
+    found = steps(linear, np.array([9.0, 4.0]), 1e9, 0.5)
+    assert found[0] == (None, 13.0)
+    last = found[-1]
+    assert last.values is not None
+    assert last.values.tolist() == [1.0, 1.0]
+    assert last.bound == pytest.approx(13.0)
+
+
+def test_a_point_in_hand_that_is_the_best_is_proven_so() -> None:
+    linear = program((9, 9), [(((0, 3), (1, 1)), 4, FREE)])
+    found = steps(linear, np.array([9.0, 4.0]), 13.0, 100.0)
+    assert [one.values for one in found] == [None]
+    assert found[-1].bound == pytest.approx(13.0)

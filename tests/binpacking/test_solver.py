@@ -16,7 +16,7 @@ from binpacking.linear import program as rows
 from binpacking.problem import Effort
 from binpacking.rooms import Capacity
 from binpacking.rows import build
-from binpacking.solver import Answer, Relaxation, minimise
+from binpacking.solver import Answer, Relaxation, minimise, search
 from tests.binpacking.floors import floored
 from tests.binpacking.pooled import pooled
 from tests.binpacking.problems import FULL, chances, random_problem
@@ -175,3 +175,12 @@ def test_both_back_ends_give_the_same_optimum(chance: Random) -> None:
     if direct is not None and readable_answer is not None:
         assert wish @ direct.values == wish @ readable_answer.values
         assert direct.bound == pytest.approx(readable_answer.bound, abs=1e-6)
+
+
+@pytest.mark.parametrize(("most", "found"), [(12.0, None), (13.0, [1, 1]), (20.0, [1, 1])])
+def test_points_that_cost_more_are_not_looked_for(most: float, found: list[int] | None) -> None:
+    """3 x + y >= 4 at costs of 9 and 4: 12 relaxed, 13 in whole numbers."""
+    linear = rows(TWO, [(((0, 3), (1, 1)), 4, FREE)])
+    point, bound = search(linear, np.array([9.0, 4.0]), FULL, most=most)
+    assert (point if point is None else point.tolist()) == found
+    assert bound == pytest.approx(FREE if found is None else 13.0)
