@@ -112,11 +112,12 @@ def happened(
     """Return the stops less those that nothing came of.
 
     `runs` are the pods of (job, attempt) where nobody has told it to go, as seen now. One that
-    runs on with more pods than it was left, `SAME_SECONDS` after it was told, was not told.
+    runs on with more pods than it was left, `SAME_SECONDS` after it was told, was not told; as long
+    again later it may have got pods back, and that says nothing.
     """
     return [
         stop
         for stop in stops
-        if now_seconds - stop.at_seconds < SAME_SECONDS
+        if not SAME_SECONDS <= now_seconds - stop.at_seconds < 2 * SAME_SECONDS
         or runs.get((stop.job, stop.attempt), 0) <= stop.pods
     ]

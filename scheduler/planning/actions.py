@@ -27,6 +27,7 @@ Code = Literal[
     "stalled",
     "consolidate",
     "shrink",
+    "grow",
 ]
 
 

@@ -7,6 +7,7 @@ any other that was resumed.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 
 from binpacking.consolidation import Cell, Cleared, Mover, consolidate
 from preemption.budgets import stops_left
@@ -14,7 +15,6 @@ from preemption.cost import cost
 from preemption.values import Claimant
 from scheduler.planning import placing, recalls
 from scheduler.planning.actions import Action, NotifyJob, ScaleRole, StopJob
-from scheduler.planning.lendout import Lent
 from scheduler.planning.situation import Situation
 from scheduler.planning.snapshot import Job
 
@@ -24,10 +24,15 @@ MOST_MOVES = 8
 """Per plan: each move empties GPUs for a minute or two, and the next plan sees what it brought."""
 
 
-def moves(situation: Situation, lent: Lent, actions: tuple[Action, ...]) -> tuple[NotifyJob, ...]:
-    """Return the notices that empty the nodes whose emptying gains most."""
+def moves(
+    situation: Situation, free_by_node: Mapping[str, int], actions: tuple[Action, ...]
+) -> tuple[NotifyJob, ...]:
+    """Return the notices that empty the nodes whose emptying gains most.
+
+    `free_by_node`: GPUs that stay empty whatever is done besides.
+    """
     effort = situation.effort
-    if effort.name != "full" or not effort.program or not lent.free_by_node:
+    if effort.name != "full" or not effort.program or not free_by_node:
         return ()
     touched = {action.job for action in actions if not isinstance(action, ScaleRole)}
     wanted = _wanted_nodes(situation, touched)
@@ -38,7 +43,7 @@ def moves(situation: Situation, lent: Lent, actions: tuple[Action, ...]) -> tupl
         Cell(
             node=node.name,
             gpu_model=node.gpu_model,
-            free=lent.free_by_node.get(node.name, 0),
+            free=free_by_node.get(node.name, 0),
             total=len(node.devices),
             movers=tuple(movable.get(node.name, ())),
         )

@@ -1,4 +1,5 @@
-"""The plan of one tick, as one sentence: learn, size, settle, shrink, grow, lend, consolidate.
+"""The plan of one tick, as one sentence: learn, size, settle, shrink, grow, lend, enlarge,
+consolidate.
 
 `plan` is pure: the same snapshot, memory, policy and effort give the same plan and memory. It
 touches nothing; the daemon applies the actions. Order matters and is least disruptive first:
@@ -22,6 +23,7 @@ from scheduler.planning.actions import (
     Unplaced,
 )
 from scheduler.planning.consolidating import moves
+from scheduler.planning.enlarging import enlarge
 from scheduler.planning.growing import grow
 from scheduler.planning.holdings import holdings
 from scheduler.planning.lendout import lend
@@ -75,7 +77,7 @@ def plan_with(
     )
     stops = (*recalls.due_stops(snapshot), *stalled)
     situation = msgspec.structs.replace(
-        situation, told={**situation.told, **{stop.job: 0 for stop in stalled}}
+        situation, told={**situation.told, **{one.job: _left_to(one) for one in stalled}}
     )
     surplus = shrink(snapshot, policy, situation.held, sizings)
     situation = _keep(situation, surplus.released)
@@ -83,14 +85,16 @@ def plan_with(
     situation = _keep(situation, frozenset(), growth.reservations)
     lent = lend(situation, tactics)
     actions: tuple[Action, ...] = (*stops, *surplus.actions, *growth.actions, *lent.actions)
-    actions = (*actions, *moves(situation, lent, actions))
+    enlarged = enlarge(situation, lent, tactics, actions)
+    actions = (*actions, *enlarged.actions)
+    actions = (*actions, *moves(situation, enlarged.free_by_node, actions))
     voted = sizing.remember_votes(situation.memory, sizings, snapshot.now_seconds, policy)
     remembered = _remember(voted, situation, actions)
     result = Plan(
         at_seconds=snapshot.now_seconds,
         source=_source(effort),
         actions=actions,
-        reservations=(*situation.reserved, *lent.reservations),
+        reservations=(*situation.reserved, *lent.reservations, *enlarged.reservations),
         stops=remembered.stops,
         sizings=sizings,
         unplaced=growth.unplaced,
@@ -182,14 +186,20 @@ def _remember(memory: Memory, situation: Situation, actions: tuple[Action, ...])
             job.id,
             job.tenant,
             job.attempt,
-            action.pods if isinstance(action, ResizeJob) else 0,
+            _left_to(action),
         )
         for action in actions
-        if isinstance(action, (NotifyJob, StopJob, ResizeJob)) and action.code != "stalled"
+        if isinstance(action, (NotifyJob, StopJob, ResizeJob))
+        and action.code not in ("stalled", "grow")
         for job in (jobs[action.job],)
         if _runs(job)
     )
     return msgspec.structs.replace(memory, stops=(*situation.memory.stops, *stops))
+
+
+def _left_to(action: NotifyJob | StopJob | ResizeJob) -> int:
+    """Return with how many pods the job is to go on."""
+    return action.pods if isinstance(action, ResizeJob) else 0
 
 
 def _summary(actions: tuple[Action, ...], unplaced: tuple[Unplaced, ...], held_back: str) -> str:

@@ -41,11 +41,14 @@ def due_stops(snapshot: Snapshot) -> tuple[StopJob, ...]:
     return tuple(stops)
 
 
-def stalled(snapshot: Snapshot, reserved: Iterable[Reservation], after: float) -> Iterator[StopJob]:
+def stalled(
+    snapshot: Snapshot, reserved: Iterable[Reservation], after: float
+) -> Iterator[StopJob | ResizeJob]:
     """Yield a stop for every gang that is not whole `after` seconds and has no place reserved.
 
     Its place was lost before the last pod came; what is bound of it would hold GPUs for nothing.
-    It has done no work, so that it is no victim, and goes back to its queue.
+    It has done no work, so that it is no victim, and goes back to its queue. An elastic one goes on
+    without the pods that are missing.
     """
     coming = {reservation.owner for reservation in reserved}
     for job in snapshot.jobs:
@@ -53,7 +56,11 @@ def stalled(snapshot: Snapshot, reserved: Iterable[Reservation], after: float) -
             continue
         waits_seconds = snapshot.now_seconds - job.started_seconds
         whole = len(job.parts) >= job.pods
-        if waits_seconds >= after and not whole and job.id not in coming and releasable(job):
+        if waits_seconds < after or whole or job.id in coming or not releasable(job):
+            continue
+        if job.min_pods <= len(job.staying) and _last_are_missing(job):
+            yield _without(job)
+        else:
             yield StopJob(
                 job=job.id,
                 expected_attempt=job.attempt,
@@ -62,6 +69,26 @@ def stalled(snapshot: Snapshot, reserved: Iterable[Reservation], after: float) -
                 sentence=f"{job.id} has {len(job.parts)} of {job.pods} pods after "
                 f"{waits_seconds:.0f} s and no place for the others; it waits in its queue again",
             )
+
+
+def _last_are_missing(job: Job) -> bool:
+    """Whether the pods without a node are the last ones, so that the job can do without them."""
+    there = len(job.staying)
+    return job.min_pods < job.pods and job.placed[:there] == job.staying
+
+
+def _without(job: Job) -> ResizeJob:
+    there = len(job.staying)
+    return ResizeJob(
+        job=job.id,
+        expected_attempt=job.attempt,
+        pods=there,
+        release=tuple(pod.name for pod in job.placed[there:]),
+        for_role="",
+        code="stalled",
+        sentence=f"{job.id} has {there} of {job.pods} pods and no place for the others; it goes on "
+        "without them",
+    )
 
 
 def state_of(job: Job) -> State:

@@ -201,7 +201,7 @@ def resize(pods: int, *release: str) -> ResizeJob:
         expected_attempt=1,
         pods=pods,
         release=release,
-        code="shrink",
+        code="shrink" if release else "grow",
         sentence="because",
     )
 

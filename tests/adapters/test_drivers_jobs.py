@@ -283,8 +283,10 @@ def elastic() -> World:
 def test_an_elastic_job_changes_both_counts(pods: int, release: list[str]) -> None:
     world = elastic()
     assert world.apply(resize(pods, *release)) == (True, "")
-    spec = world.now_at("jobs", "j")["spec"]
-    assert (spec["parallelism"], spec["completions"]) == (pods, pods)
+    now = world.now_at("jobs", "j")
+    assert (now["spec"]["parallelism"], now["spec"]["completions"]) == (pods, pods)
+    noted = "tidal.dev/stops" in now["metadata"]["annotations"]
+    assert noted is bool(release), "to grow is no disturbance that a budget counts"
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,7 @@ class World:
         self.demand = self.coming = 0.0
         self.made = 0
         self.disturbed: list[Disturbed] = []
+        self.grown = 0
         self.waiting: dict[str, float] = {}
         """Since when a gang waits for its last pods."""
         self.before = self.snapshot()
@@ -400,8 +401,10 @@ class World:
                 self._note(run, "notice")
             case StopJob() if run.state not in ("queued", "stopping"):
                 self._stop(run, action)
-            case ResizeJob() if run.state == "running" and run.told.min_pods <= action.pods:
+            case ResizeJob() if action.code == "shrink" and run.state == "running":
                 self._shrink(run, action)
+            case ResizeJob() if action.code != "shrink" and run.state in ("running", "starting"):
+                self._resize(run, action)
             case _:
                 pass
 
@@ -426,6 +429,19 @@ class World:
         self._note(run, "shrink", action.pods)
         run.told = msgspec.structs.replace(run.told, pods=action.pods)
         run.pods = [self._leaving(pod) if pod.name in action.release else pod for pod in run.pods]
+
+    def _resize(self, run: Run, action: ResizeJob) -> None:
+        """It gets pods, or goes on without those that never had a place."""
+        assert run.told.min_pods <= action.pods <= run.told.max_pods
+        assert not any(pod.node for pod in run.pods if pod.name in action.release)
+        run.told = msgspec.structs.replace(run.told, pods=action.pods)
+        run.pods = [pod for pod in run.pods if pod.name not in action.release]
+        for _ in range(action.pods - sum(not pod.leaving for pod in run.pods)):
+            self.made += 1
+            name = f"{run.told.id}-more-{self.made}"
+            run.pods.append(Pod(name=name, uid=name, gpus=run.told.gpus_per_pod))
+        if action.code == "grow":
+            self.grown += 1
 
     def _start(self, run: Run) -> None:
         run.told = msgspec.structs.replace(run.told, attempt=run.told.attempt + 1)

@@ -21,7 +21,7 @@ from tests.planning.eventful import HOUR, ROLE, World
 BLOCKS = 8 if settings.default.max_examples < 1000 else 200  # type: ignore[union-attr]
 WORLDS_PER_BLOCK = 5
 TICKS = 40
-ENOUGH = 4
+ENOUGH = 3
 LAG_SECONDS = 30.0
 STALLED_SECONDS = 1500.0
 """A gang that is not whole after this time was forgotten; the world's pauses are long."""
@@ -83,6 +83,12 @@ def terms_kept(world: World, snapshot: Snapshot, action: Asked) -> None:
     job, rules = job_of(snapshot, action), world.policy.preemption
     assert job.preemptible, action
     assert not job.held_by, action
+    if action.code == "grow":
+        quiet = max(300.0, rules.protected_seconds)
+        assert all(
+            one.job != job.id or world.now - one.at_seconds >= quiet for one in world.disturbed
+        ), ("shrunk and grown", action)
+        return
     if is_end_of_notice(job):
         assert isinstance(action, StopJob), action
         assert job.notice_deadline_seconds is not None
@@ -109,7 +115,7 @@ def just_told(world: World, snapshot: Snapshot) -> dict[str, int]:
     runs = {(j.id, j.attempt) for j in snapshot.jobs if j.state in ("starting", "running")}
     return {
         stop.job: stop.pods
-        for stop in world.memory.stops
+        for stop in (*world.memory.stops, *snapshot.stops)
         if (stop.job, stop.attempt) in runs and world.now - stop.at_seconds < 120
     }
 
@@ -121,7 +127,7 @@ def room_for_all(snapshot: Snapshot, made: Plan, asked: list[Asked], told: dict[
     room = room_before(snapshot, [one for one in made.reservations if one.id in old], told)
     victims = [a for a in asked if a.for_role and not is_end_of_notice(job_of(snapshot, a))]
     for action in asked:
-        if action in victims or action.code == "stalled":
+        if action in victims or (action.code == "stalled" and isinstance(action, StopJob)):
             give(room, freed(snapshot, action))
     online = [one for one in fresh if one.owner == ROLE]
     for reservation in online:
@@ -133,9 +139,13 @@ def room_for_all(snapshot: Snapshot, made: Plan, asked: list[Asked], told: dict[
         without = dict(room)
         give(without, [(node, -gpus) for node, gpus in freed(snapshot, action)])
         assert min(without.values()) < 0, ("could be spared", action)
+    more = {action.job: action for action in asked if action.code == "grow"}
+    empty = {node.name: node.free_gpus for node in snapshot.nodes}
     for reservation in fresh:
         if reservation.owner != ROLE:
-            whole_gang(snapshot, reservation.owner, reservation.parts)
+            give(empty, [(node, -gpus) for node, gpus in reservation.parts])
+            whole_gang(snapshot, reservation.owner, reservation.parts, more)
+    assert min(empty.values()) >= 0, "batch on GPUs that are not free"
 
 
 def apart_enough(policy: Policy, snapshot: Snapshot, made: Plan) -> None:
@@ -211,10 +221,16 @@ def usable(snapshot: Snapshot, pods: Iterable[Pod]) -> list[tuple[str, int]]:
     ]
 
 
-def whole_gang(snapshot: Snapshot, name: str, parts: tuple[tuple[str, int], ...]) -> None:
+def whole_gang(
+    snapshot: Snapshot, name: str, parts: tuple[tuple[str, int], ...], more: dict[str, Asked]
+) -> None:
+    """All pods of a job that starts, or those that a running one gets, under its leaf."""
     job = next(job for job in snapshot.jobs if job.id == name)
-    leaves = {node.leaf for node in snapshot.nodes for part, _ in parts if node.name == part}
-    assert [gpus for _, gpus in parts] == [job.gpus_per_pod] * job.pods, name
+    grows = more.get(name)
+    pods = grows.pods - len(job.staying) if isinstance(grows, ResizeJob) else job.pods
+    everywhere = (*parts, *job.parts)
+    leaves = {node.leaf for node in snapshot.nodes for part, _ in everywhere if node.name == part}
+    assert [gpus for _, gpus in parts] == [job.gpus_per_pod] * pods, name
     assert len(leaves) == 1, name
 
 
@@ -254,6 +270,7 @@ def test_the_histories_have_something_to_promise() -> None:
         for number in range(TICKS):
             tick(world, number)
         kinds.update(one.kind for one in world.disturbed)
-        if min(kinds[kind] for kind in ("notice", "stop", "shrink")) >= ENOUGH:
+        kinds["grow"] += world.grown
+        if min(kinds[kind] for kind in ("notice", "stop", "shrink", "grow")) >= ENOUGH:
             return
     pytest.fail(f"only {kinds}")

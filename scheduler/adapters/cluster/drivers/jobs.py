@@ -173,7 +173,9 @@ class Jobs:
             sized = _sized(now, said, action.pods)
             if not sized:
                 raise DroppedError(f"nothing to do: it has {action.pods} pods")
-            values = {marks.STOPS: self._noted(now, action.pods), marks.EPOCH: str(epoch)}
+            values = {marks.EPOCH: str(epoch)}
+            if action.code == "shrink":
+                values[marks.STOPS] = self._noted(now, action.pods)
             return [*_guards(now), *sized, *annotated(now.metadata.annotations, values)]
 
         staying = (pod for pod in pods if not leaving(pod))
