@@ -23,17 +23,15 @@ from binpacking.crews import Crew
 from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.layout import PLENTY
 from binpacking.linear import FREE, Draft, Linear, Term
+from binpacking.needs import Need, need_of
 from binpacking.pools import tied
-from binpacking.problem import Member, OnlineRequest, Piece, Problem
+from binpacking.problem import OnlineRequest, Piece, Problem
 from binpacking.rooms import Capacity, ground, simple
 from binpacking.shares import NO_SHARE
 from binpacking.slots import power_of_two
 from binpacking.stops import Stops
 from binpacking.uneven import Bin, Load, Uneven
 from binpacking.waking import Wake, no_waste
-
-Need = tuple[tuple[Piece, int], ...]
-"""(piece, how many) of one of a column."""
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -369,15 +367,6 @@ class _Maker:
                 most = sum(self.cleared[node] // piece.gpus for node in nodes)
             self.most[leaf, piece] = most
         return self.most[leaf, piece]
-
-
-def need_of(pods: Iterable[Member]) -> Need:
-    """Pieces of these pods together, by kind."""
-    counts: dict[Piece, int] = {}
-    for member in pods:
-        piece = member.shape.piece
-        counts[piece] = counts.get(piece, 0) + member.count * member.shape.pieces
-    return tuple(sorted(counts.items()))
 
 
 def most_replicas(request: OnlineRequest, gain: int) -> int:
