@@ -35,7 +35,7 @@ def moves(
     if effort.name != "full" or not effort.program or not free_by_node:
         return ()
     touched = {action.job for action in actions if not isinstance(action, ScaleRole)}
-    wanted = _wanted_nodes(situation, touched)
+    wanted = wanted_nodes(situation, touched)
     if not wanted:
         return ()
     movable = _movable(situation, touched, actions)
@@ -66,7 +66,7 @@ def _notices(situation: Situation, cleared: Cleared) -> list[NotifyJob]:
     return kept if len(kept) == len(told) else []
 
 
-def _wanted_nodes(situation: Situation, touched: set[str]) -> dict[str, int]:
+def wanted_nodes(situation: Situation, touched: set[str]) -> dict[str, int]:
     """Return, by GPU model, how many waiting jobs could use one whole node of it.
 
     A job that may run on several counts for each: `MOST_MOVES` bounds what that can cost.

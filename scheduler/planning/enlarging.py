@@ -4,16 +4,20 @@ After lending, before consolidation. A job grows within its bounds, in its own l
 that pays: the terms on which the missing pods would start if they were a waiting job leave
 them the GPUs for longer than a resumed job is protected, and what they do by then is more than
 what the gang loses by forming anew, now and when it is shrunk again. A job that was told to give
-way within that time is left alone, so that none is grown and shrunk in turn.
+way within that time is left alone, so that none is grown and shrunk in turn. While waiting jobs
+want whole nodes of a GPU model, its holes are left to `consolidating`: a hole that is filled can
+take no job that moves off such a node.
 """
 
 from collections import Counter
+from collections.abc import Collection
 
 import msgspec
 
 from binpacking.problem import BatchRequest, Placed, Shape
 from scheduler.planning import placing, supply
 from scheduler.planning.actions import Action, ResizeJob, ScaleRole, StartJob
+from scheduler.planning.consolidating import wanted_nodes
 from scheduler.planning.lendout import Lent
 from scheduler.planning.situation import Offer, Situation, Tactics
 from scheduler.planning.snapshot import Job, Reservation
@@ -63,6 +67,7 @@ def _lacking(situation: Situation, lent: Lent, actions: tuple[Action, ...]) -> d
     touched |= situation.told.keys()
     since = situation.now - _settled_seconds(situation)
     touched |= {stop.job for stop in situation.memory.stops if stop.at_seconds > since}
+    wanted = wanted_nodes(situation, touched)
     found = {}
     for job in situation.snapshot.jobs:
         there = len(job.staying)
@@ -70,18 +75,21 @@ def _lacking(situation: Situation, lent: Lent, actions: tuple[Action, ...]) -> d
         settled = job.started_seconds is not None and job.started_seconds <= since
         calm = settled and job.checkpoint_started_seconds is None and supply.releasable(job)
         if whole and calm and job.max_pods > there and job.id not in touched:
-            room = _room(situation, lent, job)
+            room = _room(situation, lent, job, wanted)
             if room:
                 found[job.id] = min(job.max_pods - there, room)
     return found
 
 
-def _room(situation: Situation, lent: Lent, job: Job) -> int:
-    """Return how many more of its pods the GPUs that stay empty in its leaf would hold."""
+def _room(situation: Situation, lent: Lent, job: Job, wanted: Collection[str]) -> int:
+    """Return how many more of its pods the GPUs that stay empty in its leaf would hold.
+
+    `wanted`: GPU models of which whole nodes are.
+    """
     leaves = {node.name: node.leaf for node in situation.snapshot.nodes}
-    home = leaves.get(job.staying[0].node)
+    home = leaves.get(job.staying[0].node, ("",))
     free = (gpus for node, gpus in lent.free_by_node.items() if leaves[node] == home)
-    return sum(gpus // job.gpus_per_pod for gpus in free)
+    return 0 if home[-1] in wanted else sum(gpus // job.gpus_per_pod for gpus in free)
 
 
 def _settled_seconds(situation: Situation) -> float:

@@ -89,10 +89,15 @@ def test_what_it_was_shrunk_for_still_counts_once_it_has_grown() -> None:
 
 
 def test_who_waits_comes_first() -> None:
-    waits = tuple(job(f"w{n}", gpus_per_pod=8) for n in range(2))
+    waits = tuple(job(f"w{n}", gpus_per_pod=8) for n in range(2))  # whole nodes, and both start
     made, _ = plan(snapshot(elastic(), jobs=(elastic(), *waits)), Memory(), policy(), "full")
     assert {one.job for one in made.actions if isinstance(one, StartJob)} == {"w0", "w1"}
     assert [(a.job, a.pods) for a in made.actions if isinstance(a, ResizeJob)] == [("e", 2)]
+
+
+def test_holes_are_left_to_consolidation_while_whole_nodes_are_wanted() -> None:
+    waits = tuple(job(f"w{n}", gpus_per_pod=8) for n in range(3))
+    assert grown(snapshot(elastic(), jobs=(elastic(), *waits))) == []
 
 
 def test_gpus_that_the_tide_wants_back_soon_are_left_alone() -> None:

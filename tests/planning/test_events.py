@@ -21,7 +21,7 @@ from tests.planning.eventful import HOUR, ROLE, World
 BLOCKS = 8 if settings.default.max_examples < 1000 else 200  # type: ignore[union-attr]
 WORLDS_PER_BLOCK = 5
 TICKS = 40
-ENOUGH = 3
+ENOUGH = 4
 LAG_SECONDS = 30.0
 STALLED_SECONDS = 1500.0
 """A gang that is not whole after this time was forgotten; the world's pauses are long."""
@@ -263,7 +263,7 @@ def budgets_held(world: World) -> None:
 
 
 def test_the_histories_have_something_to_promise() -> None:
-    """Each kind of disturbance happens in some of the worlds above."""
+    """Each kind of disturbance happens in some of the worlds above, and some job gets pods back."""
     kinds: Counter[str] = Counter()
     for seed in range(BLOCKS * WORLDS_PER_BLOCK):
         world = World(seed)
@@ -271,6 +271,7 @@ def test_the_histories_have_something_to_promise() -> None:
             tick(world, number)
         kinds.update(one.kind for one in world.disturbed)
         kinds["grow"] += world.grown
-        if min(kinds[kind] for kind in ("notice", "stop", "shrink", "grow")) >= ENOUGH:
+        enough = min(kinds[kind] for kind in ("notice", "stop", "shrink")) >= ENOUGH
+        if enough and kinds["grow"]:
             return
     pytest.fail(f"only {kinds}")
