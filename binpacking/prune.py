@@ -58,15 +58,19 @@ def _revived(problem: Problem, board: Board, seats: list[Seat], gang: int) -> li
     wakes = awake(board, seats, leaves)
     least = sum(wake.bed.credit for wake in wakes) - problem.gangs[gang].cost
     board.revive(gang)
-    there = all(board.holds(node, 0) for node, _ in parts)
-    if there and saved(board, seats, leaves) >= least:
+    if _stands(board, gang) and saved(board, seats, leaves) >= least:
         return seats
     pinned = {(wake.seat, wake.start) for wake in wakes if gang not in wake.bed.gangs}
     moved = _seat_anew(board, seats, leaves, pinned)
-    if moved is None or saved(board, moved, leaves) < least:
+    if moved is None or not _stands(board, gang) or saved(board, moved, leaves) < least:
         board.undo(mark)
         return None
     return moved
+
+
+def _stands(board: Board, gang: int) -> bool:
+    """Whether its nodes hold it beside all else; pods that stay where they are may leave no CPU."""
+    return all(board.holds(node, 0) for node, _ in board.layout.parts[gang])
 
 
 def _held(board: Board, gang: int, leaf: int) -> int:

@@ -2,13 +2,25 @@
 
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import settings
 
 from binpacking.ladder import solve
-from binpacking.problem import BatchRequest, Effort, Gang, OnlineRequest, Problem, Shape, Supply
+from binpacking.problem import (
+    BatchRequest,
+    Effort,
+    Gang,
+    Member,
+    OnlineRequest,
+    Problem,
+    Shape,
+    Spread,
+    Supply,
+)
 from binpacking.shares import Deal, Held, Share, dealt
 from binpacking.sharing import fillings
+from binpacking.standby import Standby
 from binpacking.verify import verify
 from tests.binpacking.problems import AT_ONCE, FULL, QUICK
 from tests.binpacking.sharers import accepts, best, best_with, sharing_problem
@@ -47,6 +59,62 @@ def test_small_worlds_are_packed_as_well_as_can_be(stinted: bool, block: int) ->
         left = best_with(problem, frozenset(packing.killed))
         assert left is not None
         assert found == left[:3], number
+
+
+def mixed(chance: Random) -> Problem:
+    """The same worlds with fixed groups of shares and whole GPUs, floors, and units asleep."""
+    problem = sharing_problem(chance, stinted=chance.random() < 0.5)
+    online, units = list[OnlineRequest](), list[Standby]()
+    for one in problem.online:
+        if chance.random() < 0.4:
+            other = Shape(1, 1) if one.shape.share.milli else Shape(1, 0, share=Share(300))
+            pods = (Member("p", 1, one.shape), Member("d", chance.choice([1, 2]), other))
+            online.append(
+                msgspec.structs.replace(one, shape=Shape(0, 0), members=pods, reach="spine")
+            )
+            continue
+        floor = Spread("node", chance.choice([1, 2])) if chance.random() < 0.5 else None
+        online.append(msgspec.structs.replace(one, spread=floor))
+        if one.shape.size == one.shape.pieces == 1:
+            units += [
+                Standby(
+                    key=f"{one.key} on {node.node}",
+                    request=one.key,
+                    node=node.node,
+                    devices=(7,),
+                    saved_seconds=chance.randint(1, 40),
+                )
+                for node in problem.supplies
+                if node.free
+            ]
+    return msgspec.structs.replace(problem, online=tuple(online), standby=tuple(units))
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_groups_floors_and_sleepers_go_with_shares(block: int) -> None:
+    """Every answer passes the checker, and more effort gives none that is worse."""
+    for number in range(block * 3 * WORLDS_PER_BLOCK, (block + 1) * 3 * WORLDS_PER_BLOCK):
+        problem = mixed(Random(number))  # noqa: S311  # a numbered world
+        found = [solve(problem, effort) for effort in (QUICK, AT_ONCE, FULL)]
+        assert [one.rejected for one in found] == [()] * 3, number
+        assert all(verify(problem, one) == () for one in found), number
+        tiers = [(one.tiers.unserved_milli_gpus, one.tiers.loss) for one in found]
+        assert tiers == sorted(tiers, reverse=True), number
+
+
+def test_a_gang_whose_cpu_a_waking_pod_took_is_not_revived() -> None:
+    """The unit keeps its pod on the node, where only the stop leaves CPU for it."""
+    problem = Problem(
+        supplies=(Supply("n", "h100", ("p", "l", "h100"), 2, 8, cpu_milli=0),),
+        online=(
+            msgspec.structs.replace(_asks("chat", Share(0), 1000), shape=Shape(1, 1, cpu_milli=1)),
+        ),
+        gangs=(Gang(key="job", parts=(("n", 1),), cost=5, cpu_milli=2),),
+        standby=(Standby(key="u", request="chat", node="n", devices=(7,), saved_seconds=18),),
+    )
+    packing = solve(problem, QUICK)
+    assert packing.rejected == ()
+    assert packing.killed == ("job",)
 
 
 WHOLE = Share(1000, 40)
