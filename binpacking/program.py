@@ -149,16 +149,19 @@ class _Search:
         yield Step(None, "greedy", proof)
         ceiling = known.loss - self.offset
         if unserved > bound:
-            before = unserved
+            before, low = unserved, bound
             unserved, bound = self._first_tier(unserved, bound)
-            soft = self._soft(unserved)
+            soft = self._soft(unserved, wide=unserved > low)
             proof = self._proof(Bounds(bound, None), soft.relaxed)
             ceiling = ceiling if before == unserved else _UNKNOWN
         if soft.relaxed is not None:
             yield from self._tier_two(soft, soft.relaxed, unserved, ceiling, proof)
 
-    def _soft(self, unserved: int) -> Soft:
-        """Tier 2's program as it is searched: large ones in blocks, small ones as a whole."""
+    def _soft(self, unserved: int, *, wide: bool = False) -> Soft:
+        """Tier 2's program as it is searched: large ones in blocks, small ones as a whole.
+
+        `wide`: the relaxation could leave less unserved, and so says little of the loss.
+        """
         most = WHOLE_COLUMNS if self.effort.name == "full" else AT_ONCE
         if len(self.layout.spines) == 1 or self.rows.linear.columns <= most:
             return self._fewer(unserved)
@@ -166,7 +169,9 @@ class _Search:
             self.rows.linear, self.unserved, self.loss, spine_by_column(self.rows, self.layout)
         )
         classes = slots_together(self.rows, self.layout)
-        return Soft(question, unserved, self.effort, self.stop, classes)
+        soft = Soft(question, unserved, self.effort, self.stop, classes)
+        soft.reach = FREE if wide else soft.reach
+        return soft
 
     def _fewer(self, unserved: int) -> Soft:
         """The whole program, what is alike counted together."""

@@ -2,12 +2,13 @@
 
 The exponent is the slope of log seconds over log nodes, by least squares, each size at the median
 of its seeds. A seed that never reaches the gap counts with all the seconds it had, which makes the
-exponent too small; so `reached` says how many did, and the records say which gap the others have.
+exponent too small; so `reached` says how many did. A ladder may reach a fixed gap at every size by
+trying harder where it is hard: `gap_at_end` says which gap its whole effort leaves.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import log
-from statistics import median
+from math import inf, log
+from statistics import median, median_high
 
 import msgspec
 
@@ -22,6 +23,9 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
     """CPU seconds by number of nodes."""
     reached: dict[int, float]
     """Share of the seeds that reached the gap, by number of nodes."""
+    gap_at_end: dict[int, float | None]
+    """Median of the seeds' gaps when the effort is spent, or the seconds are, by number of nodes;
+    None where most seeds have none."""
     exponent: float | None
     """None with one size."""
 
@@ -33,6 +37,8 @@ class Spent(msgspec.Struct, frozen=True):
     seconds: float | None
     """Until the gap was reached."""
     total_seconds: float
+    gap: float | None = None
+    """In the end."""
 
 
 def growth(policy: str, gap: float, runs: Iterable[Spent]) -> Growth:
@@ -49,12 +55,18 @@ def growth(policy: str, gap: float, runs: Iterable[Spent]) -> Growth:
             nodes: sum(one.seconds is not None for one in some) / len(some)
             for nodes, some in sizes.items()
         },
+        gap_at_end={nodes: _middle(one.gap for one in some) for nodes, some in sizes.items()},
         exponent=_slope(seconds) if len(seconds) > 1 else None,
     )
 
 
 def _counted(one: Spent) -> float:
     return one.total_seconds if one.seconds is None else one.seconds
+
+
+def _middle(gaps: Iterable[float | None]) -> float | None:
+    found = median_high(inf if gap is None else gap for gap in gaps)
+    return None if found == inf else found
 
 
 def _slope(seconds: Mapping[int, float]) -> float:
