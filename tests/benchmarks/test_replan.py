@@ -113,6 +113,7 @@ def test_several_sizes_say_how_the_cpu_to_a_gap_grows(
     assert [one["nodes"] for one in document["results"]] == [16, 32]
     assert grown["reached"] == {"16": 1.0, "32": 1.0}
     assert grown["exponent"] is not None
+    assert set(grown["gap_at_end"]) == {"16", "32"}
 
 
 def test_the_exponent_is_the_slope_and_late_seeds_count_with_all_they_had() -> None:
@@ -123,7 +124,9 @@ def test_the_exponent_is_the_slope_and_late_seeds_count_with_all_they_had() -> N
     ]
     found = growth("tidal", 0.02, runs)
     assert found.exponent == pytest.approx(2.0)
-    late = growth("tidal", 0.02, [Spent(10, 1.0, 5.0), Spent(100, None, 10.0)])
+    assert found.gap_at_end == {10: None, 100: None}
+    late = growth("tidal", 0.02, [Spent(10, 1.0, 5.0, 0.01), Spent(100, None, 10.0, 0.3)])
+    assert late.gap_at_end == {10: 0.01, 100: 0.3}
     assert late.seconds == {10: 1.0, 100: 10.0}
     assert late.reached == {10: 1.0, 100: 0.0}
     assert late.exponent == pytest.approx(1.0)
