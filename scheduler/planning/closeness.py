@@ -99,8 +99,13 @@ class Company(msgspec.Struct, frozen=True):
         return self.domain_of.get(replica.parts[0][0]) if replica.parts else None
 
 
-def company(snapshot: Snapshot, policy: Policy, role: str) -> Company | None:
-    """Return where the others of the role's model stand; None where it need not be near them."""
+def company(
+    snapshot: Snapshot, policy: Policy, role: str, growing: frozenset[str] = frozenset()
+) -> Company | None:
+    """Return where the others of the role's model stand; None where it need not be near them.
+
+    Those that are `growing` may come anywhere, and are left out.
+    """
     target = next((one for one in snapshot.roles if one.key == role), None)
     rules = policy.models.get(target.model) if target else None
     if target is None or rules is None or rules.proximity != "required":
@@ -109,7 +114,8 @@ def company(snapshot: Snapshot, policy: Policy, role: str) -> Company | None:
     others = {
         one.key: set[Domain]()
         for one in snapshot.roles
-        if one.model == target.model and one.key != role and one.replicas and policy.role(one.key)
+        if one.model == target.model and one.key not in {role, *growing}
+        if one.replicas and policy.role(one.key)
     }
     for replica in snapshot.replicas:
         if replica.role in others and replica.state != "draining" and replica.parts:

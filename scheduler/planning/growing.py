@@ -43,10 +43,14 @@ def grow(
     tactics: Tactics,
 ) -> Growth:
     """Place what the roles lack; roles in `shrinking` lack nothing."""
-    shortages = tuple(
-        placing.shortage_of(situation, holding, wanted.wanted_milli - holding.covered_milli)
+    lacking = [
+        (holding, wanted.wanted_milli - holding.covered_milli)
         for holding, wanted in zip(situation.held, sizings, strict=True)
         if holding.role not in shrinking and wanted.wanted_milli > holding.covered_milli
+    ]
+    growing = frozenset(holding.role for holding, _ in lacking)
+    shortages = tuple(
+        placing.shortage_of(situation, holding, milli, growing) for holding, milli in lacking
     )
     if not shortages:
         return Growth(_scale_up(situation, shrinking, Packing()), (), (), None)

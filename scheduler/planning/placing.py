@@ -27,7 +27,7 @@ from preemption.values import Claimant, Refusal, Rules
 from preemption.victims import bounds, gangs
 from scheduler.planning.actions import SolverAnswer
 from scheduler.planning.asleep import late_price, standby
-from scheduler.planning.closeness import pools
+from scheduler.planning.closeness import company, pools
 from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
@@ -59,13 +59,17 @@ def effort_of(name: str, policy: Policy) -> Effort:
     )
 
 
-def shortage_of(situation: Situation, holding: Holding, milli: int) -> Shortage:
-    """Return what a role lacks, and how far apart its replicas must stand.
+def shortage_of(
+    situation: Situation, holding: Holding, milli: int, growing: frozenset[str]
+) -> Shortage:
+    """Return what a role lacks, and how far apart its replicas must stand; `growing` all that lack.
 
     Those that run and those that a place is reserved for count as there.
     """
     lack = Shortage(holding, milli)
-    terms = terms_of(situation.snapshot, situation.policy, holding.target)
+    snapshot, policy = situation.snapshot, situation.policy
+    others = company(snapshot, policy, holding.role, growing)
+    terms = terms_of(snapshot, policy, holding.target, others)
     if terms is None:
         return lack
     there = [one.parts for one in holding.bound]

@@ -69,9 +69,8 @@ def shrink(
         released.update(dropped)
         spare = kept.covered_milli - sizing.wanted_milli
         chosen = kept.target.removable == "any"
-        rules = Rules(
-            terms_of(snapshot, policy, kept.target), company(snapshot, policy, holding.role)
-        )
+        others = company(snapshot, policy, holding.role)
+        rules = Rules(terms_of(snapshot, policy, kept.target, others), others)
         gone, more = _chosen(kept, spare, used, rules) if chosen else _last(kept, spare)
         if gone or dropped:
             roles.add(holding.role)

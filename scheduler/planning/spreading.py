@@ -3,8 +3,9 @@
 A role may ask to spread over so many nodes, leaves or spine pods; then none of them holds more
 than its part of the replicas, rounded up. The part is a hard rule for new replicas: one that finds
 no room elsewhere waits. Who stands is not moved for it, but goes first where replicas go. Domains
-without a node that could hold a pod of the role do not count, so that a cluster with fewer domains
-than asked serves the role over those that it has; `Terms.shortfall` says so.
+without a node that could hold a pod of the role do not count, nor do those without a role that it
+must stand beside (see `closeness`), so that with fewer domains than asked the role is served over
+those that there are; `Terms.shortfall` says so.
 
 Counted are replicas; where domains are nodes, pods.
 """
@@ -16,6 +17,7 @@ import msgspec
 
 from binpacking.inventory import Node
 from binpacking.problem import Domain, Level, Spread, domain
+from scheduler.planning.closeness import Company
 from scheduler.planning.policy import Policy
 from scheduler.planning.reasons import NAMED
 from scheduler.planning.snapshot import Parts, Replica, Role, Snapshot
@@ -29,6 +31,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """Domains that the policy wants."""
     found: int
     """Domains with nodes that could hold a pod of the role."""
+    beside: bool
+    """Whether only nodes near the other roles of its model count."""
     pods_per_replica: int
     """That count one by one; 1 where replicas do."""
     domain_of: dict[str, Domain]
@@ -59,14 +63,20 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         if self.found >= self.asked:
             return ""
         many = "is only 1 has" if self.found == 1 else f"are only {self.found} that have"
+        near = ", near the roles that it must stand beside" if self.beside else ""
         return (
-            f"asks to stand over {self.asked} {names(self.level)}; there {many} nodes for it,"
+            f"asks to stand over {self.asked} {names(self.level)}; there {many} nodes for it{near},"
             f" and it is spread over those"
         )
 
 
-def terms_of(snapshot: Snapshot, policy: Policy, role: Role) -> Terms | None:
-    """Return the role's floor; None where the policy asks for none."""
+def terms_of(
+    snapshot: Snapshot, policy: Policy, role: Role, others: Company | None = None
+) -> Terms | None:
+    """Return the role's floor; None where the policy asks for none.
+
+    `others`: the roles that it must stand beside, where they do not grow themselves.
+    """
     rules = policy.role(role.key)
     if rules is None or rules.spread is None:
         return None
@@ -75,11 +85,13 @@ def terms_of(snapshot: Snapshot, policy: Policy, role: Role) -> Terms | None:
         domain(node.name, node.leaf, level)
         for node in snapshot.nodes
         if _able(node, role, rules.capacity_tokens_per_second)
+        if others is None or not others.every or others.domain_of[node.name] in others.every
     }
     return Terms(
         level=level,
         asked=rules.spread.domains,
         found=len(able),
+        beside=others is not None and bool(others.every),
         pods_per_replica=role.pods_per_replica if level == "node" else 1,
         domain_of={node.name: domain(node.name, node.leaf, level) for node in snapshot.nodes},
     )

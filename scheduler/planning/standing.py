@@ -291,7 +291,7 @@ def _binds(owner: str, group: str, pods: tuple[Pod, ...]) -> Iterator[Bind]:
 
 def _floors(snapshot: Snapshot, policy: Policy) -> Iterator[Floor]:
     for role in snapshot.roles:
-        terms = terms_of(snapshot, policy, role)
+        terms = terms_of(snapshot, policy, role, company(snapshot, policy, role.key))
         if terms is None:
             continue
         mine = [r for r in snapshot.replicas if r.role == role.key and r.state != "draining"]

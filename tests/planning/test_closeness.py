@@ -105,6 +105,18 @@ def test_roles_that_must_be_near_come_together(effort: str) -> None:
     assert (places(made, PREFILL), places(made, DECODE)) == (["n2"], ["n2"])
 
 
+@pytest.mark.parametrize("effort", ["heuristic", "quick", "full"])
+def test_a_floor_counts_only_domains_where_the_others_are(effort: str) -> None:
+    """Prefill does not grow and has one leaf: decode, which should have two, keeps to that."""
+    document = close().model_dump(mode="json")
+    document["models"]["chat"]["roles"]["decode"]["spread"] = {"level": "leaf", "domains": 2}
+    made = planned(cluster(1000.0, 3000.0, *THERE), parse(document), effort)
+    assert places(made, DECODE) == ["n1", "n1"]
+    both = (*THERE, of(PREFILL, "p1", "n2"))
+    made = planned(cluster(2000.0, 3000.0, *both), parse(document), effort)
+    assert places(made, DECODE) == ["n1", "n2"]
+
+
 def test_where_no_domain_has_room_for_each_none_goes() -> None:
     full = dict.fromkeys(LEAVES, 6)
     made = planned(cluster(1000.0, 1000.0, full=full), close())

@@ -29,6 +29,7 @@ from scheduler.planning.actions import (
     StartJob,
     StopJob,
 )
+from scheduler.planning.closeness import company
 from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Loan, Replica, Reservation, Role
 from scheduler.planning.spreading import Terms, names, terms_of
@@ -138,7 +139,8 @@ def _role_facts(role: Role) -> tuple[Fact, ...]:
 
 
 def _terms(tick: Tick, role: Role) -> Terms | None:
-    return terms_of(tick.snapshot, Policy.model_validate_json(tick.policy), role)
+    policy = Policy.model_validate_json(tick.policy)
+    return terms_of(tick.snapshot, policy, role, company(tick.snapshot, policy, role.key))
 
 
 def _rule_facts(tick: Tick, role: Role) -> Iterable[Fact]:
