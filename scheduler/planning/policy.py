@@ -45,7 +45,7 @@ Member = Literal[
     "profile",
     "sharp",
     "harmonic",
-    "calm",
+    "waves",
 ]
 _MEMBERS = get_args(Member)
 Quantile = Annotated[float, AfterValidator(_published)]
