@@ -1,9 +1,10 @@
 """Tiers 3 to 5 once it is settled which gangs stop: batch value, fragmentation, split replicas.
 
 Known free GPUs are packed, online and batch together. A program of moderate size is solved whole,
-with tier 1's value as a row. A larger one keeps in each spine pod as many replicas of each request
-as stand there; then only the waiting jobs couple the pods, which are dealt out by `blocks.descend`,
-and each pod's fragmentation and split replicas are settled by itself.
+with tier 1's value as a row; only split replicas, the last tier, are settled pod by pod. A larger
+one keeps in each spine pod as many replicas of each request as stand there; then only the waiting
+jobs couple the pods, which are dealt out by `blocks.descend`, and each pod's fragmentation and
+split replicas are settled by itself.
 """
 
 from collections.abc import Iterable, Sequence
@@ -87,9 +88,32 @@ class _Lower:
         if third is None:
             return None
         linear = linear.with_row(self.value, -FREE, float(self.value @ third.values))
-        linear, tiers, _ = self._last(linear)
+        linear, (*tiers, split), leaves = self._last(linear)
         found = _in_turn(linear, tiers, self.effort)
+        if found is None:
+            found = _in_turn(linear, (split,), self.effort)
+        else:
+            for costs in tiers:
+                linear = linear.with_row(costs, -FREE, float(costs @ found))
+            found = self._fewest_split(linear, split, found, leaves)
         return third.values if found is None else found[: self.rows.linear.columns]
+
+    def _fewest_split(
+        self, linear: Linear, split: Floats, values: Floats, leaves: Sequence[int]
+    ) -> Floats:
+        """The last tier pod by pod while the others are held: at once it takes far the longest."""
+        where = self._spines(leaves)
+        for block in range(len(self.layout.spines)):
+            mine = where == block
+            if split[mine] @ values[mine]:
+                better = blocks.within(linear, split, values, mine, self.effort)
+                values = values if better is None else better
+        return values
+
+    def _spines(self, leaves: Sequence[int]) -> Integers:
+        """The spine pod by column, of the rows' columns and of those added for these leaves."""
+        more = np.array([self.layout.spine_of[leaf] for leaf in leaves], np.int32)
+        return np.append(spine_by_column(self.rows, self.layout), more)
 
     def _last(self, linear: Linear) -> tuple[Linear, tuple[Floats, ...], list[int]]:
         """The program with columns of the last tiers, these tiers, and a leaf of each column."""
@@ -110,8 +134,7 @@ class _Lower:
             return None
         linear = linear.joined(self._crews_held(values, block_of))
         linear, tiers, leaves = self._last(linear)
-        where = np.append(block_of, [self.layout.spine_of[leaf] for leaf in leaves])
-        parts = blocks.Parts(linear, where.astype(np.int32), count)
+        parts = blocks.Parts(linear, self._spines(leaves), count)
         close = msgspec.structs.replace(self.effort, gap=_CLOSE)
         for block in range(count):
             mine = parts.block_of == block
