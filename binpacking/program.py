@@ -2,11 +2,11 @@
 
 Tiers 1 (unserved) and 2 (loss) decide which gangs stop, with the online replicas alone; the
 optimum of the first becomes a row of the second. Their answers come in steps, each one better or
-better proven than the last: the bound of the linear relaxation; that of the coarse program, and its
-answer settled block by block (see `coarse`); then, where the program is small enough, the whole
-program, near columns first (see `nearest`), else pairs of blocks, one after the other. A quick
-answer to a program of more than one block ends with the first pairs. What the tiers below make of
-given stops stands in `filling`.
+better proven than the last, after the bound of the linear relaxation. Where the program is small
+enough it is solved as a whole, near points first (see `nearest`). Of a larger one the coarse
+program gives a bound and an answer that is settled block by block (see `coarse`); then pairs of
+blocks are solved anew, of which a quick answer tries few. What the tiers below make of given stops
+stands in `filling`.
 """
 
 import math
