@@ -33,7 +33,7 @@ _LEAST_AND_MOST_RATIO = (0.1, 4.0)
 # Second bands weigh as if they lost so much more: they are the bolder guess.
 _SECOND_GUESS = 1.05
 # Errors older than this teach nothing.
-_WINDOW_DAYS = 7.0
+_WINDOW_DAYS = (7.0, 14.0)
 
 
 class Calibration(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ class _Target(msgspec.Struct, frozen=True):
 
 def _of_target(past: Replay, grid: Grid, target: int) -> _Target:
     steps = past.steps[target : target + 1]
-    recent = past.age <= _WINDOW_DAYS * grid.day + steps
+    recent = past.age <= _WINDOW_DAYS[not near(steps, grid)[0]] * grid.day + steps
     over = past.age >= steps
     used = recent & (over if over.any() else ~over)
     said, unit = _banded(past.said[:, :, target], past.scales.unit[:, None, target])

@@ -17,8 +17,8 @@ from forecasting.scales import Scales, scales
 from forecasting.stack import said_by_stack
 from forecasting.strays import replayed
 
-REPLAYED_DAYS = 10
-_REFITS_PER_DAY = 2
+REPLAYED_DAYS = 15
+_REFITS_PER_DAY = 1
 _KNOWN_SHARE = 0.75
 
 
