@@ -20,8 +20,8 @@ from forecasting.scales import Scales, assumed_band, near
 
 # Memory and sharpness of near targets (up to an hour) and of far ones.
 _ERROR_HALF_LIFE_DAYS = (2.0, 1e6)
-_LOSS_HALF_LIFE_DAYS = (1.5, 7.0)
-_LOSS_SHARPNESS = (12.0, 10.0)
+_LOSS_HALF_LIFE_DAYS = (1.5, 14.0)
+_LOSS_SHARPNESS = (12.0, 15.0)
 # Losses start as if all voices had been equally good for this long.
 _PRIOR_LOSS_DAYS = 1.0
 # As many independent errors as this, and the assumed band counts half; it fades with the square.
@@ -32,7 +32,7 @@ _GROWTH = 0.5
 _LEAST_AND_MOST_RATIO = (0.1, 4.0)
 # Second bands weigh as if they lost so much more: they are the bolder guess.
 _SECOND_GUESS = 1.05
-# Errors older than this teach nothing.
+# Errors older than this teach nothing: of a far target one day tells little.
 _WINDOW_DAYS = (7.0, 14.0)
 
 
@@ -87,13 +87,14 @@ class _Target(msgspec.Struct, frozen=True):
 
 def _of_target(past: Replay, grid: Grid, target: int) -> _Target:
     steps = past.steps[target : target + 1]
-    recent = past.age <= _WINDOW_DAYS[not near(steps, grid)[0]] * grid.day + steps
+    is_near = bool(near(steps, grid)[0])
+    recent = past.age <= _WINDOW_DAYS[not is_near] * grid.day + steps
     over = past.age >= steps
     used = recent & (over if over.any() else ~over)
     said, unit = _banded(past.said[:, :, target], past.scales.unit[:, None, target])
     return _Target(
         int(steps[0]),
-        bool(near(steps, grid)[0]),
+        is_near,
         len(_twice(past.said.shape[1])),
         said[:, :, used].astype(np.float32),
         past.seen[:, None, target, used].astype(np.float32),

@@ -1,6 +1,6 @@
 """Rolling origins over the recent past: what the members would have said, and what came.
 
-Members and stack are refitted at the start of each half day of origins and see nothing after an
+Members and stack are refitted at the start of each day of origins and see nothing after an
 origin. Everything the forecaster believes about its own errors comes from here, so the first
 forecast after a start is as calibrated as any later one, and nothing but the ring has to be kept.
 """
@@ -18,7 +18,6 @@ from forecasting.stack import said_by_stack
 from forecasting.strays import replayed
 
 REPLAYED_DAYS = 15
-_REFITS_PER_DAY = 1
 _KNOWN_SHARE = 0.75
 
 
@@ -80,8 +79,8 @@ def _origins(panel: Panel, grid: Grid) -> Ints:
 
 
 def _cuts(panel: Panel, grid: Grid, origins: Ints) -> Ints:
-    """Numbers of bins known at each refit: the first origin of each half day."""
-    block = (panel.first + origins) // max(1, grid.day // _REFITS_PER_DAY)
+    """Numbers of bins known at each refit: the first origin of each day."""
+    block = (panel.first + origins) // grid.day
     starts = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
     cuts: Ints = origins[starts] + 1
     return cuts
