@@ -19,7 +19,7 @@ from forecasting.replay import Replay
 from forecasting.scales import Scales, assumed_band, near
 
 # Memory and sharpness of near targets (up to an hour) and of far ones.
-_ERROR_HALF_LIFE_DAYS = (2.0, 1e6)
+_ERROR_HALF_LIFE_DAYS = (2.0, 7.0)
 _LOSS_HALF_LIFE_DAYS = (1.5, 14.0)
 _LOSS_SHARPNESS = (12.0, 15.0)
 # Losses start as if all voices had been equally good for this long.
