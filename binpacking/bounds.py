@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.layout import Layout
-from binpacking.problem import OnlineRequest, Piece, Problem, Shape, Tiers
+from binpacking.problem import OnlineRequest, Piece, Problem, Shape
 from binpacking.rooms import times
 from binpacking.shares import NO_SHARE, Share
 
@@ -23,11 +23,6 @@ class Room(NamedTuple):
     piece: Piece
     cards: tuple[Share, ...]
     """What is left of cards that pods share."""
-
-
-def settled(problem: Problem, layout: Layout, tiers: Tiers) -> bool:
-    """True when tiers 1 and 2 cannot be improved, whatever a solver does."""
-    return tiers.loss == 0 and tiers.unserved_milli_gpus == least_unserved(problem, layout)
 
 
 def least_unserved(problem: Problem, layout: Layout) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from binpacking.bounds import least_unserved, most_batch_value, settled
+from binpacking.bounds import least_unserved, most_batch_value
 from binpacking.draft import Draft, nothing, packing
 from binpacking.greedy import greedy
 from binpacking.layout import compile_layout
@@ -45,14 +45,16 @@ def climb(problem: Problem, effort: Effort, stop: Stop = lambda: False) -> Itera
     if best is None:
         draft, rung = nothing(problem, layout), "empty"
         best = packing(problem, draft, rung)
-    proven = settled(problem, layout, best.tiers)
+    least = least_unserved(problem, layout)
+    proven = best.tiers.loss == 0 and best.tiers.unserved_milli_gpus == least
     enough = proven and best.tiers.batch_value == most_batch_value(problem, layout)
     enough = enough and not best.tiers.apart
-    bounds = Bounds(least_unserved(problem, layout), 0 if proven else None)
+    bounds = Bounds(least, 0 if proven else None)
     yield _with(best, bounds, rejected)
     if enough or not effort.program:
         return
-    for step in program(problem, layout, effort, Hand(draft, best.tiers, rung), stop):
+    hand = Hand(draft, best.tiers, rung)
+    for step in program(problem, layout, effort, hand, least, stop):
         if step.draft is not None:
             other, reasons = _checked(problem, step.draft, step.rung)
             rejected += reasons

@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 from binpacking import blocks
-from binpacking.bounds import least_unserved
 from binpacking.coarse import together
 from binpacking.draft import Draft, packing
 from binpacking.filling import (
@@ -36,7 +35,7 @@ from binpacking.problem import Effort, Problem, Rung, Tiers
 from binpacking.rooms import Capacity
 from binpacking.rows import build
 from binpacking.soft import Question, Soft, slots_together
-from binpacking.solver import Relaxation, Relaxed, Stop, minimise
+from binpacking.solver import READABLE, Relaxation, Relaxed, Stop, minimise
 
 WHOLE_COLUMNS = 5000
 """Up to this many columns a full answer solves the whole program."""
@@ -85,13 +84,14 @@ class Step(NamedTuple):
 
 
 def program(
-    problem: Problem, layout: Layout, effort: Effort, hand: Hand, stop: Stop
+    problem: Problem, layout: Layout, effort: Effort, hand: Hand, least: int, stop: Stop
 ) -> Iterator[Step]:
     """Packings and bounds, each step's better than those of the step before.
 
-    What cannot be improved in the packing in hand is taken as given.
+    What cannot be improved in the packing in hand is taken as given; no packing leaves less than
+    `least` milli-GPUs unserved.
     """
-    known, least = hand.tiers, least_unserved(problem, layout)
+    known = hand.tiers
     full = effort.name == "full"
     if known.unserved_milli_gpus == least and known.loss == 0:
         yield Step(None, "greedy", Bounds(least, 0))
@@ -260,7 +260,10 @@ class _Search:
         fewer, columns = self.merged, self.rows.linear.columns
         linear = fewer.linear.with_row(fewer.costs(self.unserved), -FREE, unserved)
         costs = fewer.costs(self.loss)
-        limits = (ceiling, FIRST * max(0.0, relaxed.objective + self.offset) + 1.0)
+        reach = FIRST * max(0.0, relaxed.objective + self.offset) + 1.0
+        if len(linear.index) <= READABLE:  # one search takes less than stating several
+            reach = _UNKNOWN
+        limits = (ceiling, reach)
         for found in nearest_first(linear, costs, relaxed, limits, self.effort, self.stop):
             proof = self._better(proof, found.bound)
             values = None if found.values is None else fewer.opened(found.values, columns)
