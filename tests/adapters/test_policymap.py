@@ -30,6 +30,7 @@ class World:
         self.api = MemoryApi()
         self.recorder = EventRecorder(self.api, lambda: 1.7e9, "tidal-0")
         self.changed = threading.Event()
+        self.changes = 0
         self.leads = True
         self.running: list[PolicyConfigMap] = []
         self.recorder.start()
@@ -48,12 +49,16 @@ class World:
             "tidal-policy",
             recorder=self.recorder,
             leading=lambda: self.leads,
-            on_change=self.changed.set,
+            on_change=self.on_change,
         )
         if start:
             policy.start()
             self.running.append(policy)
         return policy
+
+    def on_change(self) -> None:
+        self.changes += 1
+        self.changed.set()
 
     def until(self, holds: Callable[[], bool]) -> None:
         while not holds():
@@ -147,7 +152,7 @@ def test_without_any_good_policy_it_does_not_start(world: World, text: str | Non
 def test_a_map_that_is_deleted_is_a_bad_edit(world: World) -> None:
     world.put(GOOD.format(mode="act"))
     policy = world.opened(start=True)
-    world.until(world.changed.is_set)
+    world.until(lambda: world.changes > 0)
     world.api.delete(f"{ALL}/tidal-policy")
     world.until(lambda: bool(policy.error))
     assert policy.error == ("ConfigMap tidal/tidal-policy: does not exist; create it",)
