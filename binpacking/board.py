@@ -113,10 +113,7 @@ class Board:
         """Seat a piece."""
         if share != NO_SHARE:
             gpus = self._deal(node, self.decks[node].with_share(share))
-        self._change(node, -gpus, -cpu, -memory)
-        self._log.append((node, -gpus, -cpu, -memory, (keeps, -1)))
-        if keeps:
-            self.tickets[keeps][node] -= 1
+        self._free(node, (-gpus, -cpu, -memory), (keeps, -1))
 
     def lift(
         self,
@@ -130,10 +127,15 @@ class Board:
         """Take a piece off again."""
         if share != NO_SHARE:
             gpus = -self._deal(node, self.decks[node].without_share(share))
-        self._change(node, gpus, cpu, memory)
-        self._log.append((node, gpus, cpu, memory, (keeps, 1)))
+        self._free(node, (gpus, cpu, memory), (keeps, 1))
+
+    def _free(self, node: int, amounts: tuple[int, int, int], tickets: _Tickets) -> None:
+        """Free so much on the node, less where negative, and write it down."""
+        self._change(node, *amounts)
+        self._log.append((node, *amounts, tickets))
+        keeps, given = tickets
         if keeps:
-            self.tickets[keeps][node] += 1
+            self.tickets[keeps][node] += given
 
     def _deal(self, node: int, deck: Deck) -> int:
         """Change what is on the node's cards; return how many more whole ones that takes."""
