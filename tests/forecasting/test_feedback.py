@@ -1,25 +1,20 @@
 """Near quantiles move with what closes between two replays, and with nothing else."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from forecasting import DEFAULT_HORIZONS, DEFAULT_LEADS
 from forecasting.feedback import Feedback, aligned, drift, heard, near_targets, recorded
 from forecasting.grid import Floats, make_grid
-from forecasting.panel import Panel, panel_of
+from forecasting.panel import Panel
+from tests.forecasting.panels import steady
 
 GRID = make_grid(300.0, DEFAULT_HORIZONS, DEFAULT_LEADS, (0.5, 0.9))
 BINS = 40
 TARGETS = len(GRID.target_steps)
-
-
-def panel(newest: float, *, known: bool = True) -> Panel:
-    """One series at root 10 whose newest bin is `newest`."""
-    z = np.full((1, BINS), 10.0)
-    z[0, -1] = newest
-    seen = np.ones((1, BINS), dtype=np.bool_)
-    seen[0, -1] = known
-    return panel_of(np.where(seen, z, 0.0), seen, seen, 0, GRID)
+panel = partial(steady, GRID, BINS)
 
 
 def issued(root: float) -> Feedback:

@@ -1,29 +1,23 @@
 """How far the stack has strayed: the same from a replay and from what was said tick by tick."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from forecasting import DEFAULT_HORIZONS, DEFAULT_LEADS
 from forecasting.feedback import near_targets
 from forecasting.grid import Floats, make_grid
-from forecasting.panel import Panel, panel_of
 from forecasting.scales import scales
 from forecasting.strays import Strays, aligned, at_the_end, followed, recorded, replayed
+from tests.forecasting.panels import steady
 
 GRID = make_grid(600.0, DEFAULT_HORIZONS[1:], DEFAULT_LEADS[1:2], (0.5, 0.9))
 BINS = 60
 TARGETS = len(GRID.target_steps)
 NEAR = near_targets(GRID)
 UNKNOWN = np.full((1, NEAR.size), np.nan, np.float32)
-
-
-def panel(newest: float, *, known: bool = True) -> Panel:
-    """One series at root 10 whose newest bin is `newest`."""
-    z = np.full((1, BINS), 10.0)
-    z[0, -1] = newest
-    seen = np.ones((1, BINS), dtype=np.bool_)
-    seen[0, -1] = known
-    return panel_of(np.where(seen, z, 0.0), seen, seen, 0, GRID)
+panel = partial(steady, GRID, BINS)
 
 
 def said(root: float) -> Strays:
