@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from binpacking.problem import Level
+from scheduler.planning.mistakes import error_lines
 from scheduler.planning.targets import Kind, Target
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -309,19 +310,9 @@ class PolicyError(ValueError):
         self.errors = errors
 
 
-def error_lines(error: ValidationError) -> tuple[str, ...]:
-    """Return one line per error: the field's path, what is wrong, what was given."""
-    lines = []
-    for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"]) or "(document)"
-        given = "" if item["type"] == "missing" else f" (given: {item['input']!r})"
-        lines.append(f"{path}: {item['msg']}{given}"[:300])
-    return tuple(lines)
-
-
 def parse(document: Mapping[str, Any]) -> Policy:
     """Return the policy, or raise `PolicyError` with every error at once."""
     try:
         return Policy.model_validate(document)
     except ValidationError as error:
-        raise PolicyError(error_lines(error)) from None
+        raise PolicyError(error_lines(error, Policy)) from None

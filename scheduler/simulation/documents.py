@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from scheduler.planning.policy import error_lines
+from scheduler.planning.mistakes import error_lines
 
 Model = TypeVar("Model")
 
@@ -52,5 +52,5 @@ def checked(kind: type[Model], document: object, error: type[DocumentError]) -> 
     try:
         value: Model = adapter.validate_python(document)
     except ValidationError as fault:
-        raise error(error_lines(fault)) from None
+        raise error(error_lines(fault, kind)) from None
     return value

@@ -262,7 +262,7 @@ def load_world(path: Path | None = None) -> World:
     if path is not None:
         own = _mapping(read_text(path, WorldError), str(path))
         if "version" not in own:  # so that a file for another version is never misread
-            raise WorldError(("version: Field required; write `version: 1`",))
+            raise WorldError(("version: is missing; write `version: 1`",))
         document = _overlay(document, own)
     errors = _naming_errors(document)
     try:

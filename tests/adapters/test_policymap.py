@@ -113,7 +113,7 @@ def test_a_bad_edit_keeps_the_last_good_one_until_it_is_mended(world: World) -> 
     assert world.kept() == GOOD.format(mode="off")
     (refused, mended) = world.events()
     assert refused[:2] == ("Warning", "PolicyRefused")
-    assert "mode: Input should be 'off', 'recommend' or 'act'" in refused[2]
+    assert "mode: must be 'off', 'recommend' or 'act'" in refused[2]
     assert mended == ("Normal", "PolicyInForce", "the policy is in force")
 
 

@@ -32,7 +32,7 @@ def ledger_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(ledger_file: Path) -> Iterator[str]:
-    facts = Facts(policy_errors=("mode: Input should be 'off'",), worker_failures=2)
+    facts = Facts(policy_errors=("mode: must be 'off'",), worker_failures=2)
     with open_ledger(ledger_file) as ledger:
         api = Api(ledger, lambda: facts)
         tick = msgspec.structs.replace(busy_tick(), violations=("job x runs twice",))
@@ -95,7 +95,7 @@ def test_json_and_yaml_hold_the_same_document(
                 "chat/decode   1/7     0          0",
                 "H100-SXM-80GB   3           0           2 GPUs 1.64",
                 "violation: job x runs twice",
-                "policy: the last edit is refused: mode: Input should be 'off'",
+                "policy: the last edit is refused: mode: must be 'off'",
                 "planner: its process failed 2 times since the daemon started",
                 "ALLOCATED: GPUs that any pod holds / all GPUs of Ready nodes",
             ],
