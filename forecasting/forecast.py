@@ -8,7 +8,6 @@ The caller's old state stays valid: arrays that have been published are never wr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan
 
 import msgspec
 import numpy as np
@@ -183,17 +182,12 @@ def _records(knowledge: Knowledge, grid: Grid) -> list[tuple[Record, ...]]:
     verdict = knowledge.verdict
     seconds = [grid.target_steps[target] * grid.bin_seconds for target in recorded_targets(grid)]
     scores = np.stack([verdict.coverage, verdict.skill, verdict.skill_last], axis=-1)
+    told = scores.astype(object)
+    told[np.isnan(scores)] = None
     return [
-        tuple(_record(*pair) for pair in zip(seconds, series, strict=True))
-        for series in scores.tolist()
+        tuple(
+            Record(horizon_seconds=ahead, coverage=coverage, skill_yesterday=skill, skill_last=last)
+            for ahead, (coverage, skill, last) in zip(seconds, series, strict=True)
+        )
+        for series in told.tolist()
     ]
-
-
-def _record(horizon_seconds: float, scores: list[float]) -> Record:
-    coverage, skill, skill_last = (None if isnan(score) else score for score in scores)
-    return Record(
-        horizon_seconds=horizon_seconds,
-        coverage=coverage,
-        skill_yesterday=skill,
-        skill_last=skill_last,
-    )

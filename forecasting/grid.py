@@ -7,6 +7,7 @@ leads after them; "steps" are bins ahead of the newest closed bin, so step 1 end
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -69,12 +70,9 @@ class Grid(msgspec.Struct, frozen=True):
     @property
     def steps(self) -> Ints:
         """The steps a member must predict: every bin of the first hour, every quarter of an hour
-        up to the longest lead, and each target's own.
+        up to the longest lead, and each target's own. Not to be written to.
         """
-        longest = max(self.lead_steps)
-        coarse = range(self.hour, longest, max(1, self.hour // _COARSE_PER_HOUR))
-        fine = range(1, min(self.hour, longest) + 1)
-        return np.array(sorted({*fine, *coarse, *self.target_steps}), dtype=np.int64)
+        return _steps_of(self)
 
     @property
     def horizon_columns(self) -> Ints:
@@ -94,6 +92,16 @@ class Grid(msgspec.Struct, frozen=True):
         """Turn a path [..., step] into targets [..., target]: the bin itself, then the maxima."""
         peaks = np.maximum.accumulate(path[..., : max(self.lead_columns) + 1], axis=-1)
         return np.concatenate([path[..., self.horizon_columns], peaks[..., self.lead_columns]], -1)
+
+
+@lru_cache
+def _steps_of(grid: Grid) -> Ints:
+    longest = max(grid.lead_steps)
+    coarse = range(grid.hour, longest, max(1, grid.hour // _COARSE_PER_HOUR))
+    fine = range(1, min(grid.hour, longest) + 1)
+    steps = np.array(sorted({*fine, *coarse, *grid.target_steps}), dtype=np.int64)
+    steps.flags.writeable = False
+    return steps
 
 
 def make_grid(

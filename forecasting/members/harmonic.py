@@ -155,16 +155,43 @@ def fit_autoregression(residual: Floats, known: Bools, lags: int) -> Floats:
     """
     if residual.shape[1] <= lags:
         return np.zeros((residual.shape[0], lags))
-    rows = np.lib.stride_tricks.sliding_window_view(residual, lags + 1, axis=1)[:, :, ::-1]
-    whole = np.lib.stride_tricks.sliding_window_view(known, lags + 1, axis=1)
-    rows = np.where(whole.all(axis=2, keepdims=True), rows, 0.0)
-    products = rows.transpose(0, 2, 1) @ rows
+    whole = known.all(axis=1)
+    products = np.empty((whole.size, lags + 1, lags + 1))
+    products[whole] = _products(residual[whole], lags)
+    products[~whole] = _products_of_known(residual[~whole], known[~whole], lags)
     gram, right = products[:, 1:, 1:], products[:, 1:, :1]
     size = np.trace(gram, axis1=1, axis2=2)[:, None, None] / lags
     phi = np.linalg.solve(gram + np.eye(lags) * (1e-9 * size + 1e-12), right)[:, :, 0]
     shrink = np.minimum(1.0, _GREATEST_ROOT / _greatest_root(phi))
     stable: Floats = phi * shrink[:, None] ** np.arange(1, lags + 1)
     return stable
+
+
+def _products(residual: Floats, lags: int) -> Floats:
+    """Sums over t of residual[t - i] x residual[t - j], all lags inside: [series, i, j].
+
+    Next to each sum stands the one of i + 1 and j + 1: the same but for both ends.
+    """
+    width = residual.shape[1]
+    newest = residual[:, lags:]
+    out = np.empty((residual.shape[0], lags + 1, lags + 1))
+    for lag in range(lags + 1):
+        out[:, 0, lag] = np.einsum("st,st->s", newest, residual[:, lags - lag : width - lag])
+    first, last = residual[:, lags - 1 :: -1], residual[:, : width - lags - 1 : -1]
+    ends = first[:, :, None] * first[:, None] - last[:, :, None] * last[:, None]
+    for lag in range(lags):
+        out[:, lag + 1, 0] = out[:, 0, lag + 1]
+        out[:, lag + 1, 1:] = out[:, lag, :-1] + ends[:, lag]
+    return out
+
+
+def _products_of_known(residual: Floats, known: Bools, lags: int) -> Floats:
+    """The same sums over the t of which all lags are known."""
+    rows = np.lib.stride_tricks.sliding_window_view(residual, lags + 1, axis=1)[:, :, ::-1]
+    whole = np.lib.stride_tricks.sliding_window_view(known, lags + 1, axis=1)
+    rows = np.where(whole.all(axis=2, keepdims=True), rows, 0.0)
+    products: Floats = rows.transpose(0, 2, 1) @ rows
+    return products
 
 
 def residual_map(phi: Reals, steps: int) -> Floats:

@@ -36,7 +36,7 @@ class Profile(msgspec.Struct, frozen=True):
 
     def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN where no past day knows the slot."""
-        low = max(0, int(origins.min()) - panel.day)
+        low = self._first(panel, origins)
         high = int(origins.max()) + int(steps.max()) + 1
         smooth, raw = day_shape(panel, low, high, self.day_decay, self._half_width(panel))
         ratio, miss, age = self._corrections(panel, smooth, origins, low)
@@ -48,6 +48,11 @@ class Profile(msgspec.Struct, frozen=True):
         slow = 0.5 ** (reach / (self.ratio_half_life_hours * panel.hour))
         fast = 0.5 ** (reach / (self.miss_half_life_hours * panel.hour))
         return np.maximum(shape * ratio[:, :, None] ** slow + miss[:, :, None] * fast, 0.0)
+
+    def _first(self, panel: Panel, origins: Ints) -> int:
+        """The first column the corrections look at: an hour before the oldest newest known bin."""
+        oldest = max(int(panel.newest[:, origins].min()), int(origins.min()) - panel.day)
+        return max(0, oldest - panel.hour - self._half_width(panel))
 
     def _half_width(self, panel: Panel) -> int:
         return int(self.smooth_hours * panel.hour) // 2
