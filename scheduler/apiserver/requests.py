@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from scheduler.apiserver.objects import PodSpec, Resources
 from scheduler.apiserver.quantities import mib_up, milli_up, whole_up
+from scheduler.apiserver.sharing import Part, part_of
 
 
 def occupied(containers: Iterable[int], inits: Iterable[tuple[int, bool]]) -> int:
@@ -31,6 +32,12 @@ def gpus_of(spec: PodSpec, resources: Iterable[str]) -> tuple[str, int]:
         if amount:
             return resource, amount
     return "", 0
+
+
+def part_asked(spec: PodSpec, resource: str) -> Part | None:
+    """Return the part of one card that the pod asks for; None where it asks whole ones, or none."""
+    every = (*spec.containers, *(spec.init_containers or ()))
+    return part_of((one.resources for one in every), resource)
 
 
 def cpu_and_memory(spec: PodSpec) -> tuple[int, int]:

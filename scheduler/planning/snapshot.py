@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from binpacking.inventory import Node
+from binpacking.shares import NO_SHARE, Share
 from forecasting import Forecasts
 from preemption.values import Stop
 
@@ -48,6 +49,9 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     uid: str
     gpus: int
+    """Whole ones."""
+    share: Share = NO_SHARE
+    """Of the one card that it shares with others."""
     node: str = ""
     devices: tuple[int, ...] = ()
     bound_seconds: float | None = None
@@ -69,6 +73,8 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     """`spec.replicas` as last read."""
     pods_per_replica: int = 1
     gpus_per_pod: int = 1
+    share_per_pod: Share = NO_SHARE
+    """Of one card, where its pods ask no whole one; then `gpus_per_pod` is 0."""
     cpu_milli_per_pod: int = 0
     """By its template; of CPU and memory only the placing of single pods knows."""
     memory_mib_per_pod: int = 0
@@ -112,6 +118,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["queued", "starting", "running", "notified", "acknowledged", "stopping"]
     pods: int
     gpus_per_pod: int
+    share_per_pod: Share = NO_SHARE
+    """As in `Role`."""
     cpu_milli_per_pod: int = 0
     memory_mib_per_pod: int = 0
     min_pods: int
@@ -194,6 +202,8 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     """Role key or job id; pods carry it, so the extender can match them."""
     parts: Parts
+    share: Share = NO_SHARE
+    """Of one card, for each part; then the parts have no whole GPUs."""
     created_seconds: float
     """A pod of the owner bound on one of the nodes since then fills that part."""
     expires_seconds: float

@@ -6,21 +6,24 @@ nodes stay the same values; it also keeps when a pod was first seen Ready, which
 But for that a fresh `Assembler` gives the same snapshot.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
 from binpacking.inventory import Node
-from scheduler.adapters.cluster import batchjobs, inventory, podfacts, replicas
+from scheduler.adapters.cluster import batchjobs, inventory, occupancy, podfacts, replicas
 from scheduler.adapters.cluster.budgets import by_namespace
 from scheduler.adapters.cluster.grouping import Grouped, Held, group, in_order
 from scheduler.adapters.cluster.observed import Observed
+from scheduler.adapters.cluster.occupancy import Seat
 from scheduler.adapters.cluster.overrides import hold
 from scheduler.adapters.cluster.podfacts import PodFacts
 from scheduler.adapters.cluster.starts import start_seconds, start_signals
 from scheduler.adapters.cluster.versions import Versions
 from scheduler.adapters.cluster.workloads import Scalers, workloads
 from scheduler.apiserver import objects
+from scheduler.apiserver.sharing import per_pod
 from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import (
     Job,
@@ -36,11 +39,14 @@ from scheduler.planning.snapshot import (
 from scheduler.planning.targets import Targets
 
 
+Frames = tuple[inventory.Frame | None, ...]
+
+
 class Stand(msgspec.Struct, frozen=True, kw_only=True):
     """What depends on nodes, pods and the keys of roles and jobs; the same while these are."""
 
     facts: tuple[PodFacts, ...]
-    frames: tuple[inventory.Frame | None, ...]
+    frames: Frames
     keys: tuple[object, ...]
     grouped: Grouped
     nodes: tuple[Node, ...]
@@ -88,21 +94,25 @@ class Lens:
         self._pods: Versions[objects.Pod, PodFacts] = Versions()
         self._frames: Versions[objects.Node, inventory.Frame | None] = Versions()
         self._jobs: Versions[objects.Job, batchjobs.JobFacts | None] = Versions()
-        self._nodes: dict[str, tuple[inventory.Frame, Held, Node, dict[str, tuple[int, ...]]]] = {}
+        self._nodes: dict[str, tuple[inventory.Frame, Held, Node, dict[str, Seat]]] = {}
         self._stand: Stand | None = None
+        self._card: tuple[Frames, int] | None = None
 
     def snapshot(
         self, observed: Observed, now_seconds: float, blocked: Mapping[str, str]
     ) -> Snapshot:
         """Return the snapshot, without what Tidal itself keeps."""
-        roles = self._roles(observed, now_seconds)
+        frames = self._frames.of(observed.nodes, lambda one, _: inventory.frame(one, self._rules))
+        card = self._card_memory(frames)
+        roles = self._roles(observed, now_seconds, card)
         jobs = self._job_facts(observed.jobs)
-        stand = self._standing(observed, roles, jobs, now_seconds)
+        stand = self._standing(observed, frames, roles, jobs, now_seconds)
         around = batchjobs.Around(
             now_seconds=now_seconds,
             blocked=blocked,
             budgets=by_namespace(observed.budgets),
             priorities=_priorities(observed.priority_classes),
+            card_memory_mib=card,
         )
         gangs, placed = stand.grouped.jobs, stand.placed
         made = tuple(
@@ -123,14 +133,21 @@ class Lens:
             starts=stand.starts,
         )
 
-    def _roles(self, observed: Observed, now_seconds: float) -> dict[str, Role]:
+    def _card_memory(self, frames: Frames) -> int:
+        """Return by which card parts of one are measured, computed once while nodes are the same."""
+        if self._card is None or self._card[0] is not frames:
+            nodes = (frame.node for frame in frames if frame is not None)
+            self._card = frames, inventory.card_memory_mib(nodes)
+        return self._card[1]
+
+    def _roles(self, observed: Observed, now_seconds: float, card: int) -> dict[str, Role]:
         scalers = Scalers(observed)
         found = workloads(observed, self._targets.items(), self._rules.gpu_resources)
         roles = {}
         for key, one in sorted(found.items()):
             until = hold(one, now_seconds, self._rules.override_hold_seconds).until_seconds
             scaler = scalers.of(self._targets[key])
-            roles[key] = replicas.role_of(key, self._policy, one, scaler, until)
+            roles[key] = replicas.role_of(key, self._policy, one, scaler, until, card)
         return roles
 
     def _job_facts(self, jobs: tuple[objects.Job, ...]) -> dict[str, batchjobs.JobFacts]:
@@ -141,6 +158,7 @@ class Lens:
     def _standing(
         self,
         observed: Observed,
+        frames: Frames,
         roles: dict[str, Role],
         jobs: dict[str, batchjobs.JobFacts],
         now_seconds: float,
@@ -151,14 +169,14 @@ class Lens:
             observed.pods,
             lambda pod, old: podfacts.facts_of(pod, self._owners, resources, now_seconds, old),
         )
-        frames = self._frames.of(observed.nodes, lambda one, _: inventory.frame(one, self._rules))
         shapes = ((one.key, one.pods_per_replica, one.removable) for one in roles.values())
         keys: tuple[object, ...] = (*shapes, *jobs)
         old = self._stand
         if old and old.facts is facts and old.frames is frames and old.keys == keys:
             return old
         grouped = group(facts, roles, jobs)
-        nodes, slots = self._occupied(frames, grouped.nodes)
+        nodes, seats = self._occupied(frames, grouped.nodes)
+        values = partial(_values, seats=seats, card=self._card_memory(frames))
         models = {one.name: one.gpu_model for one in nodes}
         self._stand = Stand(
             facts=facts,
@@ -166,17 +184,17 @@ class Lens:
             keys=keys,
             grouped=grouped,
             nodes=nodes,
-            replicas=_replicas(grouped, roles, slots, models),
-            placed={key: _values(in_order(each), slots) for key, each in grouped.jobs.items()},
+            replicas=_replicas(grouped, roles, values, models),
+            placed={key: values(in_order(each)) for key, each in grouped.jobs.items()},
             starts=_starts(grouped, roles),
         )
         return self._stand
 
     def _occupied(
         self, frames: Iterable[inventory.Frame | None], held: dict[str, Held]
-    ) -> tuple[tuple[Node, ...], dict[str, tuple[int, ...]]]:
-        """Return nodes in order of name, and each pod's devices; equal nodes stay the same."""
-        known, slots = {}, {}
+    ) -> tuple[tuple[Node, ...], dict[str, Seat]]:
+        """Return nodes in order of name, and each pod's seat; equal nodes stay the same."""
+        known, seats = {}, {}
         for frame in frames:
             if frame is None:
                 continue
@@ -184,40 +202,48 @@ class Lens:
             pods = held.get(name, ())
             old = self._nodes.get(name)
             if old is None or old[0] is not frame or old[1] != pods:
-                node, own = inventory.occupy(frame, pods)
+                node, own = occupancy.occupy(frame, pods)
                 old = (frame, pods, old[2] if old and old[2] == node else node, own)
             known[name] = old
-            slots.update(old[3])
+            seats.update(old[3])
         self._nodes = known
-        return tuple(known[name][2] for name in sorted(known)), slots
+        return tuple(known[name][2] for name in sorted(known)), seats
 
 
-def _values(facts: Iterable[PodFacts], slots: Mapping[str, tuple[int, ...]]) -> tuple[Pod, ...]:
+def _values(facts: Iterable[PodFacts], seats: Mapping[str, Seat], card: int) -> tuple[Pod, ...]:
+    """`card` is the memory of the card that parts of pods without a node are measured by."""
+    found = ((one, seats.get(one.uid) or _asked(one, card)) for one in facts)
     return tuple(
         Pod(
             name=one.name,
             uid=one.uid,
-            gpus=one.gpus,
+            gpus=seat.gpus,
+            share=seat.share,
             node=one.node,
-            devices=slots.get(one.uid, ()),
+            devices=seat.devices,
             bound_seconds=one.bound_by_seconds,
             gated=one.gated,
             leaving=one.terminating,
         )
-        for one in facts
+        for one, seat in found
     )
+
+
+def _asked(pod: PodFacts, card: int) -> Seat:
+    gpus, share = per_pod(pod.gpus, pod.part, card)
+    return Seat((), gpus, share)
 
 
 def _replicas(
     grouped: Grouped,
     roles: Mapping[str, Role],
-    slots: Mapping[str, tuple[int, ...]],
+    values: Callable[[Sequence[PodFacts]], tuple[Pod, ...]],
     models: Mapping[str, str],
 ) -> tuple[Replica, ...]:
     """Return the replicas in order of role and id."""
     made = []
     for (role, _), facts in grouped.replicas.items():
-        pods = _values(facts, slots)
+        pods = values(facts)
         model = next((models.get(pod.node, "") for pod in pods if pod.node), "")
         made.append(replicas.replica_of(roles[role], facts, pods, model))
     return tuple(made)

@@ -23,7 +23,8 @@ from scheduler.adapters.cluster.jobmarks import (
 from scheduler.adapters.cluster.optouts import opt_out
 from scheduler.adapters.cluster.podfacts import PodFacts, time_of
 from scheduler.apiserver import objects
-from scheduler.apiserver.requests import cpu_and_memory, gpus_of
+from scheduler.apiserver.requests import cpu_and_memory, gpus_of, part_asked
+from scheduler.apiserver.sharing import Part, per_pod
 from scheduler.planning import marks
 from scheduler.planning.policy import Kubernetes
 from scheduler.planning.snapshot import Job, Pod
@@ -47,6 +48,8 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     said: Declared
     pods: int
     gpus_per_pod: int
+    part: Part | None
+    """Of one GPU, which each pod asks."""
     cpu_milli: int
     """Of each pod, as `memory_mib`."""
     memory_mib: int
@@ -70,6 +73,8 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     budgets: budgets.Budgets
     priorities: Mapping[str, int]
     """Priority class -> value; "" is the cluster's default class."""
+    card_memory_mib: int = 0
+    """Of the card by which parts of one are measured; 0: none is shared."""
 
 
 def is_ours(job: objects.Job) -> bool:
@@ -93,7 +98,7 @@ def facts_of(job: objects.Job, rules: Kubernetes) -> JobFacts | None:
     if not is_ours(job):
         return None
     meta, spec, template = job.metadata, job.spec, job.spec.template.spec
-    _, gpus = gpus_of(template, rules.gpu_resources)
+    resource, gpus = gpus_of(template, rules.gpu_resources)
     said = declared(job)
     if gpus == 0 or spec.parallelism < 1:
         return None
@@ -105,6 +110,7 @@ def facts_of(job: objects.Job, rules: Kubernetes) -> JobFacts | None:
         said=said,
         pods=asked(job),
         gpus_per_pod=gpus,
+        part=part_asked(template, resource),
         cpu_milli=cpu_milli,
         memory_mib=memory_mib,
         gpu_models=_models(template, said, rules),
@@ -132,6 +138,7 @@ def job_of(
     state = _state(facts, pods, deadline)
     kept = _kept(facts, pods)
     newest = _checkpoint(said, pods, around.now_seconds)
+    gpus, share = per_pod(facts.gpus_per_pod, facts.part, around.card_memory_mib)
     return Job(
         id=facts.id,
         tenant=said.tenant,
@@ -139,7 +146,8 @@ def job_of(
         priority=_weight(facts, around.priorities),
         state=state,
         pods=facts.pods,
-        gpus_per_pod=facts.gpus_per_pod,
+        gpus_per_pod=gpus,
+        share_per_pod=share,
         cpu_milli_per_pod=facts.cpu_milli,
         memory_mib_per_pod=facts.memory_mib,
         min_pods=min(said.min_pods, facts.pods),

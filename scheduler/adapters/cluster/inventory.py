@@ -1,18 +1,16 @@
-"""GPU nodes as values: first what a Node object says, then the pods on its devices.
+"""GPU nodes as values: what a Node object says. The pods on its devices are in `occupancy`.
 
-Which device a pod got is known to its kubelet alone. Here the pod bound first has the lowest free
-indices; that is stable while pods come, and all counts are exact. Devices that the kubelet reports
-as unhealthy are a count as well: the last ones that nobody holds, then the last ones.
+Where HAMi shares a node's cards, the resource counts tasks, so the cards are those that it
+registered. Any other node has as many as the resource says.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
-from binpacking.inventory import Device, Holder, Image, Node, Taint
-from scheduler.adapters.cluster.podfacts import PodFacts
-from scheduler.apiserver import objects
+from binpacking.inventory import Device, Image, Node, Taint
+from scheduler.apiserver import objects, sharing
 from scheduler.apiserver.quantities import mib_down, milli_down, whole_down
 from scheduler.planning.policy import Kubernetes
 
@@ -43,7 +41,7 @@ class Frame(msgspec.Struct, frozen=True):
 
     node: Node
     unhealthy: int
-    memory_mib: int
+    """Besides those that are told to be."""
 
 
 def resource_of(node: objects.Node, resources: Iterable[str]) -> str:
@@ -64,8 +62,9 @@ def frame(node: objects.Node, rules: Kubernetes) -> Frame | None:
     meta, status = node.metadata, node.status
     total = max(0, whole_down(status.capacity[resource]))
     able = whole_down(status.allocatable.get(resource, "0"))
-    memory = _memory_mib(meta.labels)
-    devices = tuple(Device(index, f"{meta.name}/{index}", memory) for index in range(total))
+    cards = sharing.cards_of(meta.annotations)
+    shared = cards is not None
+    devices = _plain(meta, total) if cards is None else _shared(cards[:total])
     room = status.allocatable
     value = Node(
         name=meta.name,
@@ -73,6 +72,7 @@ def frame(node: objects.Node, rules: Kubernetes) -> Frame | None:
         switch_path=switch_path(meta.labels, rules),
         devices=devices,
         resource_name=resource,
+        sharing=sharing.CONVENTION if shared else "",
         labels=_labels(meta.labels, rules),
         taints=_taints(node.spec),
         ready=_ready(node),
@@ -83,7 +83,24 @@ def frame(node: objects.Node, rules: Kubernetes) -> Frame | None:
         disk_mib=mib_down(room.get("ephemeral-storage", "0")),
         images=images(status.images),
     )
-    return Frame(value, min(total, max(0, total - able)), memory)
+    return Frame(value, 0 if shared else min(total, max(0, total - able)))
+
+
+def _plain(meta: objects.Meta, total: int) -> tuple[Device, ...]:
+    memory = _memory_mib(meta.labels)
+    return tuple(Device(index, f"{meta.name}/{index}", memory) for index in range(total))
+
+
+def _shared(cards: tuple[sharing.Card, ...]) -> tuple[Device, ...]:
+    return tuple(
+        Device(index, card.uuid, card.memory_mib, card.healthy) for index, card in enumerate(cards)
+    )
+
+
+def card_memory_mib(nodes: Iterable[Node]) -> int:
+    """Return the memory of the largest card that may be shared: a part of it suits every card."""
+    shared = (node for node in nodes if node.sharing)
+    return max((device.memory_mib for node in shared for device in node.devices), default=0)
 
 
 def gpu_model(labels: dict[str, str], rules: Kubernetes) -> str:
@@ -104,58 +121,6 @@ def images(found: Iterable[objects.NodeImage]) -> tuple[Image, ...]:
     """Return the large images, each by its tag where it has one."""
     large = (one for one in found if one.size_bytes >= SHOWN_IMAGE_MIB * MIB and one.names)
     return tuple(sorted((_image(one) for one in large), key=lambda one: one.name))
-
-
-def occupy(
-    frame: Frame, pods: Sequence[tuple[PodFacts, str]]
-) -> tuple[Node, dict[str, tuple[int, ...]]]:
-    """Return the node with `pods` (and the holder that each counts for) on its devices.
-
-    The second value is the devices of each pod by uid. Pods beyond the last device, as when
-    devices were taken away under them, hold what is left.
-    """
-    free = list(range(len(frame.node.devices)))
-    holders: dict[int, Holder] = {}
-    slots: dict[str, tuple[int, ...]] = {}
-    for pod, owner in sorted(pods, key=_age):
-        taken, free = free[: pod.gpus], free[pod.gpus :]
-        holder = Holder(owner, memory_mib=frame.memory_mib)
-        holders |= dict.fromkeys(taken, holder)
-        slots[pod.uid] = tuple(taken)
-    sick = _sick(frame, holders)
-    if not holders and not sick:
-        return frame.node, slots
-    devices = tuple(_device(one, holders.get(one.index), sick) for one in frame.node.devices)
-    node = msgspec.structs.replace(
-        frame.node,
-        devices=devices,
-        cpu_held_milli=sum(pod.cpu_milli for pod, _ in pods),
-        memory_held_mib=sum(pod.memory_mib for pod, _ in pods),
-    )
-    return node, slots
-
-
-def _age(entry: tuple[PodFacts, str]) -> tuple[float, float, str]:
-    pod, _ = entry
-    return pod.bound_seconds or 0.0, pod.created_seconds, pod.uid
-
-
-def _sick(frame: Frame, holders: dict[int, Holder]) -> frozenset[int]:
-    """Return the unhealthy devices: unheld ones first, from the last index down."""
-    indices = sorted(range(len(frame.node.devices)), key=lambda one: (one in holders, -one))
-    return frozenset(indices[: frame.unhealthy])
-
-
-def _device(device: Device, holder: Holder | None, sick: frozenset[int]) -> Device:
-    if holder is None and device.index not in sick:
-        return device
-    return Device(
-        index=device.index,
-        uuid=device.uuid,
-        memory_mib=device.memory_mib,
-        healthy=device.index not in sick,
-        holders=() if holder is None else (holder,),
-    )
 
 
 def _image(image: objects.NodeImage) -> Image:

@@ -10,7 +10,8 @@ from functools import lru_cache
 import msgspec
 
 from scheduler.apiserver import objects
-from scheduler.apiserver.requests import cpu_and_memory, gpus_of
+from scheduler.apiserver.requests import cpu_and_memory, gpus_of, part_asked
+from scheduler.apiserver.sharing import Part, Taken, taken_of
 from scheduler.apiserver.times import seconds
 from scheduler.planning.targets import Identity, Marks, Targets
 
@@ -29,6 +30,11 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
     group: str
     """Replica or job id."""
     gpus: int
+    """Whole cards; one where it asks a part of it."""
+    part: Part | None = None
+    """Of one card."""
+    taken: tuple[Taken, ...] = ()
+    """What it holds of which cards, where that is told."""
     cpu_milli: int
     memory_mib: int
     node: str
@@ -76,7 +82,7 @@ def facts_of(
 ) -> PodFacts:
     """Return the facts; `before` are those of an earlier version of the same pod."""
     meta, status = pod.metadata, pod.status
-    _, gpus = gpus_of(pod.spec, resources)
+    resource, gpus = gpus_of(pod.spec, resources)
     cpu_milli, memory_mib = cpu_and_memory(pod.spec)
     owner = targets.identify(marks_of(meta))
     ready = None if meta.deletion_timestamp else moment(status.conditions, "Ready")
@@ -88,6 +94,8 @@ def facts_of(
         owner=owner.owner,
         group=_group(meta, owner),
         gpus=gpus,
+        part=part_asked(pod.spec, resource),
+        taken=taken_of(meta.annotations),
         cpu_milli=cpu_milli,
         memory_mib=memory_mib,
         node=pod.spec.node_name,

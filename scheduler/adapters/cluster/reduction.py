@@ -1,7 +1,7 @@
 """What of nodes and pods is kept in memory, and equal parts only once.
 
 A cluster's pods repeat each other: the pods of one workload have the same containers, labels and
-owner, its nodes hold the same images. Annotations can be large and only Tidal's own are read.
+owner, its nodes hold the same images. Annotations can be large and few but Tidal's own are read.
 """
 
 from collections.abc import Callable
@@ -9,13 +9,19 @@ from typing import TypeVar
 
 import msgspec
 
+from scheduler.apiserver import sharing
 from scheduler.apiserver.objects import Condition, Container, Meta, Node, NodeImage, Pod
 from scheduler.planning.marks import PREFIX
 
 V = TypeVar("V")
 POOLED_VALUES = 200_000
 """The pool starts afresh beyond these, so that values of what is long gone do not stay."""
-KEPT_ANNOTATIONS = (PREFIX, "controller.kubernetes.io/pod-deletion-cost")
+KEPT_ANNOTATIONS = (
+    PREFIX,
+    "controller.kubernetes.io/pod-deletion-cost",
+    sharing.REGISTERED,
+    sharing.ALLOCATED,
+)
 
 
 class Pool:

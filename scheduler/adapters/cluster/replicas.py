@@ -10,17 +10,28 @@ from typing import Literal
 
 from scheduler.adapters.cluster.podfacts import PodFacts
 from scheduler.adapters.cluster.workloads import Workload
+from scheduler.apiserver.sharing import per_pod
 from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Pod, Replica, Role
 
 
 def role_of(
-    key: str, policy: Policy, workload: Workload, scaler: str, override_until_seconds: float | None
+    key: str,
+    policy: Policy,
+    workload: Workload,
+    scaler: str,
+    override_until_seconds: float | None,
+    card_memory_mib: int,
 ) -> Role:
-    """Return the role as its workload states it; `scaler` is the autoscaler on it, in words."""
+    """Return the role as its workload states it.
+
+    `scaler` is the autoscaler on it, in words; `card_memory_mib` that of the card by which a part
+    of one is measured.
+    """
     model, _, name = key.partition("/")
     declared = policy.models[model].roles[name]
-    target = declared.target
+    target, shape = declared.target, workload.shape
+    gpus, share = per_pod(shape.gpus or declared.gpus_per_pod, shape.part, card_memory_mib)
     return Role(
         key=key,
         model=model,
@@ -28,7 +39,8 @@ def role_of(
         kind=target.kind if target else workload.kind,
         replicas=workload.replicas,
         pods_per_replica=workload.shape.pods or declared.pods_per_replica,
-        gpus_per_pod=workload.shape.gpus or declared.gpus_per_pod,
+        gpus_per_pod=gpus,
+        share_per_pod=share,
         cpu_milli_per_pod=workload.shape.cpu_milli,
         memory_mib_per_pod=workload.shape.memory_mib,
         scaled_by_other=scaler,

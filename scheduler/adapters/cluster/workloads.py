@@ -15,7 +15,8 @@ import msgspec
 
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver import objects
-from scheduler.apiserver.requests import cpu_and_memory, gpus_of
+from scheduler.apiserver.requests import cpu_and_memory, gpus_of, part_asked
+from scheduler.apiserver.sharing import Part
 from scheduler.planning.targets import Target
 
 ROLE_PATTERN = "rbg.workloads.x-k8s.io/role-instance-pattern"
@@ -28,6 +29,8 @@ class Shape(msgspec.Struct, frozen=True):
 
     pods: int = 0
     gpus: int = 0
+    part: Part | None = None
+    """Of one GPU, which each pod asks."""
     cpu_milli: int = 0
     """Of each pod, as `memory_mib`."""
     memory_mib: int = 0
@@ -167,11 +170,14 @@ def _shape(
     every = [_alone(one, resources) for one in (leader, *[worker] * (size - 1))]
     with_gpus = [one for one in every if one.gpus]
     largest = max(with_gpus, key=lambda one: one.gpus, default=Shape())
-    return msgspec.structs.replace(largest, pods=len(with_gpus) or size)
+    part = largest.part if len({one.part for one in with_gpus}) == 1 else None
+    return msgspec.structs.replace(largest, pods=len(with_gpus) or size, part=part)
 
 
 def _alone(template: objects.PodTemplate, resources: tuple[str, ...]) -> Shape:
-    return Shape(1, gpus_of(template.spec, resources)[1], *cpu_and_memory(template.spec))
+    resource, gpus = gpus_of(template.spec, resources)
+    part = part_asked(template.spec, resource)
+    return Shape(1, gpus, part, *cpu_and_memory(template.spec))
 
 
 def _group_role(
