@@ -69,8 +69,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Switches from the core down to the leaf; a domain is the whole prefix, not one name."""
     devices: tuple[Device, ...]
     resource_name: str = "nvidia.com/gpu"
-    sharing: str = ""
-    """By whose convention pods may ask a part of a card here; empty: they may not."""
+    sharing: Literal["none", "parts", "slices"] = "none"
+    """`parts`: pods may ask a part of a card here. `slices`: what is counted as GPUs here are
+    slices of cards, none of which is among the devices."""
     labels: dict[str, str] = {}
     taints: tuple[Taint, ...] = ()
     ready: bool = True

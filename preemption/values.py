@@ -4,6 +4,9 @@ from typing import Literal
 
 import msgspec
 
+from binpacking.inventory import WHOLE_GPU_MILLI
+from binpacking.shares import Held
+
 Parts = tuple[tuple[str, int], ...]
 """(node, GPUs) per pod."""
 
@@ -18,6 +21,8 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     """Held by the pods that stay."""
     parts: Parts
     """Pods that stay, with the GPUs that others could use; of an elastic job the last go first."""
+    shares: tuple[Held, ...] = ()
+    """What they hold of cards besides whole ones; such a job goes whole."""
     least_pods: int = 0
     """Pods with which it runs on; 0: with no fewer than it has."""
     cpu_milli_per_pod: int = 0
@@ -36,6 +41,11 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     """Why its owner keeps it from being stopped, in words."""
     held: str = ""
     """What else forbids to evict it now, such as a disruption budget, in words."""
+
+    @property
+    def size(self) -> float:
+        """GPUs, parts of cards included."""
+        return self.gpus + sum(one.share.milli for one in self.shares) / WHOLE_GPU_MILLI
 
     @property
     def spare_parts(self) -> Parts:

@@ -13,6 +13,7 @@ import msgspec
 
 from binpacking.layout import PLENTY
 from binpacking.problem import Gang, Packing, Piece, Problem, StopLimit
+from binpacking.shares import Held
 from binpacking.verifycards import cards_left
 from preemption.budgets import limits, share_left, share_limits
 from preemption.cost import cost, shrink_cost
@@ -40,19 +41,22 @@ def gangs(
         spare = claimant.spare_parts
         stays = claimant.parts[: len(claimant.parts) - len(spare)]
         loss = cost(claimant, now_seconds, notice_seconds=notice_seconds)
-        found.append(_gang(claimant, claimant.key, stays, loss))
+        found.append(_gang(claimant, claimant.key, stays, loss, claimant.shares))
         if spare:
             found.append(_gang(claimant, claimant.key + SURPLUS, spare, shrink_cost(claimant)))
     return tuple(found)
 
 
-def _gang(claimant: Claimant, key: str, parts: Parts, loss: int) -> Gang:
+def _gang(
+    claimant: Claimant, key: str, parts: Parts, loss: int, shares: tuple[Held, ...] = ()
+) -> Gang:
     return Gang(
         key=key,
         parts=_of_use(parts),
         cost=loss,
         cpu_milli=claimant.cpu_milli_per_pod,
         memory_mib=claimant.memory_mib_per_pod,
+        shares=shares,
     )
 
 

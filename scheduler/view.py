@@ -74,7 +74,7 @@ class View:
             if now_seconds - one.at_seconds < OFFER_SECONDS or one.uid in known.latest.seen
         )
         verdict = steer(known.latest, known.binds, offers, ask, names, now_seconds)
-        if ask.gpus and verdict.passed:
+        if ask.asks and verdict.passed:
             node = verdict.passed[0] if len(verdict.passed) == 1 else ""
             self._offer(offers, ask, node, now_seconds)
         return verdict
@@ -157,7 +157,7 @@ def _with(binds: tuple[Bind, ...], ask: PodAsk, node: str, now_seconds: float) -
         node,
         ask.gpus,
         now_seconds,
-        ask.card_milli,
+        ask.share,
         ask.cpu_milli,
         ask.memory_mib,
     )

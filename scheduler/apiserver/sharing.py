@@ -1,12 +1,15 @@
-"""Parts of one card as HAMi's users ask them and as HAMi tells where they are.
+"""How cards are shared, read off objects: parts of one as HAMi has them, and slices.
 
-The only convention that is read, in one place. A pod asks `nvidia.com/gpu: 1` with a part of that
-card's memory or cores beside it; HAMi's device plugin writes the node's cards into an annotation,
-and HAMi's scheduler writes which card each pod got (HAMi, docs/develop/protocol.md). On such nodes
-the count of `nvidia.com/gpu` is tasks, not cards.
+All conventions that are known, in one place. With HAMi a pod asks `nvidia.com/gpu: 1` with a part
+of that card's memory or cores beside it; HAMi's device plugin writes the node's cards into an
+annotation, and HAMi's scheduler writes which card each pod got (HAMi, docs/develop/protocol.md).
+On such nodes the count of `nvidia.com/gpu` is tasks, not cards.
 
 A part is as large as the larger of its cores and its memory, as a share of the card: the other one
 is not promised to anybody. What cannot be read counts as a whole card.
+
+Where NVIDIA's device plugin slices cards by time or by MPS, its resource counts slices, and which
+card a slice is of nobody tells: such a node has no GPUs that could be planned with.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +26,11 @@ MEMORY_PERCENT = "nvidia.com/gpumem-percentage"
 CORES_PERCENT = "nvidia.com/gpucores"
 REGISTERED = "hami.io/node-nvidia-register"
 ALLOCATED = "hami.io/vgpu-devices-allocated"
-CONVENTION = "hami"
+SLICING = ("nvidia.com/gpu.sharing-strategy", "cloud.google.com/gke-gpu-sharing-strategy")
+"""Labels whose value, unless it is "none", says that cards are sliced."""
+PRODUCT = "nvidia.com/gpu.product"
+SLICED = "-SHARED"
+"""Ends the product's name where cards are sliced under the name of whole ones."""
 WHOLE_PERCENT = 100
 _UNREADABLE = 2**31
 """More than any card has."""
@@ -58,6 +65,7 @@ class Card(msgspec.Struct, frozen=True):
 
     uuid: str
     memory_mib: int
+    model: str
     healthy: bool
 
 
@@ -74,6 +82,7 @@ class _Registered(msgspec.Struct, frozen=True):
 
     id: str
     devmem: int = 0
+    type: str = ""
     mode: str = ""
     health: bool = False
 
@@ -137,16 +146,24 @@ def cards_of(annotations: Mapping[str, str]) -> tuple[Card, ...] | None:
         return ()
 
 
+def is_sliced(labels: Mapping[str, str]) -> bool:
+    """Return whether the node's resource counts slices of cards."""
+    told = any(labels.get(key, "none") not in ("", "none") for key in SLICING)
+    return told or labels.get(PRODUCT, "").endswith(SLICED)
+
+
 def _from_json(text: str) -> tuple[Card, ...]:
     found = _REGISTERED.decode(text)
-    return tuple(Card(one.id, one.devmem, one.health) for one in found if one.mode != _CUT)
+    return tuple(
+        Card(one.id, one.devmem, one.type, one.health) for one in found if one.mode != _CUT
+    )
 
 
 def _from_fields(text: str) -> tuple[Card, ...]:
     """Seven fields, or nine with index and mode: id, tasks, MiB, cores, type, NUMA, health."""
     rows = [row.split(",") for row in text.split(":") if row]
     return tuple(
-        Card(row[0], int(row[2]), row[6] == "true")
+        Card(row[0], int(row[2]), row[4], row[6] == "true")
         for row in rows
         if _long_enough(row) and row[-1] != _CUT
     )

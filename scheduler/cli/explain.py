@@ -11,7 +11,7 @@ from scheduler.cli.plan import REASON_HEADERS, reason_rows
 from scheduler.cli.server import add_server, named, show
 from scheduler.cli.status import ACTION_HEADERS, action_rows
 from scheduler.cli.terminal import CommandError, Subparsers, tables
-from scheduler.daemon.documents.shapes import Explanation, Fact
+from scheduler.daemon.documents.shapes import Explanation, Fact, Holding
 
 
 def add(subparsers: Subparsers) -> None:
@@ -39,12 +39,16 @@ def tell(told: Explanation) -> Iterator[Table | Text]:
     yield Text(f"{told.kind}: {told.sentence}", "bold")
     yield from tables(
         (("FACT", "VALUE"), [(_name(fact), _value(fact)) for fact in told.facts]),
-        (("HOLDER", "NODE", "GPUS"), [(h.holder, h.node, str(h.gpus)) for h in told.holdings]),
+        (("HOLDER", "NODE", "GPUS"), [(h.holder, h.node, _gpus(h)) for h in told.holdings]),
         (REASON_HEADERS, reason_rows(told.reasons)),
         (ACTION_HEADERS, action_rows(told.actions)),
     )
     if told.remarks:
         yield Text("\n".join(told.remarks))
+
+
+def _gpus(held: Holding) -> str:
+    return words.milli(1000 * held.gpus + held.share_milli)
 
 
 def _name(fact: Fact) -> str:

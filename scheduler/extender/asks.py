@@ -10,6 +10,7 @@ from functools import partial
 
 from scheduler.apiserver.quantities import exact, mib_up, milli_up
 from scheduler.apiserver.requests import occupied
+from scheduler.apiserver.sharing import part_of, per_pod
 from scheduler.extender.wire import BodyError, Container, Pod, PodSpec, PodStatus
 from scheduler.planning.pricing import UNBOUNDED
 from scheduler.planning.standing import PodAsk
@@ -19,9 +20,17 @@ MOST_GPUS = 1_000_000
 """More than a cluster has; a larger quantity is a mistake."""
 
 
-def ask_of(pod: Pod, resources: Collection[str], targets: Targets) -> PodAsk:
-    """Return the pod as an ask; `resources` are the names under which nodes offer GPUs."""
+def ask_of(
+    pod: Pod, resources: Collection[str], targets: Targets, card_memory_mib: int = 0
+) -> PodAsk:
+    """Return the pod as an ask; `resources` are the names under which nodes offer GPUs.
+
+    `card_memory_mib` is of the card by which a part of one is measured; 0: none may be shared.
+    """
     resource, gpus = _gpus(pod.spec, resources)
+    every = (*pod.spec.containers, *(pod.spec.init_containers or ()))
+    part = part_of((one.resources for one in every), resource)
+    gpus, share = per_pod(gpus, part, card_memory_mib)
     cpu_milli, memory_mib = _cpu_and_memory(pod.spec)
     status = pod.status or PodStatus()
     meta = pod.metadata
@@ -33,6 +42,7 @@ def ask_of(pod: Pod, resources: Collection[str], targets: Targets) -> PodAsk:
         owner=whose.owner,
         group=whose.group,
         gpus=gpus,
+        share=share,
         resource=resource,
         cpu_milli=cpu_milli,
         memory_mib=memory_mib,

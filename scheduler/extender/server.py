@@ -235,7 +235,7 @@ class Extender:
     def _remember(self, pod: wire.Pod) -> PodAsk:
         """Return the pod's ask, and keep it: bind names the pod but not its GPUs."""
         index = self._view.index
-        ask = asks.ask_of(pod, index.resources, index.targets)
+        ask = asks.ask_of(pod, index.resources, index.targets, index.card_memory_mib)
         _put(self._asks, ask.uid, ask)
         return ask
 

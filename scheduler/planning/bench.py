@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from binpacking.cards import PodShape
+from binpacking.inventory import WHOLE_GPU_MILLI
+from binpacking.shares import NO_SHARE, Share
 from scheduler.planning.crowding import Bounds, bounds_for
 from scheduler.planning.index import Index, Mode, mode_at
 from scheduler.planning.preference import Taken, kept
-from scheduler.planning.slots import Slot, by_node, gpus_of, open_slots
-from scheduler.planning.standing import Bind, PodAsk
+from scheduler.planning.slots import Slot, by_node, gpus_of, open_slots, shares_of
+from scheduler.planning.standing import Bind, Place, PodAsk
 
 
 class Bench(msgspec.Struct, frozen=True):
@@ -19,7 +21,9 @@ class Bench(msgspec.Struct, frozen=True):
     mode: Mode
     ask: PodAsk
     taken: dict[str, int]
-    """Node -> GPUs of binds that the standing does not show."""
+    """Node -> whole GPUs of binds that the standing does not show."""
+    shares: dict[str, tuple[Share, ...]]
+    """Node -> parts of cards of such binds, and of slots that are kept for others."""
     pods: dict[str, tuple[PodShape, ...]]
     """The same by pod."""
     mine: frozenset[str]
@@ -29,7 +33,7 @@ class Bench(msgspec.Struct, frozen=True):
     held: dict[str, list[Slot]]
     """Node -> slots that are kept for others."""
     kept: dict[str, int]
-    """Node -> GPUs of those slots."""
+    """Node -> whole GPUs of those slots."""
     leaf: tuple[str, ...] | None
     """Leaf of the group's bound pods, for a pod without slots."""
     bounds: Bounds | None
@@ -42,6 +46,13 @@ class Bench(msgspec.Struct, frozen=True):
     It counts a pod from the moment it has chosen its node to the moment its object is gone or
     terminal, so it knows sooner than an observation, and never too soon.
     """
+
+    def needs(self, place: Place) -> int:
+        """Return how many whole GPUs the pod takes of the node."""
+        if self.ask.share == NO_SHARE:
+            return self.ask.gpus
+        others = self.shares.get(place.name, ())
+        return place.opened((*others, self.ask.share)) - place.opened(others)
 
     def occupied(self, name: str) -> Taken:
         """Return what the standing does not show of the node: newer binds, and GPUs kept."""
@@ -73,7 +84,8 @@ def bench_of(
     held = index.held if known else by_node(rest)
     siblings = [bind.node for bind in bound if ask.group and bind.group == ask.group]
     pods = _pods(index, others)
-    taken = {node: sum(pod.cards for pod in here) for node, here in pods.items()}
+    shares = _shares(index, others)
+    taken = _taken(index, pods, shares)
     planned = mine if mode == "plan" else []
     nodes = frozenset(slot.node for slot in planned)
     return Bench(
@@ -81,11 +93,12 @@ def bench_of(
         mode=mode,
         ask=ask,
         taken=taken,
+        shares=_with_slots(shares, held),
         pods=pods,
         mine=nodes,
-        whole=nodes if siblings else _whole(index, slots, planned, taken, names),
+        whole=nodes if siblings else _whole(index, slots, planned, taken, shares, names),
         held=held,
-        kept=index.kept if known else gpus_of(held),
+        kept=index.kept if known and not shares else gpus_of(held, index.places, shares),
         leaf=_leaf(index, siblings),
         bounds=bounds_for(index, others, ask),
         lacking=index.lacking.get(ask.owner, "") if mode == "plan" else "",
@@ -113,6 +126,7 @@ def _whole(
     slots: Sequence[Slot],
     mine: Sequence[Slot],
     taken: Mapping[str, int],
+    shares: Mapping[str, tuple[Share, ...]],
     names: Sequence[str],
 ) -> frozenset[str]:
     """Return the nodes of slots whose reservation has room for each of its parts.
@@ -121,10 +135,11 @@ def _whole(
     """
     if not mine:
         return frozenset()
-    needs: dict[str, dict[str, int]] = {}
+    parts: dict[str, list[Slot]] = {slot.reservation: [] for slot in mine}
     for slot in slots:
-        need = needs.setdefault(slot.reservation, {})
-        need[slot.node] = need.get(slot.node, 0) + slot.gpus
+        if slot.reservation in parts:
+            parts[slot.reservation].append(slot)
+    needs = {key: gpus_of(by_node(each), index.places, shares) for key, each in parts.items()}
     vouched = {slot.node for slot in mine}.intersection(names)
 
     def room(node: str) -> int:
@@ -154,9 +169,42 @@ def _split(ask: PodAsk, slots: Sequence[Slot]) -> tuple[list[Slot], list[Slot]]:
     mine: list[Slot] = []
     kept: list[Slot] = []
     for slot in slots:
-        fits = slot.owner == ask.owner and slot.group == group and slot.gpus >= ask.gpus
+        fits = slot.owner == ask.owner and slot.group == group and _holds(slot, ask)
         (mine if fits and ask.owner else kept).append(slot)
     return mine, kept
+
+
+def _holds(slot: Slot, ask: PodAsk) -> bool:
+    return slot.gpus >= ask.gpus and (slot.gpus > 0 or slot.share.holds(ask.share))
+
+
+def _shares(index: Index, binds: Sequence[Bind]) -> dict[str, tuple[Share, ...]]:
+    shares: dict[str, tuple[Share, ...]] = {}
+    for bind in binds:
+        if bind.share != NO_SHARE and bind.uid not in index.seen:
+            shares[bind.node] = (*shares.get(bind.node, ()), bind.share)
+    return shares
+
+
+def _taken(
+    index: Index,
+    pods: Mapping[str, Sequence[PodShape]],
+    shares: Mapping[str, tuple[Share, ...]],
+) -> dict[str, int]:
+    """Return the whole GPUs of newer binds, cards that these open for sharers among them."""
+    taken = {}
+    for node, here in pods.items():
+        gpus = sum(pod.cards for pod in here if pod.card_milli == WHOLE_GPU_MILLI)
+        place, parts = index.places.get(node), shares.get(node, ())
+        taken[node] = gpus + (place.opened(parts) if place and parts else 0)
+    return taken
+
+
+def _with_slots(
+    shares: dict[str, tuple[Share, ...]], held: Mapping[str, Sequence[Slot]]
+) -> dict[str, tuple[Share, ...]]:
+    kept = {node: shares_of(slots) for node, slots in held.items()}
+    return shares | {node: (*shares.get(node, ()), *parts) for node, parts in kept.items() if parts}
 
 
 def _pods(index: Index, binds: Sequence[Bind]) -> dict[str, tuple[PodShape, ...]]:

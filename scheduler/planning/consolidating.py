@@ -113,6 +113,7 @@ def _may_move(job: Job, notice_seconds: float) -> bool:
     return (
         job.state == "running"
         and len(job.parts) == 1
+        and job.gpus > 0
         and write is not None
         and (write <= notice_seconds)
     )

@@ -6,7 +6,7 @@ them the GPUs for longer than a resumed job is protected, and what they do by th
 what the gang loses by forming anew, now and when it is shrunk again. A job that was told to give
 way within that time is left alone, so that none is grown and shrunk in turn. While waiting jobs
 want whole nodes of a GPU model, its holes are left to `consolidating`: a hole that is filled can
-take no job that moves off such a node.
+take no job that moves off such a node. A job whose pods share cards stays as it is.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from binpacking.problem import BatchRequest, Placed, Shape
+from binpacking.problem import BatchRequest, Placed
 from scheduler.planning import placing, supply
 from scheduler.planning.actions import Action, ResizeJob, ScaleRole, StartJob
 from scheduler.planning.consolidating import wanted_nodes
@@ -74,7 +74,8 @@ def _lacking(situation: Situation, lent: Lent, actions: tuple[Action, ...]) -> d
         whole = job.state == "running" and there == len(job.placed) > 0
         settled = job.started_seconds is not None and job.started_seconds <= since
         calm = settled and job.checkpoint_started_seconds is None and supply.releasable(job)
-        if whole and calm and job.max_pods > there and job.id not in touched:
+        may = job.max_pods > there and job.gpus_per_pod > 0 and job.id not in touched
+        if whole and calm and may:
             room = _room(situation, lent, job, wanted)
             if room:
                 found[job.id] = min(job.max_pods - there, room)
@@ -128,14 +129,14 @@ def _seats(
     keep = situation.policy.lending.reserve_gpus
     home = next(n.leaf for n in situation.snapshot.nodes if n.name == job.staying[0].node)
     free = supply.batch_supplies(situation.snapshot, reserved, keep)
-    shape = Shape(1, job.gpus_per_pod, job.cpu_milli_per_pod, job.memory_mib_per_pod)
+    shape = placing.shape_of(job, 1)
     asked = tuple(
         BatchRequest(key=f"{job.id} {number:04}", shape=shape, gpu_models=(), value=1)
         for number in range(pods)
     )
     here = tuple(one for one in free if one.leaf == home)
     effort = placing.effort_of("heuristic", situation.policy)
-    packing, _ = placing.pack_batch(here, asked, effort, situation.mix)
+    packing, _ = placing.pack_batch(here, asked, situation, effort)
     return tuple(sorted(part for one in packing.batch for part in one.parts))
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from scheduler.planning import reasons
+from scheduler.planning.cards import largest_memory_mib
 from scheduler.planning.preference import Preference, kept
 from scheduler.planning.slots import Slot, by_node, gpus_of, open_slots
 from scheduler.planning.standing import Beside, Floor, Place, Standing
@@ -32,6 +33,8 @@ class Index(msgspec.Struct, frozen=True):
     """Resource -> node -> free GPUs, of nodes that take pods."""
     resources: frozenset[str]
     """Names under which GPUs are asked for."""
+    card_memory_mib: int
+    """Of the card by which parts of one are measured; 0: none may be shared."""
     targets: Targets
     lacking: dict[str, str]
     """Role or job of Tidal's -> why a pod of it without slots gets nothing."""
@@ -67,10 +70,12 @@ def index_of(standing: Standing) -> Index:
     owners = frozenset(one.owner for one in standing.reservations)
     slots = tuple(open_slots(standing.reservations, standing.bound, standing.now_seconds))
     held = by_node(slots)
+    places = {place.name: place for place in standing.nodes}
     return Index(
         standing=standing,
         free=free,
-        places={place.name: place for place in standing.nodes},
+        places=places,
+        card_memory_mib=largest_memory_mib(p.deck.whole for p in standing.nodes if p.sharing),
         seen=frozenset(standing.seen),
         victims=victims,
         resources=frozenset({DEFAULT_RESOURCE, *(place.resource for place in standing.nodes)}),
@@ -87,7 +92,7 @@ def index_of(standing: Standing) -> Index:
         begun=frozenset(bind.uid for bind in standing.bound if bind.owner in owners),
         slots=slots,
         held=held,
-        kept=gpus_of(held),
+        kept=gpus_of(held, places),
         floors={one.owner: one for one in standing.floors},
         beside={one.owner: one for one in standing.beside},
         slots_until_seconds=min((slot.expires_seconds for slot in slots), default=math.inf),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from binpacking.inventory import WHOLE_GPU_MILLI
 from scheduler.planning.actions import NotifyJob, Plan, ResizeJob, ScaleRole, StartJob, StopJob
-from scheduler.planning.snapshot import Job, Replica, Snapshot
+from scheduler.planning.snapshot import Job, Replica, Snapshot, amount
 
 HOLDING_STATES = ("starting", "running", "notified", "acknowledged", "stopping")
 
@@ -110,15 +110,15 @@ def actions_fit_the_world(snapshot: Snapshot, plan: Plan) -> Iterator[str]:
 
 
 def reservations_fit(snapshot: Snapshot, plan: Plan) -> Iterator[str]:
-    """On no node are more GPUs reserved than it has healthy ones."""
+    """On no node are more GPUs reserved than it has healthy ones, parts of cards included."""
     healthy = {node.name: sum(d.healthy for d in node.devices) for node in snapshot.nodes}
     reserved: Counter[str] = Counter()
     for reservation in plan.reservations:
         for node, gpus in reservation.parts:
-            reserved[node] += gpus
-    for node, gpus in sorted(reserved.items()):
-        if gpus > healthy.get(node, 0):
-            yield f"{gpus} GPUs reserved on {node}, which has {healthy.get(node, 0)}"
+            reserved[node] += gpus * WHOLE_GPU_MILLI + reservation.share.milli
+    for node, milli in sorted(reserved.items()):
+        if milli > healthy.get(node, 0) * WHOLE_GPU_MILLI:
+            yield f"{amount(milli)} reserved on {node}, which has {healthy.get(node, 0)}"
 
 
 WORLD_RULES: tuple[Callable[[Snapshot], Iterator[str]], ...] = (

@@ -9,7 +9,9 @@ from math import ceil
 
 import msgspec
 
-from binpacking.problem import BatchRequest, Shape
+from binpacking.inventory import WHOLE_GPU_MILLI
+from binpacking.problem import BatchRequest
+from scheduler.planning import placing
 from scheduler.planning.beliefs import series_key
 from scheduler.planning.holdings import Holding
 from scheduler.planning.policy import Policy
@@ -87,10 +89,10 @@ def _needed(snapshot: Snapshot, policy: Policy, holding: Holding, lead: float) -
 
 
 def _claims(snapshot: Snapshot, waters: Tide) -> tuple[int, ...]:
-    """Return GPUs that running jobs are expected to hold still at the end of each lead."""
+    """Return milli-GPUs that running jobs are expected to hold still at the end of each lead."""
     running = [job for job in snapshot.jobs if job.state in ("starting", "running")]
     return tuple(
-        sum(job.gpus for job in running if job.expected_remaining_seconds > lead)
+        sum(job.milli_gpus for job in running if job.expected_remaining_seconds > lead)
         for lead in waters.leads_seconds
     )
 
@@ -102,16 +104,17 @@ def _offer(
     for lead, lasting, claimed in zip(
         waters.leads_seconds, waters.lasting_gpus, claims, strict=True
     ):
-        if lead < job.expected_remaining_seconds and claimed + job.gpus > lasting:
+        lacks = claimed + job.milli_gpus > lasting * WHOLE_GPU_MILLI
+        if lead < job.expected_remaining_seconds and lacks:
             lasts = lead
             break
     weight = policy.tenants.get(job.tenant, 1)
-    value = job.priority * weight * job.gpus * kept_percent(job, lasts, policy)
+    value = job.priority * weight * job.milli_gpus * kept_percent(job, lasts, policy)
     request = BatchRequest(
         key=job.id,
-        shape=Shape(job.pods, job.gpus_per_pod, job.cpu_milli_per_pod, job.memory_mib_per_pod),
+        shape=placing.shape_of(job, job.pods),
         gpu_models=job.gpu_models,
-        value=value,
+        value=max(1, value // WHOLE_GPU_MILLI),
     )
     return Offer(job, snapshot.now_seconds + lasts, request)
 

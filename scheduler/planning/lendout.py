@@ -4,9 +4,11 @@ Last step of a plan. Every started job is a loan with a return-by time.
 """
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.problem import Placed
 from scheduler.planning import lending, placing, supply
 from scheduler.planning.actions import SolverAnswer, StartJob
@@ -42,19 +44,18 @@ def lend(situation: Situation, tactics: Tactics) -> Lent:
     lendable = sum(s.free for s in supplies)
     coming = {reservation.owner: reservation for reservation in situation.reserved}
     waits = any(job.state == "queued" and job.id in coming for job in situation.snapshot.jobs)
-    if not lendable and not waits:
+    if not waits and not any(s.free or s.cards for s in supplies):
         return Lent((), (), None, 0, {})
     offers = {offer.job.id: offer for offer in tactics.offers(situation)}
     requests = tuple(offer.request for key, offer in offers.items() if key not in coming)
-    packing, answer = placing.pack_batch(supplies, requests, situation.effort, situation.mix)
+    packing, answer = placing.pack_batch(supplies, requests, situation, situation.effort)
     promised = _promised_p99(situation.snapshot)
     again = [key for key in offers if key in coming and _overdue(coming[key], situation)]
     names = (*again, *(placed.key for placed in packing.batch))
     started = tuple(_start(offers[name], situation, promised) for name in names)
     slots = placing.reservations(situation, packing.batch, "job")
     left = Counter({s.node: s.free for s in supplies})
-    for placed in packing.batch:
-        left.subtract(dict(_gpus_by_node(placed)))
+    left.subtract(_gpus_by_node(packing.batch, {s.node: len(s.cards) for s in supplies}))
     return Lent(started, slots, answer, lendable, {node: n for node, n in left.items() if n > 0})
 
 
@@ -68,11 +69,19 @@ def _overdue(reservation: Reservation, situation: Situation) -> bool:
     return situation.now - made_seconds >= START_SECONDS
 
 
-def _gpus_by_node(placed: Placed) -> Counter[str]:
+def _gpus_by_node(batch: Iterable[Placed], shared: Mapping[str, int]) -> Counter[str]:
+    """Count whole GPUs taken, cards that are opened for sharers among them.
+
+    `shared`: cards of each node that were shared before.
+    """
     counted: Counter[str] = Counter()
-    for node, gpus in placed.parts:
-        counted[node] += gpus
-    return counted
+    opened = set[tuple[str, int]]()
+    for placed in batch:
+        for node, gpus in placed.parts:
+            counted[node] += gpus
+        parts = zip(placed.parts, placed.cards, strict=False)
+        opened |= {(node, card) for (node, _), card in parts if card >= shared[node]}
+    return counted + Counter(node for node, _ in opened)
 
 
 def _start(offer: Offer, situation: Situation, promised_p99_seconds: float) -> StartJob:
@@ -82,6 +91,7 @@ def _start(offer: Offer, situation: Situation, promised_p99_seconds: float) -> S
         id=f"loan-{job.id}-{job.attempt + 1}",
         job=job.id,
         gpus=job.gpus,
+        share_milli=job.milli_gpus - job.gpus * WHOLE_GPU_MILLI,
         granted_seconds=situation.now,
         return_by_seconds=offer.return_by_seconds,
         promised_p99_seconds=promised_p99_seconds,
@@ -92,7 +102,7 @@ def _start(offer: Offer, situation: Situation, promised_p99_seconds: float) -> S
         pods=job.pods,
         loan=loan,
         code="resume" if job.attempt else "lend",
-        sentence=f"{job.gpus} GPUs lent to {job.id}; the tide leaves them for {lasts / 60:.0f} min",
+        sentence=f"{job.amount} lent to {job.id}; the tide leaves them for {lasts / 60:.0f} min",
     )
 
 

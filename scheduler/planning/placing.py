@@ -9,7 +9,6 @@ from math import ceil
 
 import msgspec
 
-from binpacking.fragmentation import Mix
 from binpacking.ladder import solve
 from binpacking.problem import (
     BatchRequest,
@@ -22,6 +21,7 @@ from binpacking.problem import (
     Spread,
     Supply,
 )
+from binpacking.shares import NO_SHARE, Held
 from preemption.candidates import candidates
 from preemption.values import Claimant, Refusal, Rules
 from preemption.victims import bounds, gangs
@@ -34,7 +34,14 @@ from scheduler.planning.policy import Policy
 from scheduler.planning.situation import Situation, Victims
 from scheduler.planning.snapshot import Job, Parts, Reservation, Role, Snapshot
 from scheduler.planning.spreading import spread_of, terms_of
-from scheduler.planning.supply import barren, online_supplies, usable
+from scheduler.planning.supply import (
+    NOBODY,
+    Told,
+    barren,
+    online_supplies,
+    shares_held,
+    usable,
+)
 
 
 class Shortage(msgspec.Struct, frozen=True):
@@ -96,19 +103,23 @@ def online_problem(
         standby=standby(situation, victims, shapes),
         late_price=late_price(victims),
         mix=situation.mix,
+        card_mix=situation.card_mix,
     )
 
 
 def pack_batch(
     supplies: tuple[Supply, ...],
     requests: tuple[BatchRequest, ...],
+    situation: Situation,
     effort: Effort,
-    mix: Mix,
 ) -> tuple[Packing, SolverAnswer | None]:
     """Start the waiting jobs that are worth most on what is free."""
-    if not requests or not any(supply.free for supply in supplies):
+    if not requests or not any(supply.free or supply.cards for supply in supplies):
         return Packing(), None
-    return answered(Problem(supplies=supplies, batch=requests, mix=mix), effort)
+    problem = Problem(
+        supplies=supplies, batch=requests, mix=situation.mix, card_mix=situation.card_mix
+    )
+    return answered(problem, effort)
 
 
 def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:
@@ -120,7 +131,7 @@ def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:
     memory, now = situation.memory, situation.now
     coming = {reservation.owner for reservation in situation.reserved}
     terms = rules(situation.policy)
-    every = running(situation.snapshot)
+    every = running(situation.snapshot, situation.told)
     allowed, refused = candidates(every, terms, memory.stops, now, notice_seconds=notice_seconds)
     coming |= situation.told.keys()
     starts = tuple(
@@ -150,11 +161,11 @@ def claimants(
     )
 
 
-def running(snapshot: Snapshot) -> tuple[Claimant, ...]:
+def running(snapshot: Snapshot, told: Told = NOBODY) -> tuple[Claimant, ...]:
     """Return all jobs that start or run as preemption sees them."""
-    useless = barren(snapshot)
+    useless, held = barren(snapshot), shares_held(snapshot, told)
     return tuple(
-        _claimant(job, snapshot.now_seconds, usable(job.staying, useless))
+        _claimant(job, snapshot.now_seconds, usable(job.staying, useless), held(job.staying))
         for job in snapshot.jobs
         if job.state in ("starting", "running")
     )
@@ -164,17 +175,20 @@ def reservations(
     situation: Situation, placed: tuple[Placed, ...], what: str
 ) -> tuple[Reservation, ...]:
     """Return the reservations that hold placements until their pods are bound."""
-    now = situation.now
+    now, snapshot = situation.now, situation.snapshot
+    shares = {role.key: role.share_per_pod for role in snapshot.roles}
+    shares |= {job.id: job.share_per_pod for job in snapshot.jobs}
     return tuple(
         Reservation(
             id=f"{one.key}@{now:.3f}-{number}",
             owner=one.key,
             parts=tuple(sorted(one.parts)),
+            share=shares.get(one.key, NO_SHARE),
             created_seconds=now,
             expires_seconds=now + situation.policy.packing.reservation_seconds,
             wakes=one.wakes,
             reason=_reason(what, one),
-            epoch=situation.snapshot.epoch,
+            epoch=snapshot.epoch,
         )
         for number, one in enumerate(placed)
     )
@@ -203,7 +217,7 @@ def _request(shortage: Shortage) -> OnlineRequest:
     holding = shortage.holding
     return OnlineRequest(
         key=holding.role,
-        shape=_shape(holding.target),
+        shape=shape_of(holding.target, holding.target.pods_per_replica),
         capacity_milli=holding.capacity_milli,
         shortage_milli=shortage.milli,
         limit=shortage.limit,
@@ -211,15 +225,24 @@ def _request(shortage: Shortage) -> OnlineRequest:
     )
 
 
-def _shape(role: Role) -> Shape:
-    beside = (role.cpu_milli_per_pod, role.memory_mib_per_pod)
-    return Shape(role.pods_per_replica, role.gpus_per_pod, *beside)
+def shape_of(owner: Role | Job, pods: int) -> Shape:
+    """Return so many of its pods as the packer is asked for them."""
+    return Shape(
+        pods,
+        owner.gpus_per_pod,
+        owner.cpu_milli_per_pod,
+        owner.memory_mib_per_pod,
+        share=owner.share_per_pod,
+    )
 
 
-def _claimant(job: Job, now_seconds: float, parts: Parts) -> Claimant:
-    """An elastic job may be shrunk once all its pods are there, and while it writes nothing."""
+def _claimant(job: Job, now_seconds: float, parts: Parts, shares: tuple[Held, ...]) -> Claimant:
+    """An elastic job may be shrunk once all its pods are there, and while it writes nothing.
+
+    One that shares cards goes whole.
+    """
     staying = job.staying
-    whole = job.state == "running" and job.checkpoint_started_seconds is None
+    whole = job.state == "running" and job.checkpoint_started_seconds is None and not shares
     elastic = whole and job.min_pods < len(staying)
     return Claimant(
         key=job.id,
@@ -227,6 +250,7 @@ def _claimant(job: Job, now_seconds: float, parts: Parts) -> Claimant:
         priority=job.priority,
         gpus=sum(pod.gpus for pod in staying),
         parts=parts,
+        shares=shares,
         least_pods=job.min_pods if elastic else 0,
         cpu_milli_per_pod=job.cpu_milli_per_pod,
         memory_mib_per_pod=job.memory_mib_per_pod,

@@ -33,7 +33,7 @@ from scheduler.planning.pricing import priced
 from scheduler.planning.shrinking import shrink
 from scheduler.planning.situation import Situation, Tactics
 from scheduler.planning.snapshot import Job, Reservation, Snapshot
-from scheduler.planning.tocome import by_size, pods_to_come
+from scheduler.planning.tocome import by_share, by_size, pods_to_come
 
 
 def tidal_sizes(situation: Situation) -> tuple[Sizing, ...]:
@@ -71,7 +71,7 @@ def plan_with(
     situation = _situation(snapshot, memory, policy, effort)
     sizings = tactics.size(situation)
     to_come = pods_to_come(snapshot, sizings)
-    situation = msgspec.structs.replace(situation, mix=by_size(to_come))
+    situation = msgspec.structs.replace(situation, mix=by_size(to_come), card_mix=by_share(to_come))
     stalled = tuple(
         recalls.stalled(snapshot, situation.reserved, policy.packing.reservation_seconds)
     )

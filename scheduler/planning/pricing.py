@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from binpacking.cards import Fleet, Host, Population
-from binpacking.inventory import WHOLE_GPU_MILLI, Node
+from binpacking.inventory import Node
 from binpacking.prices import HostKind, Prices
 from binpacking.scarcity import Scarcity
 
@@ -60,8 +60,3 @@ def _scarcity(kinds: tuple[HostKind, ...], to_come: Population) -> Scarcity:
     known = tuple(sorted(set(kinds)))
     places = {kind: place for place, kind in enumerate(known)}
     return Scarcity(known, np.array([places[kind] for kind in kinds], dtype=np.int64), to_come)
-
-
-def shared_milli(node: Node) -> tuple[int, ...]:
-    """Of the cards that pods share, how much is free of each."""
-    return tuple(milli for milli in node.free_cards if 0 < milli < WHOLE_GPU_MILLI)

@@ -12,6 +12,7 @@ from binpacking.problem import Level
 UNKNOWN = "not observed by Tidal yet; the next observation adds it"
 CLOSED = "cordoned or not ready when last observed"
 FULL = "fewer free GPUs than the pod asks for"
+SLICED = "its GPUs are slices of shared cards; Tidal places whole GPUs and parts of known cards"
 OTHER_LEAF = "not under the leaf switch of the pod's group"
 APART = "left to pods that have no other node"
 SWITCHES = {"node": "node", "leaf": "leaf switch", "spine": "spine pod"}

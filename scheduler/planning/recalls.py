@@ -114,7 +114,7 @@ def recall(
             deadline_seconds=told.deadline_seconds,
             for_role=for_role,
             code="recall",
-            sentence=f"{for_role} needs {job.gpus} GPUs of {job.id}: "
+            sentence=f"{for_role} needs {job.amount} of {job.id}: "
             f"{notice_seconds:.0f} s to write a checkpoint",
         )
     write = job.checkpoint_write_seconds
@@ -124,7 +124,7 @@ def recall(
         expected_attempt=job.attempt,
         for_role=for_role,
         code="recall_now",
-        sentence=f"{for_role} needs {job.gpus} GPUs of {job.id} now; it {why}",
+        sentence=f"{for_role} needs {job.amount} of {job.id} now; it {why}",
     )
 
 
@@ -155,7 +155,7 @@ def move(job: Job, node: str, now_seconds: float, notice_seconds: float) -> Noti
         deadline_seconds=told.deadline_seconds,
         for_role="",
         code="consolidate",
-        sentence=f"{job.id} moves its {job.gpus} GPUs off {node}, so that a whole node comes free",
+        sentence=f"{job.id} moves its {job.amount} off {node}, so that a whole node comes free",
     )
 
 

@@ -53,6 +53,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     effort: Effort
     mix: Mix = USUAL_MIX
     """Pods to come by GPUs, for what a placement leaves behind."""
+    card_mix: Mix = ()
+    """Those that share a card, by milli-GPU."""
 
     @property
     def now(self) -> float:

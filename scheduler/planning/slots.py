@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
+from binpacking.shares import NO_SHARE, Share
 from scheduler.planning.snapshot import Reservation
-from scheduler.planning.standing import Bind
+from scheduler.planning.standing import Bind, Place
+
+NOTHING: Mapping[str, tuple[Share, ...]] = {}
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -23,6 +26,8 @@ class Slot(msgspec.Struct, frozen=True):
     group: str
     """Group that has begun to fill the reservation; empty while any pod of the owner may."""
     expires_seconds: float
+    share: Share
+    """Of one card, where the part is that; then it has no GPUs."""
     reservation: str
     """The parts of one reservation are for the pods of one replica or job, which start together."""
 
@@ -52,6 +57,7 @@ def _slots(reservation: Reservation, parts: list[tuple[str, int]], group: str) -
             node=node,
             gpus=gpus,
             group=group,
+            share=reservation.share,
             expires_seconds=reservation.expires_seconds,
             reservation=reservation.id,
         )
@@ -115,9 +121,28 @@ def by_node(slots: Iterable[Slot]) -> dict[str, list[Slot]]:
     return found
 
 
-def gpus_of(held: Mapping[str, Iterable[Slot]]) -> dict[str, int]:
-    """Return node -> GPUs of its slots."""
-    return {node: sum(slot.gpus for slot in slots) for node, slots in held.items()}
+def shares_of(slots: Iterable[Slot]) -> tuple[Share, ...]:
+    """Return the parts of cards among the slots."""
+    return tuple(slot.share for slot in slots if slot.share != NO_SHARE)
+
+
+def gpus_of(
+    held: Mapping[str, Iterable[Slot]],
+    places: Mapping[str, Place],
+    beside: Mapping[str, tuple[Share, ...]] = NOTHING,
+) -> dict[str, int]:
+    """Return node -> whole GPUs of its slots; `beside`: parts of cards that others take there."""
+
+    def opened(node: str, slots: Iterable[Slot]) -> int:
+        shares, others = shares_of(slots), beside.get(node, ())
+        if not shares:
+            return 0
+        place = places.get(node)
+        return place.opened((*shares, *others)) - place.opened(others) if place else len(shares)
+
+    return {
+        node: sum(slot.gpus for slot in slots) + opened(node, slots) for node, slots in held.items()
+    }
 
 
 def possible_takings(

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from binpacking.inventory import Node
+from binpacking.inventory import WHOLE_GPU_MILLI, Node
 from binpacking.shares import NO_SHARE, Share
 from forecasting import Forecasts
 from preemption.values import Stop
@@ -19,6 +19,11 @@ Parts = tuple[tuple[str, int], ...]
 """(node, GPUs) per pod of a replica or job, in order of node."""
 
 Tier = Literal["cold", "image", "weights", "asleep", "active"]
+
+
+def amount(milli_gpus: int) -> str:
+    """Return GPUs in words, parts of one with up to three digits."""
+    return f"{milli_gpus / WHOLE_GPU_MILLI:.15g} GPUs"
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +63,11 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     gated: bool = False
     leaving: bool = False
     """It is on its way out and holds its GPUs until it is gone."""
+
+    @property
+    def milli_gpus(self) -> int:
+        """All that it holds, or asks for."""
+        return self.gpus * WHOLE_GPU_MILLI + self.share.milli
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,10 +164,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gpus(self) -> int:
-        """GPUs that the job holds, or asks for while it waits."""
+        """Whole GPUs that the job holds, or asks for while it waits."""
         if self.placed:
             return sum(pod.gpus for pod in self.placed)
         return self.pods * self.gpus_per_pod
+
+    @property
+    def milli_gpus(self) -> int:
+        """The same with its parts of cards."""
+        if self.placed:
+            return sum(pod.milli_gpus for pod in self.placed)
+        return self.pods * (self.gpus_per_pod * WHOLE_GPU_MILLI + self.share_per_pod.milli)
+
+    @property
+    def amount(self) -> str:
+        """The same in words."""
+        return amount(self.milli_gpus)
 
     @property
     def parts(self) -> Parts:
@@ -189,6 +211,9 @@ class Loan(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     job: str
     gpus: int
+    """Whole ones."""
+    share_milli: int = 0
+    """Parts of cards, in all."""
     granted_seconds: float
     return_by_seconds: float
     promised_p99_seconds: float

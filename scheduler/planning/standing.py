@@ -9,7 +9,7 @@ wholly bound replica or job fills none that is left, and `bound` names only pods
 which others still wait.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -17,11 +17,13 @@ from binpacking.cards import Host, PodShape, Population
 from binpacking.inventory import WHOLE_GPU_MILLI, Node
 from binpacking.prices import Prices
 from binpacking.problem import Domain, Level
+from binpacking.shares import NO_SHARE, Deck, Share
 from scheduler.planning.actions import Plan, ResizeJob, ScaleRole, StopJob
+from scheduler.planning.cards import NO_DECK, deck_of
 from scheduler.planning.closeness import company
 from scheduler.planning.policy import Policy
 from scheduler.planning.preference import Room
-from scheduler.planning.pricing import UNBOUNDED, free_room, kind_of, shared_milli
+from scheduler.planning.pricing import UNBOUNDED, free_room, kind_of
 from scheduler.planning.snapshot import Job, Pod, Replica, Reservation, Snapshot
 from scheduler.planning.spreading import terms_of
 from scheduler.planning.targets import Target
@@ -40,17 +42,23 @@ class PodAsk(msgspec.Struct, frozen=True, kw_only=True):
     """Role key or job id; empty for a pod that Tidal does not know."""
     group: str = ""
     gpus: int
+    """Whole ones."""
+    share: Share = NO_SHARE
+    """Of one card, where it asks that."""
     resource: str = "nvidia.com/gpu"
     priority: int = 0
     nominated: str = ""
     """Node that kube-scheduler freed for this pod by preemption."""
-    card_milli: int = WHOLE_GPU_MILLI
-    """Of each of its GPUs; below 1000 it shares one with others."""
     cpu_milli: int = 0
     memory_mib: int = 0
     choosy: bool = False
     """Whether kube-scheduler should choose among several nodes: the pod prefers some, or one that
     it was given before did not do."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks for any GPU, or a part of one."""
+        return self.gpus > 0 or self.share != NO_SHARE
 
     @property
     def shape(self) -> PodShape:
@@ -67,7 +75,7 @@ class Bind(msgspec.Struct, frozen=True, array_like=True):
     node: str
     gpus: int
     at_seconds: float
-    card_milli: int = WHOLE_GPU_MILLI
+    share: Share = NO_SHARE
     cpu_milli: int = 0
     memory_mib: int = 0
 
@@ -78,12 +86,14 @@ class Bind(msgspec.Struct, frozen=True, array_like=True):
 
 
 def _shape(pod: PodAsk | Bind) -> PodShape:
-    milli = pod.card_milli if pod.gpus else 0
+    if pod.share != NO_SHARE:
+        return PodShape(pod.cpu_milli, pod.memory_mib, 1, pod.share.milli)
+    milli = WHOLE_GPU_MILLI if pod.gpus else 0
     return PodShape(pod.cpu_milli, pod.memory_mib, pod.gpus, milli)
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
-    """One node; GPUs are whole but for `shared`."""
+    """One node; GPUs are whole but for those in `deck`."""
 
     name: str
     leaf: tuple[str, ...]
@@ -98,8 +108,10 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     cpu_milli: int = UNBOUNDED
     """Free, as far as pods are known."""
     memory_mib: int = UNBOUNDED
-    shared: tuple[int, ...] = ()
-    """Free milli-GPU of cards that pods share."""
+    deck: Deck = NO_DECK
+    """What is left of cards that pods share, and what they may have of a whole one."""
+    sliced: bool = False
+    """What pods ask here as GPUs are slices of cards, which kube-scheduler alone counts."""
     kind: int = -1
     """Its place in the plan's prices; -1 where the plan did not know such a node."""
 
@@ -107,10 +119,25 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     def room(self) -> Room:
         """The node as a host of single pods; what is being released counts as free."""
         whole = min(self.free + self.releasing, self.total)
-        cards = (*self.shared, *(WHOLE_GPU_MILLI,) * whole)[: self.total]
+        shared = (self._least(card) for card in self.deck.cards)
+        cards = (*shared, *(WHOLE_GPU_MILLI,) * whole)[: self.total]
         cards += (0,) * (self.total - len(cards))
         model = self.leaf[-1] if self.leaf else ""
         return Room(Host(self.name, model, self.cpu_milli, self.memory_mib, cards), self.kind)
+
+    @property
+    def sharing(self) -> bool:
+        """Whether pods may share cards; kube-scheduler then counts them as something else."""
+        return self.deck.whole != NO_SHARE
+
+    def opened(self, shares: Iterable[Share]) -> int:
+        """Return how many whole GPUs these parts take; more than there are where one fits none."""
+        taken = self.deck._replace(shares=tuple(sorted(shares))).taken
+        return self.total + 1 if taken is None else taken
+
+    def _least(self, card: Share) -> int:
+        """Return the part of a card that is left by milli-GPU and by memory."""
+        return min(card.milli, card.memory_mib * WHOLE_GPU_MILLI // self.deck.whole.memory_mib)
 
 
 class Floor(msgspec.Struct, frozen=True, array_like=True):
@@ -256,7 +283,8 @@ def _places(
             leaving=tuple(sorted(names)),
             cpu_milli=cpu,
             memory_mib=memory,
-            shared=shared_milli(node),
+            deck=deck_of(node),
+            sliced=node.sharing == "slices",
             kind=kinds.get(kind_of(node), -1),
         )
 
@@ -286,7 +314,7 @@ def _binds(owner: str, group: str, pods: tuple[Pod, ...]) -> Iterator[Bind]:
     for pod in pods:
         if pod.node:
             at = 0.0 if pod.bound_seconds is None else pod.bound_seconds
-            yield Bind(pod.uid, owner, group, pod.node, pod.gpus, at)
+            yield Bind(pod.uid, owner, group, pod.node, pod.gpus, at, pod.share)
 
 
 def _floors(snapshot: Snapshot, policy: Policy) -> Iterator[Floor]:

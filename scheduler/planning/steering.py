@@ -15,7 +15,8 @@ kept for others, nor for a role that must spread, because its choice would not b
 An offer binds nobody. Calls may be hypothetical (pod groups, candidates of preemption), so an
 offer moves the next pod to a better node, but it refuses one only where both would take GPUs that
 are kept for a third, or stand closer together than their role may: elsewhere kube-scheduler's own
-accounting refuses the second.
+accounting refuses the second. Where pods share cards it counts something else than cards, so there
+an offer counts as a bind.
 """
 
 from collections.abc import Iterable, Sequence
@@ -47,20 +48,25 @@ def steer(
 
     The same ask with the same offers is answered the same, its own offer among them included.
     """
-    if ask.gpus == 0 or mode_at(index.standing, now_seconds) == "open":
+    if not ask.asks or mode_at(index.standing, now_seconds) == "open":
         return FilterVerdict(tuple(names))
-    known = {bind.uid for bind in binds}
-    others = tuple(
-        one
-        for one in offers
-        if one.uid != ask.uid and one.uid not in known and _matters(index, ask, one)
-    )
+    known = {bind.uid for bind in binds} | {ask.uid}
+    newer = tuple(one for one in offers if one.uid not in known)
+    firm = tuple(one for one in newer if _firm(index, one))
+    binds = (*binds, *firm)
+    others = tuple(one for one in newer if one not in firm and _matters(index, ask, one))
     own = next((one.node for one in offers if one.uid == ask.uid), "")
     plain = bench_of(index, binds, ask, now_seconds, names, trusted=True)
     careful = plain
     if others:
         careful = bench_of(index, (*binds, *others), ask, now_seconds, names, trusted=True)
     return _Choice(plain, careful, others, own, tuple(names)).verdict()
+
+
+def _firm(index: Index, offer: Bind) -> bool:
+    """Whether kube-scheduler's own accounting would let a second pod have the same GPUs."""
+    place = index.places.get(offer.node)
+    return place is not None and place.sharing
 
 
 def _matters(index: Index, ask: PodAsk, offer: Bind) -> bool:
@@ -124,7 +130,7 @@ class _Choice(msgspec.Struct, frozen=True):
         if self.own in offered and self._sound(self.own):
             return (self.own,)
         special = {*careful.taken, *careful.held, *self.plain.held}
-        away = _first(careful.index, ask, offered, special)
+        away = self._first(offered, special)
         ranked = ranks_of(careful, tuple(special & offered))
         beside = sorted((rank, name) for name, rank in ranked.items() if rank is not None)
         for one in beside:
@@ -133,6 +139,19 @@ class _Choice(msgspec.Struct, frozen=True):
             if self._sound(one[1]):
                 return (one[1],)
         return () if away is None else (away[1],)
+
+    def _first(
+        self, offered: AbstractSet[str], special: AbstractSet[str]
+    ) -> tuple[Rank, str] | None:
+        """Return rank and name of the best offered node that is not special."""
+        ask, index = self.careful.ask, self.careful.index
+        ranked = index.preference.ranked(ask.shape)
+        for name in ranked.order:
+            if name in offered and name not in special:
+                room = index.places[name].resource == ask.resource
+                if room and (ask.gpus or not refusal(self.careful, name)):
+                    return ranked.ranks[name], name
+        return None
 
     def _sound(self, name: str) -> bool:
         """Whether the pod may take the node, however many of the offers are binds."""
@@ -162,7 +181,7 @@ class _Choice(msgspec.Struct, frozen=True):
         place = bench.index.places.get(name)
         if not self.others or place is None or name not in bench.held:
             return False
-        room = place.free + place.releasing - bench.taken.get(name, 0) - bench.ask.gpus
+        room = place.free + place.releasing - bench.taken.get(name, 0) - bench.needs(place)
         spare = room - bench.kept[name]
         return any(
             0 < taken <= room and taken - filled > spare
@@ -188,18 +207,3 @@ def _passing(bench: Bench, names: Sequence[str]) -> tuple[str, ...]:
         names = [name for name in names if name in bench.mine]
     refused = refusals(bench, names)
     return tuple(name for name in names if name not in refused)
-
-
-def _first(
-    index: Index, ask: PodAsk, offered: AbstractSet[str], special: AbstractSet[str]
-) -> tuple[Rank, str] | None:
-    """Return rank and name of the best offered node that is not special."""
-    ranked = index.preference.ranked(ask.shape)
-    for name in ranked.order:
-        if name in offered and name not in special and _offers(index, name, ask.resource):
-            return ranked.ranks[name], name
-    return None
-
-
-def _offers(index: Index, name: str, resource: str) -> bool:
-    return index.places[name].resource == resource

@@ -6,13 +6,14 @@ nor expired are taken off both.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from binpacking.inventory import Node
 from binpacking.problem import Supply
+from binpacking.shares import Held
 from scheduler.planning.beside import left
+from scheduler.planning.sharers import Backing, cards_of, held_by, leaving_shares
 from scheduler.planning.snapshot import Job, Parts, Pod, Replica, Reservation, Snapshot
 
 NOTICED = ("notified", "acknowledged")
@@ -34,7 +35,7 @@ def open_reservations(snapshot: Snapshot, told: Told = NOBODY) -> tuple[Reservat
     be gone from the set when it is looked at again.
     """
     coming = _gpus(_releasing(snapshot, told))
-    backing = {node.name: node.free_gpus + coming[node.name] for node in _schedulable(snapshot)}
+    backing = Backing(snapshot, coming, leaving_shares(_leaving(snapshot, told)))
     waiting = {job.id for job in snapshot.jobs if len(job.parts) < job.pods}
     owners = waiting.union(role.key for role in snapshot.roles)
     pods = _bound_pods(snapshot)
@@ -42,13 +43,10 @@ def open_reservations(snapshot: Snapshot, told: Told = NOBODY) -> tuple[Reservat
     for reservation in sorted(snapshot.reservations, key=lambda r: (r.created_seconds, r.id)):
         unfilled = _unfilled(reservation, pods.get(reservation.owner, []))
         expired = reservation.expires_seconds <= snapshot.now_seconds
-        asked = _gpus((unfilled,))
-        lost = any(backing.get(node, -1) < gpus for node, gpus in asked.items())
-        lost = lost or any(node not in backing for node, _ in reservation.parts)
-        if not unfilled or expired or lost or reservation.owner not in owners:
+        gone = any(node not in backing.gpus for node, _ in reservation.parts)
+        void = not unfilled or expired or gone or reservation.owner not in owners
+        if void or not backing.take(unfilled, reservation.share):
             continue
-        for node, gpus in asked.items():
-            backing[node] -= gpus
         now = snapshot.now_seconds
         begun = len(unfilled) < len(reservation.parts)
         found.append(
@@ -57,28 +55,25 @@ def open_reservations(snapshot: Snapshot, told: Told = NOBODY) -> tuple[Reservat
     return tuple(found)
 
 
-def _schedulable(snapshot: Snapshot) -> Iterable[Node]:
-    return (node for node in snapshot.nodes if node.schedulable)
-
-
 def online_supplies(
     snapshot: Snapshot, reserved: Iterable[Reservation], told: Told = NOBODY
 ) -> tuple[Supply, ...]:
     """Return GPUs free or being released, less what is reserved."""
     reserved = tuple(reserved)
-    releasing = _gpus(_releasing(snapshot, told))
-    taken = _reserved(reserved)
+    releasing, taken = _gpus(_releasing(snapshot, told)), _reserved(reserved)
     beside = left(snapshot, reserved, _leaving(snapshot, told))
+    cards = cards_of(snapshot, reserved, leaving_shares(_leaving(snapshot, told)))
     return tuple(
         Supply(
             node.name,
             node.gpu_model,
             node.leaf,
-            max(0, node.free_gpus + releasing[node.name] - taken[node.name])
+            max(0, node.free_gpus + releasing[node.name] - taken[node.name] + cards.whole(node))
             if node.schedulable
             else 0,
             len(node.devices),
-            *beside.get(node.name, ()),
+            *beside.get(node.name, (None, None)),
+            *cards.of(node),
         )
         for node in snapshot.nodes
     )
@@ -90,9 +85,10 @@ def batch_supplies(
     """Return GPUs free now, less what is reserved, less `keep_gpus` kept empty for online."""
     reserved = tuple(reserved)
     taken, beside = _reserved(reserved), left(snapshot, reserved)
+    cards = cards_of(snapshot, reserved)
     supplies = []
     for node in snapshot.nodes:
-        free = max(0, node.free_gpus - taken[node.name])
+        free = max(0, node.free_gpus - taken[node.name] + cards.whole(node))
         kept = min(free, keep_gpus)
         keep_gpus -= kept
         supplies.append(
@@ -102,10 +98,18 @@ def batch_supplies(
                 node.leaf,
                 free - kept,
                 len(node.devices),
-                *beside.get(node.name, ()),
+                *beside.get(node.name, (None, None)),
+                *cards.of(node),
             )
         )
     return tuple(supplies)
+
+
+def shares_held(
+    snapshot: Snapshot, told: Told = NOBODY
+) -> Callable[[Iterable[Pod]], tuple[Held, ...]]:
+    """Return what tells the parts of cards that pods hold, by the cards of `online_supplies`."""
+    return held_by(snapshot, leaving_shares(_leaving(snapshot, told)))
 
 
 def _reserved(reservations: Iterable[Reservation]) -> Counter[str]:

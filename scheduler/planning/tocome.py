@@ -41,12 +41,22 @@ def by_gpus(population: Population) -> Mixture:
 def by_size(population: Population) -> Mix:
     """The GPUs that pods of each size ask, all models together; the usual mix where none is asked.
 
-    What the packer leaves free is judged by it.
+    What the packer leaves free is judged by it. Parts of cards are `by_share`.
     """
     weights: Counter[int] = Counter()
     for shape, pods in population:
-        weights[shape.cards] += pods * shape.cards
+        if shape.card_milli == WHOLE_GPU_MILLI:
+            weights[shape.cards] += pods * shape.cards
     return tuple(sorted(weights.items())) or USUAL_MIX
+
+
+def by_share(population: Population) -> Mix:
+    """The same for parts of cards: by milli-GPU, the GPUs that they make together, rounded up."""
+    weights: Counter[int] = Counter()
+    for shape, pods in population:
+        if shape.card_milli < WHOLE_GPU_MILLI:
+            weights[shape.card_milli] += pods * shape.card_milli
+    return tuple((milli, -(-of // WHOLE_GPU_MILLI)) for milli, of in sorted(weights.items()))
 
 
 def _of_jobs(snapshot: Snapshot) -> Iterator[tuple[PodShape, int]]:
@@ -62,6 +72,6 @@ def _of_roles(snapshot: Snapshot, replicas: dict[str, int]) -> Iterator[tuple[Po
 
 
 def _shape(of: Job | Role, models: tuple[str, ...]) -> PodShape:
-    return PodShape(
-        of.cpu_milli_per_pod, of.memory_mib_per_pod, of.gpus_per_pod, WHOLE_GPU_MILLI, models
-    )
+    share = of.share_per_pod
+    cards, milli = (1, share.milli) if share.milli else (of.gpus_per_pod, WHOLE_GPU_MILLI)
+    return PodShape(of.cpu_milli_per_pod, of.memory_mib_per_pod, cards, milli, models)

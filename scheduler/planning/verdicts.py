@@ -49,7 +49,7 @@ def filter_nodes(
 ) -> FilterVerdict:
     """Say which of `names` the pod may take; `binds` are those newer than the standing."""
     mode = mode_at(index.standing, now_seconds)
-    if mode == "open" or ask.gpus == 0:
+    if mode == "open" or not ask.asks:
         return FilterVerdict(tuple(names))
     bench = bench_of(index, binds, ask, now_seconds, names, trusted=trusted)
     refused = refusals(bench, names)
@@ -118,7 +118,7 @@ def refusals(bench: Bench, names: Sequence[str]) -> dict[str, str]:
     special = {*bench.taken, *bench.held, bench.ask.nominated}
     refused = {}
     for name in names:
-        if name not in special and plain.get(name, 0) >= bench.ask.gpus:
+        if name not in special and plain.get(name, 0) >= bench.ask.gpus > 0:
             continue
         away = bench.mine and name not in bench.mine
         reason = elsewhere if away else refusal(bench, name)
@@ -143,10 +143,12 @@ def refusal(bench: Bench, name: str, freed: int | None = None) -> str:
         return reasons.CLOSED
     if place.resource != ask.resource:
         return reasons.other_resource(place.resource, ask.resource)
+    if place.sliced:
+        return reasons.SLICED if ask.owner in bench.index.lacking else ""
     free = place.free - bench.taken.get(name, 0)
     if bench.mine:
         coming = place.releasing if freed is None else freed
-        return "" if free + coming >= ask.gpus else reasons.planned_here(place.leaving)
+        return "" if free + coming >= bench.needs(place) else reasons.planned_here(place.leaving)
     if freed is None:
         freed = _vouched(bench, name)
     return _common_refusal(bench, place, free + freed)
@@ -163,15 +165,17 @@ def _planned(bench: Bench, name: str) -> str:
 
 
 def _common_refusal(bench: Bench, place: Place, free: int) -> str:
-    if bench.trusted and place.name not in bench.held and bench.ask.gpus <= place.total:
-        free = max(free, bench.ask.gpus)
-    if free < bench.ask.gpus:
+    needs = bench.needs(place)
+    vouched = bench.trusted and not place.sharing
+    if vouched and place.name not in bench.held and needs <= place.total:
+        free = max(free, needs)
+    if max(0, free) < needs:
         return bench.lacking or reasons.FULL
     if bench.leaf is not None and place.leaf != bench.leaf:
         return reasons.OTHER_LEAF
     if bench.bounds is not None and (barred := bench.bounds.bars(place)):
         return barred
-    if free - bench.kept.get(place.name, 0) < bench.ask.gpus:
+    if needs and free - bench.kept.get(place.name, 0) < needs:
         first = min(slot.owner for slot in bench.held[place.name])
         return bench.lacking or reasons.kept_for(first)
     return ""

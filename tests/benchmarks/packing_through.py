@@ -15,7 +15,8 @@ import numpy as np
 
 from binpacking.cards import Bools, Fleet, Host, PodShape, Population
 from binpacking.foresight import Seat
-from binpacking.inventory import Device, Holder, Node
+from binpacking.inventory import WHOLE_GPU_MILLI, Device, Holder, Node
+from binpacking.shares import NO_SHARE, Share
 from scheduler.planning.actions import Plan
 from scheduler.planning.policy import parse
 from scheduler.planning.pricing import priced
@@ -48,11 +49,12 @@ class Through:
         """The node that the extender names; None where kube-scheduler has none to offer."""
         names = self._offered(shape)
         self._asked += 1
+        whole = shape.card_milli in (0, WHOLE_GPU_MILLI)
         ask = PodAsk(
             uid=f"pod-{self._asked}",
             name=f"pod-{self._asked}",
-            gpus=shape.cards,
-            card_milli=shape.card_milli,
+            gpus=shape.cards if whole else 0,
+            share=NO_SHARE if whole else Share(shape.card_milli),
             cpu_milli=shape.cpu_milli,
             memory_mib=shape.memory_mib,
         )
@@ -108,6 +110,7 @@ def _node(host: Host) -> Node:
         devices=tuple(Device(card, f"{host.name}/{card}", 0) for card in range(len(host.cards))),
         cpu_milli=host.cpu_milli,
         memory_mib=host.memory_mib,
+        sharing="parts",
     )
 
 

@@ -3,13 +3,14 @@
 import msgspec
 import pytest
 
-from binpacking.inventory import Node
+from binpacking.inventory import Holder, Node
+from binpacking.shares import Share
 from scheduler.daemon.documents.decision import decision
 from scheduler.daemon.documents.explain import explain
 from scheduler.daemon.documents.metrics import metrics
 from scheduler.daemon.documents.shapes import Explanation, Fact, Facts, FleetGpus
 from scheduler.daemon.documents.status import fleet_gpus, status
-from scheduler.planning.snapshot import Queue, Reservation
+from scheduler.planning.snapshot import Pod, Queue, Reservation
 from scheduler.ports import Tick
 from tests.fixtures.ticks import busy_tick, tick_of
 from tests.fixtures.worlds import forecasts, job, node, policy, replica, role, signal, world
@@ -303,6 +304,35 @@ def test_a_waiting_job_tells_why(
 ) -> None:
     (line,) = explain(calm(jobs=jobs, **changes), "j").remarks
     assert remark in line
+
+
+def test_sharers_are_told_by_their_parts_of_cards() -> None:
+    plain = node("n0")
+    card = msgspec.structs.replace(
+        plain.devices[0], holders=(Holder("a", 250, 20_000), Holder("b", 500, 40_000))
+    )
+    shared = msgspec.structs.replace(
+        plain,
+        sharing="parts",
+        devices=(card, msgspec.structs.replace(plain.devices[1], holders=(Holder("b"),))),
+    )
+    pod = Pod(name="a-0", uid="a-0", gpus=0, share=Share(250, 20_000), node="n0", devices=(0,))
+    jobs = (
+        job("a", {"n0": 0}, placed=(pod,), gpus_per_pod=0, share_per_pod=pod.share),
+        job("waits", gpus_per_pod=0, share_per_pod=Share(500, 40_000)),
+    )
+    tick = tick_of(world(shared, jobs=jobs), policy())
+    told = explain(tick, "n0")
+    assert told.sentence == "n0 is Ready; 0 of 2 GPUs are free, 1 are shared"
+    assert Fact("left_of_gpu_0", "250 milli-GPU, 21920 MiB") in told.facts
+    assert [(h.holder, h.gpus, h.share_milli) for h in told.holdings] == [
+        ("a", 0, 250),
+        ("b", 1, 500),
+    ]
+    assert "0.25 GPUs" in explain(tick, "a").sentence
+    assert Fact("milli_gpu_per_pod", 500) in explain(tick, "waits").facts
+    (why,) = explain(tick, "waits").remarks
+    assert why.startswith("waits: 1 pods of 0.5 GPUs under one leaf switch had no room")
 
 
 def test_a_job_that_starts_is_explained_by_its_action() -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from binpacking.cards import PodShape, Population
 from binpacking.inventory import Device, Holder, Node
+from binpacking.shares import Share
 from scheduler.planning.actions import Plan
 from scheduler.planning.index import Index, index_of
 from scheduler.planning.policy import parse
@@ -40,6 +41,7 @@ def node(name: str, free: tuple[int, ...], model: str = "H", cpu: int = 0, held:
         devices=devices,
         cpu_milli=cpu,
         cpu_held_milli=held,
+        sharing="parts",
     )
 
 
@@ -82,9 +84,9 @@ def test_a_share_goes_beside_shares_and_much_cpu_where_cpu_is_to_spare() -> None
     to_come = ((whole(1, cpu=4000), 9), (whole(1, cpu=6000), 1))
     full, half = node("a", (1000,) * 8, cpu=64000), node("b", (600, 1000), cpu=64000, held=56000)
     known = index(to_come, full, half)
-    assert chosen(known, PodAsk(uid="u", name="p", gpus=1, card_milli=500)) == "b"
+    assert chosen(known, PodAsk(uid="u", name="p", gpus=0, share=Share(500))) == "b"
     assert chosen(known, PodAsk(uid="u", name="p", gpus=1, cpu_milli=6000)) == "a"
-    assert known.places["b"].shared == (600,)
+    assert [card.milli for card in known.places["b"].deck.cards] == [600]
 
 
 def test_a_pod_without_gpu_is_scored_away_from_cpu_that_gpus_need() -> None:

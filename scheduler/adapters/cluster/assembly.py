@@ -38,7 +38,6 @@ from scheduler.planning.snapshot import (
 )
 from scheduler.planning.targets import Targets
 
-
 Frames = tuple[inventory.Frame | None, ...]
 
 
@@ -134,7 +133,7 @@ class Lens:
         )
 
     def _card_memory(self, frames: Frames) -> int:
-        """Return by which card parts of one are measured, computed once while nodes are the same."""
+        """Return by which card parts of one are measured, as long as the nodes are the same."""
         if self._card is None or self._card[0] is not frames:
             nodes = (frame.node for frame in frames if frame is not None)
             self._card = frames, inventory.card_memory_mib(nodes)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from binpacking.shares import NO_SHARE
 from scheduler.adapters.cluster.batchjobs import asked
 from scheduler.adapters.cluster.drivers.gangs import Gangs, name_of, pod_path
 from scheduler.adapters.cluster.drivers.writing import (
@@ -29,7 +30,7 @@ from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.workloads import workloads
 from scheduler.apiserver.client import FIELD_MANAGER, ApiError
 from scheduler.apiserver.objects import Pod
-from scheduler.apiserver.requests import gpus_of
+from scheduler.apiserver.requests import gpus_of, part_asked
 from scheduler.planning import marks
 from scheduler.planning.snapshot import Reservation
 
@@ -157,13 +158,17 @@ def _nodes(
 ) -> tuple[tuple[Pod, str], ...]:
     """Return each pod's node: a part of as many GPUs; nothing where they do not fit one to one.
 
+    Where parts of cards are reserved, a pod that asks such a part has no whole GPU.
+
     A pod that was lifted before keeps its node.
     """
     parts = list(reservation.parts)
     found: list[tuple[Pod, str]] = []
     lifted_first = sorted(pods, key=lambda pod: (_gate(pod) is not None, name_of(pod)))
     for pod in lifted_first:
-        gpus = gpus_of(pod.spec, fit.resources)[1]
+        resource, gpus = gpus_of(pod.spec, fit.resources)
+        if reservation.share != NO_SHARE and part_asked(pod.spec, resource) is not None:
+            gpus = 0
         pinned = (pod.spec.node_selector or {}).get(HOSTNAME) if _gate(pod) is None else None
         fits = (
             one

@@ -1,7 +1,8 @@
 """GPU nodes as values: what a Node object says. The pods on its devices are in `occupancy`.
 
 Where HAMi shares a node's cards, the resource counts tasks, so the cards are those that it
-registered. Any other node has as many as the resource says.
+registered; where it counts slices of cards, there are none. Any other node has as many as the
+resource says.
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ import msgspec
 from binpacking.inventory import Device, Image, Node, Taint
 from scheduler.apiserver import objects, sharing
 from scheduler.apiserver.quantities import mib_down, milli_down, whole_down
+from scheduler.planning.cards import largest_memory_mib, whole_card
 from scheduler.planning.policy import Kubernetes
 
 MIB = 1024**2
@@ -63,16 +65,16 @@ def frame(node: objects.Node, rules: Kubernetes) -> Frame | None:
     total = max(0, whole_down(status.capacity[resource]))
     able = whole_down(status.allocatable.get(resource, "0"))
     cards = sharing.cards_of(meta.annotations)
-    shared = cards is not None
-    devices = _plain(meta, total) if cards is None else _shared(cards[:total])
+    sliced = cards is None and sharing.is_sliced(meta.labels)
+    devices = _plain(meta, 0 if sliced else total) if cards is None else _shared(cards[:total])
     room = status.allocatable
     value = Node(
         name=meta.name,
-        gpu_model=gpu_model(meta.labels, rules) or UNKNOWN_MODEL,
+        gpu_model=gpu_model(meta.labels, rules) or _told_model(cards, rules) or UNKNOWN_MODEL,
         switch_path=switch_path(meta.labels, rules),
         devices=devices,
         resource_name=resource,
-        sharing=sharing.CONVENTION if shared else "",
+        sharing="slices" if sliced else "none" if cards is None else "parts",
         labels=_labels(meta.labels, rules),
         taints=_taints(node.spec),
         ready=_ready(node),
@@ -83,7 +85,15 @@ def frame(node: objects.Node, rules: Kubernetes) -> Frame | None:
         disk_mib=mib_down(room.get("ephemeral-storage", "0")),
         images=images(status.images),
     )
-    return Frame(value, 0 if shared else min(total, max(0, total - able)))
+    unhealthy = 0 if sliced or cards is not None else min(total, max(0, total - able))
+    return Frame(value, unhealthy)
+
+
+def _told_model(cards: tuple[sharing.Card, ...] | None, rules: Kubernetes) -> str:
+    """Return the model of registered cards, where all are of one."""
+    found = {card.model for card in cards or ()}
+    model = found.pop() if len(found) == 1 else ""
+    return rules.gpu_models.get(model, model)
 
 
 def _plain(meta: objects.Meta, total: int) -> tuple[Device, ...]:
@@ -99,8 +109,7 @@ def _shared(cards: tuple[sharing.Card, ...]) -> tuple[Device, ...]:
 
 def card_memory_mib(nodes: Iterable[Node]) -> int:
     """Return the memory of the largest card that may be shared: a part of it suits every card."""
-    shared = (node for node in nodes if node.sharing)
-    return max((device.memory_mib for node in shared for device in node.devices), default=0)
+    return largest_memory_mib(whole_card(node) for node in nodes)
 
 
 def gpu_model(labels: dict[str, str], rules: Kubernetes) -> str:

@@ -61,7 +61,7 @@ class _Books:
 
     def __init__(self, frame: Frame) -> None:
         self.all = frame.node.devices
-        self.shared = bool(frame.node.sharing)
+        self.shared = frame.node.sharing == "parts"
         self.holders: dict[int, tuple[Holder, ...]] = {}
         self._left = {one.index: WHOLE_GPU_MILLI for one in self.all}
         self._unheld = [one.index for one in self.all]

@@ -11,9 +11,9 @@ from itertools import chain
 
 import msgspec
 
-from binpacking.inventory import Node
+from binpacking.inventory import WHOLE_GPU_MILLI, Device, Node
 from scheduler.daemon.documents.actions import action_lines
-from scheduler.daemon.documents.explain_job import explain_job
+from scheduler.daemon.documents.explain_job import explain_job, share_facts
 from scheduler.daemon.documents.shapes import (
     ActionLine,
     Explanation,
@@ -29,9 +29,10 @@ from scheduler.planning.actions import (
     StartJob,
     StopJob,
 )
+from scheduler.planning.cards import left_of, shared_devices
 from scheduler.planning.closeness import company
 from scheduler.planning.policy import Policy
-from scheduler.planning.snapshot import Loan, Replica, Reservation, Role
+from scheduler.planning.snapshot import Loan, Pod, Replica, Reservation, Role, amount
 from scheduler.planning.spreading import Terms, names, terms_of
 from scheduler.ports import Tick
 
@@ -111,9 +112,9 @@ def _role(tick: Tick, name: str) -> Explanation:
     sizing = next((one for one in tick.plan.sizings if one.role == name), None)
     wanted = f"wanted: {sizing.wanted_milli / 1000:g}" if sizing else "not sized by the policy"
     ready = sum(one.state == "ready" for one in mine)
-    held = (Holding(one.id, node, gpus) for one in mine for node, gpus in one.parts)
+    held = (holding for one in mine for holding in _held_by(one.id, one.pods))
     kept = (
-        Holding(f"reservation {one.id}", node, gpus)
+        Holding(f"reservation {one.id}", node, gpus, one.share.milli)
         for one in tick.plan.reservations
         if one.owner == name
         for node, gpus in one.parts
@@ -135,7 +136,14 @@ def _role_facts(role: Role) -> tuple[Fact, ...]:
         Fact("replicas", role.replicas),
         Fact("pods_per_replica", role.pods_per_replica),
         Fact("gpus_per_pod", role.gpus_per_pod),
+        *share_facts(role),
     )
+
+
+def _held_by(name: str, pods: Iterable[Pod]) -> tuple[Holding, ...]:
+    """Return what the bound ones of the pods hold, in order of node."""
+    held = sorted((pod.node, pod.gpus, pod.share.milli) for pod in pods if pod.node)
+    return tuple(Holding(name, *one) for one in held)
 
 
 def _terms(tick: Tick, role: Role) -> Terms | None:
@@ -178,7 +186,7 @@ def _replica(tick: Tick, name: str) -> Explanation:
     return msgspec.structs.replace(
         _head(tick, "replica", name, f"{name} is {replica.state} on {where}"),
         facts=_replica_facts(replica, tick.snapshot.now_seconds),
-        holdings=tuple(Holding(name, node, gpus) for node, gpus in replica.parts),
+        holdings=_held_by(name, replica.pods),
     )
 
 
@@ -201,13 +209,26 @@ def _node(tick: Tick, name: str) -> Explanation:
     cordon = ", cordoned" if node.cordoned else ""
     sick = [device for device in node.devices if not device.healthy]
     kept = [r for r in tick.plan.reservations if any(part == name for part, _ in r.parts)]
-    head = f"{name} is {state}{cordon}; {node.free_gpus} of {len(node.devices)} GPUs are free"
+    shared = shared_devices(node)
+    beside = f", {len(shared)} are shared" if shared else ""
+    free = f"{node.free_gpus} of {len(node.devices)} GPUs are free{beside}"
+    head = f"{name} is {state}{cordon}; {free}"
     return msgspec.structs.replace(
         _head(tick, "node", name, head),
         facts=_node_facts(node),
         holdings=(*_held_on(node), *_kept_on(name, kept)),
-        remarks=tuple(f"device {name}/{device.index} is unhealthy" for device in sick),
+        remarks=(
+            *_sharing_remarks(node),
+            *(f"device {name}/{device.index} is unhealthy" for device in sick),
+        ),
     )
+
+
+def _sharing_remarks(node: Node) -> Iterable[str]:
+    if node.sharing == "slices":
+        yield f"its {node.resource_name} are slices of shared cards: nothing is planned there"
+    if node.sharing == "parts" and not node.devices:
+        yield "no card of it is registered that may be shared: nothing is planned there"
 
 
 def _node_facts(node: Node) -> tuple[Fact, ...]:
@@ -215,34 +236,46 @@ def _node_facts(node: Node) -> tuple[Fact, ...]:
         Fact("gpu_model", node.gpu_model),
         Fact("switches", "/".join(node.switch_path)),
         Fact("resource", node.resource_name),
+        Fact("sharing", node.sharing),
         Fact("spot", node.spot),
+        *(_card_fact(device) for device in shared_devices(node)),
     )
 
 
+def _card_fact(device: Device) -> Fact:
+    left = left_of(device)
+    memory = f", {left.memory_mib} MiB" if device.memory_mib else ""
+    return Fact(f"left_of_gpu_{device.index}", f"{left.milli} milli-GPU{memory}")
+
+
 def _held_on(node: Node) -> Iterable[Holding]:
-    """Yield whole devices per holder; a device that several share counts for each."""
-    counted: dict[str, int] = {}
+    """Yield what each holder has, whole devices and parts of others."""
+    counted: dict[str, tuple[int, int]] = {}
     for device in node.devices:
         for holder in device.holders:
-            counted[holder.owner] = counted.get(holder.owner, 0) + 1
-    return (Holding(owner, node.name, gpus) for owner, gpus in sorted(counted.items()))
+            gpus, milli = counted.get(holder.owner, (0, 0))
+            whole = holder.milli_gpu >= WHOLE_GPU_MILLI
+            more = (gpus + 1, milli) if whole else (gpus, milli + holder.milli_gpu)
+            counted[holder.owner] = more
+    return (Holding(owner, node.name, *held) for owner, held in sorted(counted.items()))
 
 
 def _kept_on(node: str, kept: list[Reservation]) -> Iterable[Holding]:
     for one in kept:
-        gpus = sum(gpus for part, gpus in one.parts if part == node)
-        yield Holding(f"reservation {one.id}", node, gpus)
+        here = [gpus for part, gpus in one.parts if part == node]
+        yield Holding(f"reservation {one.id}", node, sum(here), len(here) * one.share.milli)
 
 
 def _loan(tick: Tick, name: str) -> Explanation:
     loan = next(one for one in tick.snapshot.loans if one.id == name)
     left = loan.return_by_seconds - tick.snapshot.now_seconds
     due = f"due back in {left:.0f} s" if left >= 0 else f"overdue for {-left:.0f} s"
+    lent = amount(loan.gpus * WHOLE_GPU_MILLI + loan.share_milli)
     job = next((one for one in tick.snapshot.jobs if one.id == loan.job), None)
     return msgspec.structs.replace(
-        _head(tick, "loan", name, f"{loan.gpus} GPUs lent to {loan.job}, {due}"),
+        _head(tick, "loan", name, f"{lent} lent to {loan.job}, {due}"),
         facts=_loan_facts(loan, tick.snapshot.now_seconds),
-        holdings=tuple(Holding(loan.job, *part) for part in (job.parts if job else ())),
+        holdings=_held_by(loan.job, job.placed if job else ()),
     )
 
 
@@ -263,11 +296,11 @@ def _reservation(tick: Tick, name: str) -> Explanation:
         raise NoSuchError(name)
     left = one.expires_seconds - tick.snapshot.now_seconds
     fate = f"held for {left:.0f} s more" if kept else "filled, void or released in the last plan"
-    gpus = sum(gpus for _, gpus in one.parts)
+    gpus = amount(sum(gpus * WHOLE_GPU_MILLI + one.share.milli for _, gpus in one.parts))
     return msgspec.structs.replace(
-        _head(tick, "reservation", name, f"{gpus} GPUs kept for {one.owner}; {fate}"),
+        _head(tick, "reservation", name, f"{gpus} kept for {one.owner}; {fate}"),
         facts=(Fact("owner", one.owner), Fact("reason", one.reason), Fact("epoch", one.epoch)),
-        holdings=tuple(Holding(one.owner, node, gpus) for node, gpus in one.parts),
+        holdings=tuple(Holding(one.owner, *part, one.share.milli) for part in one.parts),
     )
 
 
@@ -277,7 +310,7 @@ def _job(tick: Tick, name: str) -> Explanation:
     return msgspec.structs.replace(
         _head(tick, "job", name, told.sentence),
         facts=told.facts,
-        holdings=tuple(Holding(name, node, gpus) for node, gpus in job.parts),
+        holdings=_held_by(name, job.placed),
         remarks=told.remarks,
     )
 

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import msgspec
 
 from binpacking.problem import BatchRequest, Packing, Problem
+from binpacking.shares import NO_SHARE
 from preemption.victims import SURPLUS, gangs
 from scheduler.daemon.documents.shapes import Fact
 from scheduler.planning import lending
 from scheduler.planning.actions import StartJob
 from scheduler.planning.placing import claimants
 from scheduler.planning.policy import Policy
-from scheduler.planning.snapshot import Job
+from scheduler.planning.snapshot import Job, Role, amount
 from scheduler.planning.supply import releasable
 from scheduler.ports import Tick
 
@@ -29,9 +30,7 @@ class JobTold(msgspec.Struct, frozen=True):
 
 def explain_job(tick: Tick, job: Job) -> JobTold:
     """Return what is known of the job and why it runs, waits, or may not be stopped."""
-    sentence = (
-        f"{job.id} of {job.tenant} is {job.state}, {job.gpus} GPUs at priority {job.priority}"
-    )
+    sentence = f"{job.id} of {job.tenant} is {job.state}, {job.amount} at priority {job.priority}"
     waits = job.state == "queued"
     remarks = _why_it_waits(tick, job) if waits else _may_it_be_stopped(tick, job)
     return JobTold(sentence, tuple(_facts(tick, job)), tuple(remarks))
@@ -43,6 +42,7 @@ def _facts(tick: Tick, job: Job) -> Iterator[Fact]:
     yield Fact("queue", job.queue)
     yield Fact("pods", job.pods)
     yield Fact("gpus_per_pod", job.gpus_per_pod)
+    yield from share_facts(job)
     yield Fact("attempt", job.attempt)
     yield Fact("expected_remaining_seconds", job.expected_remaining_seconds)
     if job.last_checkpoint_seconds is not None:
@@ -51,6 +51,14 @@ def _facts(tick: Tick, job: Job) -> Iterator[Fact]:
         if loan.job == job.id:
             yield Fact("loan", loan.id)
             yield Fact("return_in_seconds", loan.return_by_seconds - now)
+
+
+def share_facts(owner: Job | Role) -> Iterator[Fact]:
+    """Yield what each pod asks of one card, where it asks that."""
+    share = owner.share_per_pod
+    if share != NO_SHARE:
+        yield Fact("milli_gpu_per_pod", share.milli)
+        yield Fact("card_memory_mib_per_pod", share.memory_mib)
 
 
 def _why_it_waits(tick: Tick, job: Job) -> Iterator[str]:
@@ -65,13 +73,17 @@ def _why_it_waits(tick: Tick, job: Job) -> Iterator[str]:
         return
     lendable = tick.plan.lendable_gpus
     if job.gpus > lendable:
-        yield f"waits: it asks for {job.gpus} GPUs, {lendable} were lendable"
+        yield f"waits: it asks for {job.amount}, {lendable} were lendable"
         return
     asked = _offered(tick, job.id)
+    if asked is None and job.share_per_pod != NO_SHARE and not lendable:
+        yield f"waits: it asks for {job.amount}, no GPU was lendable and no shared card had room"
+        return
     if asked is None:
         yield "waits: jobs of higher priority or greater age were looked at first"
         return
-    shape = f"{asked.shape.pieces} pods of {asked.shape.gpus} GPUs under one leaf switch"
+    each = amount(asked.shape.size_milli // asked.shape.pieces)
+    shape = f"{asked.shape.pieces} pods of {each} under one leaf switch"
     yield f"waits: {shape} had no room, or other jobs there were worth more than its {asked.value}"
 
 

@@ -247,11 +247,12 @@ class Fact(msgspec.Struct, frozen=True):
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """`holder` holds `gpus` GPUs of `node`."""
+    """`holder` holds `gpus` whole GPUs of `node`, and so much of cards that others share."""
 
     holder: str
     node: str
     gpus: int
+    share_milli: int = 0
 
 
 class Explanation(Document, frozen=True, kw_only=True):
