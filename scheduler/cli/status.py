@@ -73,6 +73,11 @@ def tell(status: Status) -> Iterator[Table | Text]:
     wrong = Text("\n").join(_wrong(status))
     if wrong:
         yield wrong
+    if status.shared_gpus:
+        left = words.milli(status.shared_idle_milli_gpus)
+        yield Text(
+            f"{status.shared_gpus} GPUs are shared; {left} of them may be had in parts.", "dim"
+        )
     yield Text(f"ALLOCATED: {status.allocated_utilisation_note}.", "dim")
     if status.gpu_use is not None:
         yield Text(_use(status.gpu_use), "dim")

@@ -25,7 +25,7 @@ def broken_by(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
 
 
 def devices_not_shared_beyond_whole(snapshot: Snapshot) -> Iterator[str]:
-    """No device is held by more than one whole GPU in all."""
+    """No device is held by more than one whole GPU in all, nor more than all its memory."""
     for node in snapshot.nodes:
         for device in node.devices:
             if not device.holders:
@@ -33,6 +33,9 @@ def devices_not_shared_beyond_whole(snapshot: Snapshot) -> Iterator[str]:
             held = sum(holder.milli_gpu for holder in device.holders)
             if held > WHOLE_GPU_MILLI:
                 yield f"device {node.name}/{device.index} is held by {held} milli-GPU"
+            memory = sum(holder.memory_mib for holder in device.holders)
+            if memory > device.memory_mib > 0:
+                yield f"device {node.name}/{device.index} is held by {memory} MiB"
 
 
 def ids_unique(snapshot: Snapshot) -> Iterator[str]:

@@ -77,15 +77,17 @@ def offers(snapshot: Snapshot, policy: Policy, waters: Tide) -> tuple[Offer, ...
 def _needed(snapshot: Snapshot, policy: Policy, holding: Holding, lead: float) -> int:
     """Return GPUs that a role needs within the lead; what it holds now if nothing is known."""
     target = holding.target
-    gpus = target.pods_per_replica * target.gpus_per_pod
+    each = target.gpus_per_pod * WHOLE_GPU_MILLI + target.share_per_pod.milli
+    milli = target.pods_per_replica * each
     forecasts = snapshot.forecasts
     found = forecasts.series.get(series_key(policy, holding.role)) if forecasts else None
     if forecasts is None or found is None or found.status in ("stale", "absent"):
-        return ceil(holding.covered_milli / 1000) * gpus
+        return -(-ceil(holding.covered_milli / 1000) * milli // WHOLE_GPU_MILLI)
     peak = peak_of(
         found, forecasts.leads_seconds, forecasts.quantiles, lead, policy.lending.quantile
     )
-    return ceil(peak / next(iter(holding.capacity.values()))) * gpus
+    replicas = ceil(peak / next(iter(holding.capacity.values())))
+    return -(-replicas * milli // WHOLE_GPU_MILLI)
 
 
 def _claims(snapshot: Snapshot, waters: Tide) -> tuple[int, ...]:

@@ -105,7 +105,8 @@ def _filled(
     rest = list(parts)
     taken = []
     for pod in pods:
-        fitting = [part for part in rest if part[0] == pod.node and part[1] >= pod.gpus]
+        whole = 0 if reservation.share != NO_SHARE else pod.gpus
+        fitting = [part for part in rest if part[0] == pod.node and part[1] >= whole]
         if fitting and pod.at_seconds >= reservation.created_seconds:
             part = min(fitting, key=lambda one: one[1])
             rest.remove(part)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import msgspec
 
 from binpacking.problem import Supply
-from binpacking.shares import Held
+from binpacking.shares import NO_SHARE, Held
 from scheduler.planning.beside import left
 from scheduler.planning.sharers import Backing, cards_of, held_by, leaving_shares
 from scheduler.planning.snapshot import Job, Parts, Pod, Replica, Reservation, Snapshot
@@ -172,7 +172,7 @@ def usable(pods: Iterable[Pod], useless: Barren) -> Parts:
             pod.node,
             0
             if pod.node in useless.nodes
-            else pod.gpus - sum((pod.node, index) in useless.devices for index in pod.devices),
+            else max(0, pod.gpus - sum((pod.node, n) in useless.devices for n in pod.devices)),
         )
         for pod in pods
         if pod.node
@@ -200,12 +200,15 @@ def _collect(pods: dict[str, list[Pod]], owner: str, holder: Replica | Job) -> N
 
 
 def _unfilled(reservation: Reservation, pods: list[Pod]) -> Parts:
-    """Take the pods that fill the reservation out of `pods`; return the parts that have none."""
+    """Take the pods that fill the reservation out of `pods`; return the parts that have none.
+
+    A part of a card may be all of a smaller one.
+    """
     left = []
     for node, gpus in reservation.parts:
         for pod in pods:
             since = pod.bound_seconds
-            fits = pod.node == node and pod.gpus == gpus
+            fits = pod.node == node and (pod.gpus == gpus or reservation.share != NO_SHARE)
             if fits and since is not None and since >= reservation.created_seconds:
                 pods.remove(pod)
                 break

@@ -6,9 +6,14 @@ documents them.
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from binpacking.inventory import Node
 from binpacking.shares import NO_SHARE, Share
+from scheduler.adapters.cluster import reduction
+from scheduler.adapters.cluster.drivers.gangs import Gangs
+from scheduler.adapters.cluster.gates import Fit, lifts
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver import objects
 from scheduler.apiserver.sharing import ALLOCATED, CORES_PERCENT, MEMORY, MEMORY_PERCENT, REGISTERED
@@ -21,6 +26,7 @@ from scheduler.planning.memory import Memory
 from scheduler.planning.planner import plan
 from scheduler.planning.snapshot import Reservation, Snapshot
 from scheduler.planning.standing import standing_of
+from scheduler.planning.targets import Targets
 from scheduler.planning.verdicts import FilterVerdict
 from scheduler.view import View
 from tests.fixtures.kubeobjects import (
@@ -61,13 +67,14 @@ def sharer(
 
 
 def seen(*objects_: Part, **change: Part) -> Snapshot:
-    """The snapshot of nodes, pods and Jobs, which breaks no rule."""
+    """The snapshot of nodes, pods and Jobs as they are kept in memory, which breaks no rule."""
     kinds: dict[str, list[Part]] = {"Node": [], "Pod": [], "Job": [], "Replicated": []}
     for one in objects_:
         kinds[type(one).__name__].append(one)
+    reduced, kept = reduction.nodes(), reduction.pods_that_ask_for(("nvidia.com/gpu",))
     observed = Observed(
-        nodes=tuple(kinds["Node"]),
-        pods=tuple(kinds["Pod"]),
+        nodes=tuple(map(reduced, kinds["Node"])),
+        pods=tuple(one for one in map(kept, kinds["Pod"]) if one is not None),
         jobs=tuple(kinds["Job"]),
         deployments=tuple(kinds["Replicated"]),
     )
@@ -181,6 +188,21 @@ def test_one_of_unknown_card_takes_what_is_left_where_no_card_is_free() -> None:
     known = sharer("a", "n", "n-0", 20_000)
     (value,) = seen(shared_node("n", 1), known, pod("b", "n", part=HALF)).nodes
     assert [(owner, milli) for owner, milli, _ in held(value)[0]] == [("a", 250), ("b", 750)]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_whatever_is_told_no_card_is_held_beyond_itself(data: st.DataObject) -> None:
+    mib, cores = st.sampled_from([0, 1, 10_000, 40_000, 80_000]), st.sampled_from([0, 30, 100, 250])
+    cards = st.sampled_from(["n-0", "n-1", "n-9"])
+    told = data.draw(st.lists(st.tuples(cards, mib, cores), max_size=5))
+    pods = [sharer(f"t{number}", "n", *one) for number, one in enumerate(told)]
+    pods += [pod(f"u{number}", "n", part=HALF) for number in range(data.draw(st.integers(0, 2)))]
+    pods += [pod(f"w{number}", "n", gpus=2) for number in range(data.draw(st.integers(0, 1)))]
+    (value,) = seen(shared_node("n"), *pods).nodes
+    asked = {uuid for uuid, _, _ in told if uuid != "n-9"}
+    assert all(one.holders for one in value.devices if one.uuid in asked)
+    assert all(one.milli_gpu >= 0 for device in value.devices for one in device.holders)
 
 
 def test_a_part_on_a_node_that_shares_nothing_is_a_whole_gpu() -> None:
@@ -344,3 +366,15 @@ def test_a_running_sharer_fills_its_reservation() -> None:
         (0, Share(500, 40_000), (0,))
     ]
     assert planned(found).reservations == ()
+
+
+def test_a_gang_of_sharers_is_lifted_onto_its_parts() -> None:
+    waiting = suspended_job("j", 2, template={"part": HALF})
+    (kept,) = planned(seen(shared_node("n"), waiting)).reservations
+    gated = [job_pod("j", str(number), gated=True, part=HALF) for number in range(2)]
+    fit = Fit(("nvidia.com/gpu",), {})
+    gangs = Gangs(gated, Targets(POLICY.targets()))
+    (lift,) = lifts((kept,), gangs, {"default/j": 2}, fit)
+    assert [on for _, on in lift.pods] == ["n", "n"]
+    whole = Gangs([job_pod("j", str(n), gated=True) for n in range(2)], Targets(POLICY.targets()))
+    assert list(lifts((kept,), whole, {"default/j": 2}, fit)) == []

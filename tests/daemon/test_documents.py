@@ -325,6 +325,8 @@ def test_sharers_are_told_by_their_parts_of_cards() -> None:
     told = explain(tick, "n0")
     assert told.sentence == "n0 is Ready; 0 of 2 GPUs are free, 1 are shared"
     assert Fact("left_of_gpu_0", "250 milli-GPU, 21920 MiB") in told.facts
+    shown = status(tick, Facts())
+    assert (shown.shared_gpus, shown.shared_idle_milli_gpus) == (1, 250)
     assert [(h.holder, h.gpus, h.share_milli) for h in told.holdings] == [
         ("a", 0, 250),
         ("b", 1, 500),

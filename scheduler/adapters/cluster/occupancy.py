@@ -25,7 +25,7 @@ class Seat(NamedTuple):
 
     devices: tuple[int, ...]
     gpus: int
-    """Devices that are its own."""
+    """Whole devices, of which nobody else has a part."""
     share: Share = NO_SHARE
     """Of the one device that it shares."""
 
@@ -63,7 +63,7 @@ class _Books:
         self.all = frame.node.devices
         self.shared = frame.node.sharing == "parts"
         self.holders: dict[int, tuple[Holder, ...]] = {}
-        self._left = {one.index: WHOLE_GPU_MILLI for one in self.all}
+        self._left = {one.index: Share(WHOLE_GPU_MILLI, one.memory_mib) for one in self.all}
         self._unheld = [one.index for one in self.all]
         self._index = {one.uuid: one.index for one in self.all}
 
@@ -78,37 +78,48 @@ class _Books:
         for one in pod.taken:
             cores[self._index[one.uuid]] += one.cores_percent
             memory[self._index[one.uuid]] += one.memory_mib
-        parts = [
-            (index, share_of(cores[index], memory[index], self.all[index].memory_mib))
-            for index in sorted(memory)
+        devices = tuple(sorted(memory))
+        booked = [
+            self._book(
+                index, owner, share_of(cores[index], memory[index], self.all[index].memory_mib)
+            )
+            for index in devices
         ]
-        for index, share in parts:
-            self._book(index, owner, share if share.milli else self._whole(index))
-        own = sum(share == NO_SHARE for _, share in parts)
-        single = len(parts) == 1 and self.holders[parts[0][0]][-1].milli_gpu == parts[0][1].milli
-        return Seat(tuple(index for index, _ in parts), own, parts[0][1] if single else NO_SHARE)
+        share = (
+            booked[0] if len(booked) == 1 and 0 < booked[0].milli < WHOLE_GPU_MILLI else NO_SHARE
+        )
+        return Seat(devices, _whole(booked), share)
 
     def take_any(self, pod: PodFacts, owner: str) -> Seat:
         """Book as many devices as it asks, whole."""
         found = self._unheld[: pod.gpus]
         if self.shared:
-            rest = sorted(self._left.keys() - set(found), key=lambda one: (-self._left[one], one))
-            found = [*found, *[one for one in rest if self._left[one]][: pod.gpus - len(found)]]
-        for index in found:
-            self._book(index, owner, self._whole(index))
-        shares = self.shared and pod.part is not None
-        return Seat(tuple(found), 0 if shares else pod.gpus)
+            held = [n for n, left in self._left.items() if n not in found and left.milli]
+            held.sort(key=lambda n: (-self._left[n].milli, n))
+            found = [*found, *held[: pod.gpus - len(found)]]
+        booked = [self._book(index, owner, NO_SHARE) for index in found]
+        if not self.shared:
+            return Seat(tuple(found), pod.gpus)
+        return Seat(tuple(found), 0 if pod.part else _whole(booked))
 
-    def _whole(self, index: int) -> Share:
-        return Share(WHOLE_GPU_MILLI, self.all[index].memory_mib)
+    def _book(self, index: int, owner: str, share: Share) -> Share:
+        """Book the share, or all that is left for none, and return it.
 
-    def _book(self, index: int, owner: str, share: Share) -> None:
-        milli = min(share.milli, self._left[index])
-        holder = Holder(owner, milli, share.memory_mib)
-        self._left[index] -= milli
-        self.holders[index] = (*self.holders.get(index, ()), holder)
+        It is no more than is left: a convention may let cards be overbooked.
+        """
+        left = self._left[index]
+        taken = left
+        if share != NO_SHARE:
+            taken = Share(min(share.milli, left.milli), min(share.memory_mib, left.memory_mib))
+        self._left[index] = left.less(taken)
+        self.holders[index] = (*self.holders.get(index, ()), Holder(owner, *taken))
         if index in self._unheld:
             self._unheld.remove(index)
+        return taken
+
+
+def _whole(booked: Iterable[Share]) -> int:
+    return sum(one.milli == WHOLE_GPU_MILLI for one in booked)
 
 
 def _age(entry: tuple[PodFacts, str]) -> tuple[float, float, str]:

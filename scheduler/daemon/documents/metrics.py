@@ -53,6 +53,9 @@ def _process(status: Status) -> Iterator[Family]:
 def _world(status: Status) -> Iterator[Family]:
     gpus = {k: v for k, v in msgspec.structs.asdict(status.gpus).items() if k != "total"}
     yield Family("gpus", "GPUs by place.", tuple(({"place": k}, v) for k, v in gpus.items()))
+    yield _one("shared_gpus", "GPUs of which pods hold parts.", status.shared_gpus)
+    idle = status.shared_idle_milli_gpus / WHOLE_GPU_MILLI
+    yield _one("shared_idle_gpus", "What is left of shared GPUs.", idle)
     yield from _fragments(status.fragments)
     yield _prices(status.prices)
     if status.allocated_utilisation is not None:

@@ -159,6 +159,10 @@ class Status(Document, frozen=True, kw_only=True):
     """None: this process has not planned in full yet."""
     summary: str
     gpus: FleetGpus
+    shared_gpus: int = 0
+    """Those of which pods hold parts."""
+    shared_idle_milli_gpus: int = 0
+    """What is left of these."""
     allocated_utilisation: float | None
     """None while no node is Ready."""
     allocated_utilisation_note: str

@@ -18,6 +18,7 @@ from scheduler.daemon.documents.shapes import (
     RoleLine,
     Status,
 )
+from scheduler.planning.cards import left_of, shared_devices
 from scheduler.planning.holdings import Holding, holdings
 from scheduler.planning.policy import Policy
 from scheduler.planning.slots import open_slots
@@ -31,6 +32,7 @@ def status(tick: Tick, facts: Facts) -> Status:
     snapshot, planned = tick.snapshot, tick.plan
     policy = Policy.model_validate_json(tick.policy)
     gpus = fleet_gpus(tick)
+    shared = [left_of(one) for node in snapshot.nodes for one in shared_devices(node)]
     full = facts.full_plan_seconds
     return Status(
         tick=tick.number,
@@ -41,6 +43,8 @@ def status(tick: Tick, facts: Facts) -> Status:
         full_plan_age_seconds=None if full is None else snapshot.now_seconds - full,
         summary=planned.summary,
         gpus=gpus,
+        shared_gpus=len(shared),
+        shared_idle_milli_gpus=sum(left.milli for left in shared),
         allocated_utilisation=_allocated(snapshot),
         allocated_utilisation_note=ALLOCATION_NOTE,
         roles=_roles(tick, policy),
