@@ -1,8 +1,9 @@
 """Rolling origins over the recent past: what the members would have said, and what came.
 
-Members and stack are refitted at the start of each day of origins and see nothing after an
-origin. Everything the forecaster believes about its own errors comes from here, so the first
-forecast after a start is as calibrated as any later one, and nothing but the ring has to be kept.
+Members and stack are refitted at the start of each day of origins, in the first week of each half
+day, and see nothing after an origin. Everything the forecaster believes about its own errors comes
+from here, so the first forecast after a start is as calibrated as any later one, and nothing but
+the ring has to be kept.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from forecasting.stack import said_by_stack
 from forecasting.strays import replayed
 
 REPLAYED_DAYS = 15
+# While a half day is a large part of all that is known, members learn much in it.
+_YOUNG_DAYS = 7
 _KNOWN_SHARE = 0.75
 
 
@@ -71,16 +74,22 @@ def _origins(panel: Panel, grid: Grid) -> Ints:
     At least one, so that a fleet without a past still has arrays of the right shape.
     """
     width = panel.z.shape[1]
-    seen = panel.known.any(axis=0)
-    oldest = int(np.argmax(seen)) if seen.any() else width - 1
-    columns = np.arange(max(oldest, width - REPLAYED_DAYS * grid.day), width)
+    columns = np.arange(max(_oldest(panel), width - REPLAYED_DAYS * grid.day), width)
     chosen = columns[(panel.first + columns + 1) % grid.origin_step == 0]
     return chosen if chosen.size else columns[-1:]
 
 
+def _oldest(panel: Panel) -> int:
+    """Column of the oldest bin that is known of any series; the newest bin's if none is."""
+    seen = panel.known.any(axis=0)
+    return int(np.argmax(seen)) if seen.any() else panel.z.shape[1] - 1
+
+
 def _cuts(panel: Panel, grid: Grid, origins: Ints) -> Ints:
-    """Numbers of bins known at each refit: the first origin of each day."""
-    block = (panel.first + origins) // grid.day
+    """Numbers of bins known at each refit: the first origin of each day, or young half day."""
+    half_days = 2 * (panel.first + origins) // grid.day
+    young = origins - _oldest(panel) < _YOUNG_DAYS * grid.day
+    block = np.where(young, half_days, half_days // 2 * 2)
     starts = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
     cuts: Ints = origins[starts] + 1
     return cuts

@@ -81,8 +81,8 @@ def test_a_strong_season_earns_the_weight_and_pays_for_it(both: Walks, tide: Flo
     weight = of_voices(knowledge.calibration.weight, len(names))[0, :, SIX_HOURS, P90]
     share = dict(zip(names, weight.tolist(), strict=True))
     assert share["last"] < 0.05
-    seasonal = ("harmonic", "waves", "profile", "stack")
-    assert sum(share[name] for name in seasonal) > 0.5
+    seasonal = ("yesterday", "typical", "harmonic", "waves", "profile", "stack")
+    assert sum(share[name] for name in seasonal) > 0.9
 
 
 def test_the_mixture_is_no_worse_than_the_last_value_half_an_hour_ahead(
