@@ -20,7 +20,7 @@ from forecasting.backtest.records import (
     named_targets,
     shared,
 )
-from forecasting.backtest.rivals import SCALED
+from forecasting.backtest.rivals import SCALED, has_bands
 from forecasting.backtest.tidal import TIDAL
 from forecasting.grid import Floats
 
@@ -55,7 +55,8 @@ def mean_losses(
 ) -> dict[tuple[str, bool, str], list[float | None]]:
     """Relative loss at the judged quantile per (group, intermittent, method) and target.
 
-    The geometric mean over the series that have one, each on all targets of its method.
+    The geometric mean over the series that have one, each on all targets of its method. Methods
+    without bands have none.
     """
     tau = judged(protocol)
     index = protocol.quantiles.index(tau)
@@ -63,6 +64,8 @@ def mean_losses(
     found: dict[tuple[str, bool, str], list[list[float]]] = {}
     for one in sorted(several, key=lambda one: (one.series.group, one.intermittent)):
         for method, curves in one.curves.items():
+            if not has_bands(method):
+                continue
             kind = (one.series.group, one.intermittent, method)
             rows = found.setdefault(kind, [[] for _ in range(count)])
             for target, row in enumerate(rows):
@@ -108,20 +111,21 @@ def quantile_name(tau: float) -> str:
 
 def _of(several: list[Scored], target: int, protocol: Protocol) -> Record:
     rivals = [name for name in several[0].curves if name != TIDAL]
+    banded = [name for name in rivals if has_bands(name)]
     tau = judged(protocol)
     judging = protocol.quantiles.index(tau)
     losses = {
-        name: _compared(several, target, name, protocol, tau, _pinball(tau)) for name in rivals
+        name: _compared(several, target, name, protocol, tau, _pinball(tau)) for name in banded
     }
     record: Record = {
         "series": len(several),
         "targets": int(sum(shared(one, target, judging, (TIDAL,)).sum() for one in several)),
         "quantile": tau,
     }
-    for name in rivals:
+    for name in banded:
         record[f"pinball_ratio_{_word(name)}"] = _geometric(losses[name])
         record[f"share_better_than_{_word(name)}"] = _share(one < 1 for one in losses[name])
-    record |= _best(record, rivals)
+    record |= _best(record, banded)
     for index, quantile in enumerate(protocol.quantiles):
         record |= _calibration(several, target, index, quantile)
     if target < len(protocol.horizons_seconds) and OVER_PROVISION_QUANTILE in protocol.quantiles:

@@ -13,6 +13,7 @@ import numpy as np
 
 from forecasting.backtest import scores
 from forecasting.backtest.protocol import Protocol, Series, intermittent, origins, targets
+from forecasting.backtest.rivals import has_bands
 from forecasting.grid import Bools, Floats
 
 Record = dict[str, Any]
@@ -48,7 +49,8 @@ def scored(series: Series, protocol: Protocol, curves: Mapping[str, Floats]) -> 
 def records(one: Scored, protocol: Protocol) -> Iterator[Record]:
     """Yield the records of a series, by method, target and quantile.
 
-    A method without any forecast of a target has no record of it.
+    A method without any forecast of a target has no record of it, one without bands only that of
+    its over-provision.
     """
     for method, curves in one.curves.items():
         for target, named in enumerate(named_targets(protocol)):
@@ -56,7 +58,7 @@ def records(one: Scored, protocol: Protocol) -> Iterator[Record]:
             if not np.isfinite(curves[target]).any():
                 continue
             about = {**_about(one.series), "method": method, **named}
-            for index, tau in enumerate(protocol.quantiles):
+            for index, tau in enumerate(protocol.quantiles if has_bands(method) else ()):
                 yield {**about, "quantile": tau, **_figures(seen, curves[target, :, index], tau)}
             if "horizon_seconds" in named and OVER_PROVISION_QUANTILE in protocol.quantiles:
                 curve = curves[target, :, protocol.quantiles.index(OVER_PROVISION_QUANTILE)]

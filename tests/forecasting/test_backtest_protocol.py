@@ -102,6 +102,14 @@ def curves_of(several: list[Series], protocol: Protocol) -> list[Floats]:
     return [np.stack([own, *others]) for own, others in zip(ours, theirs, strict=True)]
 
 
+def test_the_raw_window_maximum_is_one_curve_for_every_quantile() -> None:
+    series = hourly(wavy(234))
+    columns = origins(series, HOURLY)
+    (curve,) = rival_curves(series, HOURLY, ("window-maximum-raw",))
+    expected = np.broadcast_to(series.rate[columns][None, :, None], curve.shape)
+    np.testing.assert_array_equal(curve, expected)  # half an hour holds one bin of an hour
+
+
 def changed_after(series: Series, column: int) -> Series:
     rate, valid = series.rate.copy(), series.valid.copy()
     rate[column + 1 :] = 3 * rate[column + 1 :][::-1] + 1

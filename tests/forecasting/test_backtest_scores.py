@@ -130,6 +130,21 @@ def test_a_method_without_forecasts_has_no_record() -> None:
     assert {record["method"] for record in found} == {"tidal"}
 
 
+def test_a_method_without_bands_is_judged_by_its_over_provision_alone() -> None:
+    one = made()
+    raw = {"tidal": one.curves["tidal"], "window-maximum-raw": one.curves["constant"]}
+    changed = msgspec.structs.replace(one, curves=raw)
+    found = [r for r in records(changed, PROTOCOL) if r["method"] == "window-maximum-raw"]
+    assert [(r["horizon_seconds"], r["over_provision"]) for r in found] == [
+        (HOUR, pytest.approx(-0.01))
+    ]
+    first = ratios([changed], PROTOCOL)[0]
+    assert first["best_rival"] is None
+    assert not [name for name in first if name.startswith(("pinball_ratio_w", "share_better"))]
+    assert "over_provision_ratio_window_maximum_raw" in first
+    assert list(mean_losses([changed], PROTOCOL)) == [("g", False, "tidal")]
+
+
 def test_ratios_are_geometric_means_over_a_group_on_shared_targets() -> None:
     several = [made("a"), made("b", ours=1.4), made("c", group="h", ours=0.9)]
     first, second, *_ = ratios(several, PROTOCOL)

@@ -3,6 +3,8 @@
 A rival says a path of points from every bin; the wrapper in `conformal` makes quantiles of it.
 Its point for a lead is the largest of its path inside the lead, with errors of its own. Each has
 two methods: NAME with plain bands, NAME-scaled with volatility-scaled ones, up to an hour ahead.
+`window-maximum-raw` is the window maximum as autoscalers use it, without a band: one curve that
+stands for every quantile, so it has no loss and no coverage, and only its over-provision counts.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ RIVALS: dict[str, Rival] = {
     "fft": fourier,
 }
 SCALED = "-scaled"
-RIVAL_METHODS = (*RIVALS, *(name + SCALED for name in RIVALS))
+RAW = "-raw"
+RIVAL_METHODS = (*RIVALS, *(name + SCALED for name in RIVALS), "window-maximum" + RAW)
 
 
 def rival_curves(series: Series, protocol: Protocol, names: Sequence[str]) -> list[Floats]:
@@ -44,10 +47,19 @@ def rival_curves(series: Series, protocol: Protocol, names: Sequence[str]) -> li
     filled = imputed(series, grid.day)
     curves = []
     for name in names:
-        path = rival_points(name.removesuffix(SCALED), filled, grid)
-        points, scaled = grid.target_values(path).T, name.endswith(SCALED)
-        curves.append(bands(points, seen, filled, grid, columns, scaled=scaled))
+        path = rival_points(name.removesuffix(SCALED).removesuffix(RAW), filled, grid)
+        points = grid.target_values(path).T
+        if has_bands(name):
+            scaled = name.endswith(SCALED)
+            curves.append(bands(points, seen, filled, grid, columns, scaled=scaled))
+        else:
+            curves.append(np.repeat(points[:, columns, None], len(grid.quantiles), axis=2))
     return curves
+
+
+def has_bands(method: str) -> bool:
+    """Whether the curves of a method are quantiles, which have a loss and a coverage."""
+    return not method.endswith(RAW)
 
 
 def rival_points(name: str, filled: Floats, grid: Grid) -> Floats:
