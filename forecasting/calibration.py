@@ -18,10 +18,10 @@ from forecasting.grid import Floats, Grid, Ints, Reals, Singles
 from forecasting.replay import Replay
 from forecasting.scales import Scales, assumed_band, near
 
-# Memory and sharpness of near targets (up to an hour) and of far ones.
-_ERROR_HALF_LIFE_DAYS = (2.0, 7.0)
-_LOSS_HALF_LIFE_DAYS = (1.5, 14.0)
-_LOSS_SHARPNESS = (12.0, 15.0)
+# Memory of near targets (up to an hour) and of far ones; the sharpness serves both.
+_ERROR_HALF_LIFE_DAYS = (3.0, 7.0)
+_LOSS_HALF_LIFE_DAYS = (2.0, 14.0)
+_LOSS_SHARPNESS = 15.0
 # Losses start as if all voices had been equally good for this long.
 _PRIOR_LOSS_DAYS = 1.0
 # As many independent errors as this, and the assumed band counts half; it fades with the square.
@@ -125,7 +125,7 @@ def _learnt(one: _Target, grid: Grid) -> tuple[Singles, Singles, Singles, Single
         ratio = np.where(trust > 0, ratio, np.inf)
         # further ahead both bands of a voice are the same
         ratio[:, : one.again] = ratio[:, : one.again] * _SECOND_GUESS if one.near else np.inf
-        weight[..., index] = _softmin(ratio, heard, _LOSS_SHARPNESS[not one.near])
+        weight[..., index] = _softmin(ratio, heard, _LOSS_SHARPNESS)
     return offset, trust, weight, growth
 
 

@@ -21,7 +21,7 @@ from forecasting.scales import near
 
 # One miss moves a quantile by this share of its span, which is about P95 - P50 of a target, over
 # the target's steps ahead: so many targets overlap, and miss together.
-_STEP = 0.03
+_STEP = 0.02
 # What one miss moves once more have piled up than chance brings, over the target's steps ahead and
 # at most. Chance are most of a target's own length, in which all miss together, and some.
 _ALARMED_STEP = 0.5

@@ -17,7 +17,7 @@ from forecasting.grid import Bools, Floats, Grid, Ints, Reals
 # Penalty of each slope's distance to the member's share: a part of its own regressor's sum of
 # squares, plus that of an average regressor over so many days. Errors of far targets overlap and
 # tell less: penalties grow with the root of the distance.
-_OWN_PENALTY = 0.4
+_OWN_PENALTY = 1.6
 _COMMON_PENALTY_DAYS = 0.2
 _HALF_LIFE_DAYS = 5.0
 _TINY = 1e-4

@@ -12,7 +12,7 @@ from typing import Protocol
 from forecasting.grid import Floats, Grid, Ints, Reals
 from forecasting.members.again import Hourly, LastWeek, Yesterday
 from forecasting.members.harmonic import Harmonic
-from forecasting.members.held import Average, Last
+from forecasting.members.held import Average, Highest, Last
 from forecasting.members.profile import Profile, Typical
 from forecasting.members.waves import Waves
 from forecasting.panel import Panel
@@ -42,6 +42,7 @@ class Member(Protocol):
 MEMBERS: dict[str, Member] = {
     "last": Last(),
     "half-hour": Average(0.5),
+    "highest": Highest(0.5),
     "day": Average(24.0),
     "hourly": Hourly(),
     "yesterday": Yesterday(),

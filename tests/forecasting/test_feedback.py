@@ -69,23 +69,23 @@ def after(roots: list[float]) -> Floats:
 def test_misses_that_pile_up_move_high_quantiles_in_larger_steps_and_back() -> None:
     path = after([11.0] * 20 + [13.0] * 200)
     upper = np.diff(path[:, 1])
-    assert upper[0] == pytest.approx(0.03 * 0.9, rel=0.01)
-    assert upper[5] == pytest.approx(0.03 * 0.9 + 0.08 * 0.8, rel=0.01)
+    assert upper[0] == pytest.approx(0.02 * 0.9, rel=0.01)
+    assert upper[5] == pytest.approx(0.02 * 0.9 + 0.08 * 0.8, rel=0.01)
     assert path[19, 1] == pytest.approx(1.0)
     assert path[-1, 1] < 0.05
-    assert np.diff(path[:20, 0]) == pytest.approx(0.03 * 0.5, rel=0.05)
+    assert np.diff(path[:20, 0]) == pytest.approx(0.02 * 0.5, rel=0.05)
 
 
 def test_misses_at_twice_the_share_that_is_due_are_chance() -> None:
     path = after([11.0, 13.0, 13.0, 13.0, 13.0] * 40)
-    assert np.diff(path[:, 1]).max() <= 0.03 * 0.9
+    assert np.diff(path[:, 1]).max() <= 0.02 * 0.9
 
 
 def test_a_miss_moves_a_target_less_the_more_of_them_overlap() -> None:
     blank = aligned(None, np.array([-1]), GRID)
     once = Feedback(blank.missed + 1, blank.piled, blank.said)
     steps = np.array(GRID.target_steps)[near_targets(GRID)]
-    assert drift(once, GRID)[0, :, 1] * steps == pytest.approx(0.03)
+    assert drift(once, GRID)[0, :, 1] * steps == pytest.approx(0.02)
 
 
 def test_a_miss_is_half_forgotten_after_a_day() -> None:

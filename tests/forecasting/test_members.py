@@ -34,6 +34,11 @@ def test_last_holds_the_newest_known_value_over_a_gap() -> None:
     assert said("last", np.array([3.0, 7.0, np.nan, np.nan])).tolist() == [7.0] * 4
 
 
+def test_highest_holds_the_largest_root_of_the_last_half_hour() -> None:
+    assert said("highest", np.array([9.0, 3.0, 7.0, 4.0])).tolist() == [7.0] * 4
+    assert said("highest", np.array([5.0, np.nan])).tolist() == [5.0] * 4
+
+
 @pytest.mark.parametrize("name", ["profile", "harmonic"])
 def test_a_clean_tide_is_continued(name: str) -> None:
     values = tide(5)

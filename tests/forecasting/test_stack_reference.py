@@ -20,7 +20,7 @@ def expected(said: Floats, seen: Floats, origins: Ints, cut: int) -> Floats:
     own = (weight[:, None] * x**2).sum(axis=0)
     few = 0.2 * DAY
     overlap = np.sqrt(GRID.target_steps[HORIZON] / GRID.origin_step)
-    penalty = overlap * (0.4 * own + few / weight.sum() * own.mean()) + 1e-4 * own.mean()
+    penalty = overlap * (1.6 * own + few / weight.sum() * own.mean()) + 1e-4 * own.mean()
     lost = weight @ np.concatenate([y[:, None], y[:, None] - x], axis=1) ** 2
     share = lost**-6.0 / (lost**-6.0).sum() * weight.sum() / (weight.sum() + few)
     rows = np.concatenate([x * np.sqrt(weight)[:, None], np.diag(np.sqrt(penalty))])
