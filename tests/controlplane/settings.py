@@ -31,6 +31,7 @@ class Extender:
     timeout_seconds: float = 60.0
     names_only: bool = True  # nodeCacheCapable
     managed_resource: str = "nvidia.com/gpu"
+    ignored_resources: tuple[str, ...] = ()  # that kube-scheduler leaves to its extenders
     certificate: Pair | None = None  # what the scheduler shows
     authority: bytes | None = None  # who must have signed the extender's certificate
 
@@ -80,7 +81,10 @@ def extender_entry(extender: Extender) -> dict[str, object]:
         "ignorable": extender.ignorable,
         "httpTimeout": f"{extender.timeout_seconds}s",
         "nodeCacheCapable": extender.names_only,
-        "managedResources": [{"name": extender.managed_resource}],
+        "managedResources": [
+            {"name": extender.managed_resource},
+            *({"name": name, "ignoredByScheduler": True} for name in extender.ignored_resources),
+        ],
     }
     if extender.url.startswith("https://"):
         entry |= {"enableHTTPS": True, "tlsConfig": _tls(extender)}
