@@ -68,7 +68,7 @@ def _reservation_rows(plan: Decision) -> list[tuple[Cell, ...]]:
     return [
         (
             one.owner,
-            words.parts(one.parts),
+            words.parts(one.parts, one.share.milli),
             words.span(one.expires_seconds - plan.now_seconds),
             one.id,
         )

@@ -71,6 +71,6 @@ def metrics(state: str) -> Text:
     return Text(state, {"live": GOOD, "idle": "", "absent": BAD}.get(state, WARN))
 
 
-def parts(pairs: tuple[tuple[str, int], ...]) -> str:
-    """Return `node:gpus` of each part."""
-    return ",".join(f"{node}:{gpus}" for node, gpus in pairs)
+def parts(pairs: tuple[tuple[str, int], ...], share_milli: int = 0) -> str:
+    """Return `node:gpus` of each part; each has so much of a shared card besides."""
+    return ",".join(f"{node}:{milli(1000 * gpus + share_milli)}" for node, gpus in pairs)
