@@ -32,6 +32,8 @@ PRODUCT = "nvidia.com/gpu.product"
 SLICED = "-SHARED"
 """Ends the product's name where cards are sliced under the name of whole ones."""
 WHOLE_PERCENT = 100
+_PARTS = frozenset((MEMORY, MEMORY_PERCENT))
+_NONE: Mapping[str, str | int] = {}
 _UNREADABLE = 2**31
 """More than any card has."""
 _CUT = "mig"
@@ -114,12 +116,20 @@ def part_of(containers: Iterable[Amounts], resource: str) -> Part | None:
 
     Several cards with a part of each count as whole ones, as do cards of several containers.
     """
-    asking = [one for one in containers if _amount(one, resource)]
+    every = tuple(containers)
+    if not any(_names_part(one) for one in every):
+        return None
+    asking = [one for one in every if _amount(one, resource)]
     if len(asking) != 1 or _amount(asking[0], resource) != 1:
         return None
     part = Part(*(_amount(asking[0], one) for one in (CORES_PERCENT, MEMORY, MEMORY_PERCENT)))
     small = part.cores_percent < WHOLE_PERCENT and part.memory_percent < WHOLE_PERCENT
     return part if small and (part.memory_mib > 0 or part.memory_percent > 0) else None
+
+
+def _names_part(container: Amounts) -> bool:
+    limits, requests = container.limits or _NONE, container.requests or _NONE
+    return not (_PARTS.isdisjoint(limits) and _PARTS.isdisjoint(requests))
 
 
 def _amount(container: Amounts, resource: str) -> int:
@@ -180,7 +190,10 @@ def taken_of(annotations: Mapping[str, str]) -> tuple[Taken, ...]:
 
     Containers end with `;`, devices with `:`; a device is id, type, MiB, percent of cores.
     """
-    rows = annotations.get(ALLOCATED, "").replace(";", ":").split(":")
+    text = annotations.get(ALLOCATED)
+    if not text:
+        return ()
+    rows = text.replace(";", ":").split(":")
     try:
         return tuple(_taken(row.split(",")) for row in rows if row)
     except (ValueError, IndexError):

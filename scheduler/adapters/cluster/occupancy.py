@@ -38,10 +38,11 @@ def occupy(frame: Frame, pods: Sequence[tuple[PodFacts, str]]) -> tuple[Node, di
     """
     books = _Books(frame)
     seats: dict[str, Seat] = {}
-    for pod, owner in sorted(pods, key=_age):
+    in_turn = sorted(pods, key=_age) if len(pods) > 1 else pods
+    for pod, owner in in_turn:
         if books.told(pod):
             seats[pod.uid] = books.take_told(pod, owner)
-    for pod, owner in sorted(pods, key=_age):
+    for pod, owner in in_turn:
         if pod.uid not in seats:
             seats[pod.uid] = books.take_any(pod, owner)
     sick = _sick(frame, books.holders)
@@ -63,14 +64,12 @@ class _Books:
         self.all = frame.node.devices
         self.shared = frame.node.sharing == "parts"
         self.holders: dict[int, tuple[Holder, ...]] = {}
-        self._left = {one.index: Share(WHOLE_GPU_MILLI, one.memory_mib) for one in self.all}
-        self._unheld = [one.index for one in self.all]
-        self._index = {one.uuid: one.index for one in self.all}
+        self._left = [Share(WHOLE_GPU_MILLI, one.memory_mib) for one in self.all]
+        self._index = {one.uuid: one.index for one in self.all} if self.shared else {}
 
     def told(self, pod: PodFacts) -> bool:
         """Whether it is told which of these devices the pod has."""
-        taken = pod.taken if self.shared else ()
-        return bool(taken) and all(one.uuid in self._index for one in taken)
+        return bool(pod.taken) and all(one.uuid in self._index for one in pod.taken)
 
     def take_told(self, pod: PodFacts, owner: str) -> Seat:
         """Book what is told."""
@@ -92,11 +91,11 @@ class _Books:
 
     def take_any(self, pod: PodFacts, owner: str) -> Seat:
         """Book as many devices as it asks, whole."""
-        found = self._unheld[: pod.gpus]
+        able = [one.index for one in self.all if one.index not in self.holders]
         if self.shared:
-            held = [n for n, left in self._left.items() if n not in found and left.milli]
-            held.sort(key=lambda n: (-self._left[n].milli, n))
-            found = [*found, *held[: pod.gpus - len(found)]]
+            held = [n for n in self.holders if self._left[n].milli]
+            able += sorted(held, key=lambda n: (-self._left[n].milli, n))
+        found = able[: pod.gpus]
         booked = [self._book(index, owner, NO_SHARE) for index in found]
         if not self.shared:
             return Seat(tuple(found), pod.gpus)
@@ -113,8 +112,6 @@ class _Books:
             taken = Share(min(share.milli, left.milli), min(share.memory_mib, left.memory_mib))
         self._left[index] = left.less(taken)
         self.holders[index] = (*self.holders.get(index, ()), Holder(owner, *taken))
-        if index in self._unheld:
-            self._unheld.remove(index)
         return taken
 
 
