@@ -84,7 +84,7 @@ def bench_of(
     held = index.held if known else by_node(rest)
     siblings = [bind.node for bind in bound if ask.group and bind.group == ask.group]
     pods = _pods(index, others)
-    shares = _shares(index, others)
+    shares = _shares(index, others) if index.sharing else {}
     taken = _taken(index, pods, shares)
     planned = mine if mode == "plan" else []
     nodes = frozenset(slot.node for slot in planned)
@@ -93,7 +93,7 @@ def bench_of(
         mode=mode,
         ask=ask,
         taken=taken,
-        shares=_with_slots(shares, held),
+        shares=_with_slots(shares, held) if index.sharing else shares,
         pods=pods,
         mine=nodes,
         whole=nodes if siblings else _whole(index, slots, planned, taken, shares, names),

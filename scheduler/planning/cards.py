@@ -68,4 +68,6 @@ NO_DECK = Deck(NO_SHARE)
 
 def deck_of(node: Node, shares: Iterable[Share] = (), gone: Gone = NOTHING) -> Deck:
     """Return the shared cards of a node with these shares kept on them."""
+    if node.sharing != "parts":
+        return NO_DECK
     return Deck(whole_card(node), tuple(seats(node, gone)[0].values()), tuple(sorted(shares)))

@@ -33,6 +33,8 @@ class Index(msgspec.Struct, frozen=True):
     """Resource -> node -> free GPUs, of nodes that take pods."""
     resources: frozenset[str]
     """Names under which GPUs are asked for."""
+    sharing: frozenset[str]
+    """Nodes whose cards may be shared: kube-scheduler counts something else than cards there."""
     card_memory_mib: int
     """Of the card by which parts of one are measured; 0: none may be shared."""
     targets: Targets
@@ -75,7 +77,8 @@ def index_of(standing: Standing) -> Index:
         standing=standing,
         free=free,
         places=places,
-        card_memory_mib=largest_memory_mib(p.deck.whole for p in standing.nodes if p.sharing),
+        sharing=frozenset(place.name for place in standing.nodes if place.sharing),
+        card_memory_mib=largest_memory_mib(place.deck.whole for place in standing.nodes),
         seen=frozenset(standing.seen),
         victims=victims,
         resources=frozenset({DEFAULT_RESOURCE, *(place.resource for place in standing.nodes)}),

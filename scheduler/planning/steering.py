@@ -51,22 +51,17 @@ def steer(
     if not ask.asks or mode_at(index.standing, now_seconds) == "open":
         return FilterVerdict(tuple(names))
     known = {bind.uid for bind in binds} | {ask.uid}
-    newer = tuple(one for one in offers if one.uid not in known)
-    firm = tuple(one for one in newer if _firm(index, one))
-    binds = (*binds, *firm)
-    others = tuple(one for one in newer if one not in firm and _matters(index, ask, one))
+    newer = [one for one in offers if one.uid not in known]
+    binds = (*binds, *(one for one in newer if one.node in index.sharing))
+    others = tuple(
+        one for one in newer if one.node not in index.sharing and _matters(index, ask, one)
+    )
     own = next((one.node for one in offers if one.uid == ask.uid), "")
     plain = bench_of(index, binds, ask, now_seconds, names, trusted=True)
     careful = plain
     if others:
         careful = bench_of(index, (*binds, *others), ask, now_seconds, names, trusted=True)
     return _Choice(plain, careful, others, own, tuple(names)).verdict()
-
-
-def _firm(index: Index, offer: Bind) -> bool:
-    """Whether kube-scheduler's own accounting would let a second pod have the same GPUs."""
-    place = index.places.get(offer.node)
-    return place is not None and place.sharing
 
 
 def _matters(index: Index, ask: PodAsk, offer: Bind) -> bool:
