@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
+from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.problem import StopLimit
 from preemption.values import Claimant, Rules, Stop
 
@@ -39,11 +40,16 @@ def job_stops(stops: Sequence[Stop], now_seconds: float) -> Counter[str]:
 
 
 def share_left(claimants: Sequence[Claimant], rules: Rules) -> dict[str, int]:
-    """GPUs that each tenant with a guarantee holds above it, of all that it holds; may be < 0."""
+    """Milli-GPU that each tenant with a guarantee holds above it, of all that it holds; may be
+    below 0.
+    """
     held: Counter[str] = Counter()
     for claimant in claimants:
-        held[claimant.tenant] += claimant.gpus
-    return {tenant: held[tenant] - gpus for tenant, gpus in sorted(rules.guaranteed_gpus.items())}
+        held[claimant.tenant] += claimant.milli_gpus
+    return {
+        tenant: held[tenant] - gpus * WHOLE_GPU_MILLI
+        for tenant, gpus in sorted(rules.guaranteed_gpus.items())
+    }
 
 
 def limits(
@@ -64,7 +70,8 @@ def limits(
 def share_limits(
     gangs_of: Mapping[str, Mapping[str, int]], left: Mapping[str, int]
 ) -> tuple[StopLimit, ...]:
-    """Guarantees as limits over tenant -> gang -> GPUs; `left` are the GPUs above each of them.
+    """Guarantees as limits over tenant -> gang -> GPUs, or thousandths of them; `left` are those
+    above each of the guarantees.
 
     A limit counts gangs, a guarantee GPUs: as many gangs may go as do not pass it even if they
     are the largest; one that alone passes it may not.

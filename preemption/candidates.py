@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from binpacking.inventory import WHOLE_GPU_MILLI
 from preemption.budgets import (
     SAME_SECONDS,
     job_stops,
@@ -108,7 +109,7 @@ def _budget(claimant: Claimant, rules: Rules, spent: _Spent) -> tuple[Why, str] 
     """What the tenant's share and the hour's stops forbid."""
     tenant = claimant.tenant
     spare = claimant.spare_parts
-    least = spare[-1][1] if spare else claimant.gpus
+    least = spare[-1][1] * WHOLE_GPU_MILLI if spare else claimant.milli_gpus
     if least > spent.share_left.get(tenant, least):
         share = rules.guaranteed_gpus[tenant]
         return "tenant_share", f"runs on: tenant {tenant} is guaranteed {share} GPUs"

@@ -2,6 +2,7 @@
 
 import math
 
+from binpacking.inventory import WHOLE_GPU_MILLI
 from preemption.values import Claimant
 
 MOST_RUNS = 5
@@ -19,7 +20,7 @@ def cost(claimant: Claimant, now_seconds: float, *, notice_seconds: float) -> in
     """
     lost_seconds = at_stake_seconds(claimant, now_seconds, notice_seconds=notice_seconds)
     tenths = 10 + min(max(0, claimant.attempt - 1), MOST_RUNS)
-    weight = claimant.priority * claimant.size * tenths
+    weight = claimant.priority * claimant.milli_gpus / WHOLE_GPU_MILLI * tenths
     own = max(1, math.ceil(weight * (lost_seconds + claimant.restart_seconds) / 10))
     return max(own, shrink_cost(claimant) + 1) if claimant.spare_parts else own
 

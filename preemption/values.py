@@ -43,9 +43,9 @@ class Claimant(msgspec.Struct, frozen=True, kw_only=True):
     """What else forbids to evict it now, such as a disruption budget, in words."""
 
     @property
-    def size(self) -> float:
-        """GPUs, parts of cards included."""
-        return self.gpus + sum(one.share.milli for one in self.shares) / WHOLE_GPU_MILLI
+    def milli_gpus(self) -> int:
+        """All that it holds, parts of cards included."""
+        return self.gpus * WHOLE_GPU_MILLI + sum(one.share.milli for one in self.shares)
 
     @property
     def spare_parts(self) -> Parts:

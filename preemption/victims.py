@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.layout import PLENTY
 from binpacking.problem import Gang, Packing, Piece, Problem, StopLimit
 from binpacking.shares import Held
@@ -73,14 +74,14 @@ def bounds(
     now_seconds: float,
 ) -> tuple[StopLimit, ...]:
     """How many of the willing ones' gangs one plan may stop, by budgets and by shares."""
-    gpus_of: dict[str, dict[str, int]] = {}
+    milli_of: dict[str, dict[str, int]] = {}
     for claimant in willing:
-        own = gpus_of.setdefault(claimant.tenant, {})
-        own[claimant.key] = claimant.gpus  # the surplus goes with it
+        own = milli_of.setdefault(claimant.tenant, {})
+        own[claimant.key] = claimant.milli_gpus  # the surplus goes with it
         if claimant.spare_parts:
-            own[claimant.key + SURPLUS] = _gpus(claimant.spare_parts)
-    keys = {tenant: tuple(own) for tenant, own in gpus_of.items()}
-    shares = share_limits(gpus_of, share_left(everybody, rules))
+            own[claimant.key + SURPLUS] = _gpus(claimant.spare_parts) * WHOLE_GPU_MILLI
+    keys = {tenant: tuple(own) for tenant, own in milli_of.items()}
+    shares = share_limits(milli_of, share_left(everybody, rules))
     return (*limits(keys, rules, stops, now_seconds), *shares)
 
 

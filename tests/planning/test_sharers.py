@@ -16,6 +16,7 @@ from scheduler.planning.invariants import broken, broken_by
 from scheduler.planning.memory import Memory
 from scheduler.planning.placing import running
 from scheduler.planning.planner import plan
+from scheduler.planning.policy import parse
 from scheduler.planning.snapshot import Job, Pod, Reservation, Snapshot
 from scheduler.planning.standing import PodAsk, standing_of
 from scheduler.planning.supply import batch_supplies, online_supplies, open_reservations
@@ -111,6 +112,16 @@ def test_all_sharers_of_the_cheapest_card_give_way_and_nobody_else() -> None:
     assert [(one.owner, one.parts) for one in made.reservations] == [("chat/decode", (("n", 1),))]
 
 
+@pytest.mark.parametrize(("guaranteed", "gone"), [(0, {"c", "d"}), (1, set[str]())])
+def test_parts_of_cards_count_towards_a_tenants_share(guaranteed: int, gone: set[str]) -> None:
+    held = cards("n", [("c", 600), ("d", 400)])
+    jobs = (sharer("c", "n", 0, 600), sharer("d", "n", 0, 400))
+    document = RULES.model_dump()
+    document["preemption"]["guaranteed_gpus"] = {"research": guaranteed}
+    made, _ = plan(wanting(held, jobs=jobs), SEEN, parse(document), "full")
+    assert told(made) == gone
+
+
 def test_a_card_whose_other_sharer_must_stay_is_not_freed() -> None:
     held = cards("n", [("a", 500), ("stranger", 100)])
     made = planned(wanting(held, jobs=(sharer("a", "n", 0, 500),)))
@@ -131,7 +142,7 @@ def test_a_role_that_asks_a_part_gets_one() -> None:
 def test_a_dearer_sharer_is_worth_its_part_of_a_card() -> None:
     held = cards("n", [("a", 500)], [("b", 250)])
     found = world(held, jobs=(sharer("a", "n", 0, 500), sharer("b", "n", 1, 250)))
-    assert [one.size for one in running(found)] == [0.5, 0.25]
+    assert [one.milli_gpus for one in running(found)] == [500, 250]
     assert [one.milli_gpus for one in found.jobs] == [500, 250]
     assert found.jobs[0].amount == "0.5 GPUs"
 
