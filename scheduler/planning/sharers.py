@@ -17,7 +17,7 @@ from scheduler.planning.snapshot import Parts, Pod, Reservation, Snapshot
 
 Leaving = Mapping[str, Gone]
 """Node -> what comes free of its shared cards."""
-NOBODY: Leaving = {}
+NONE_LEAVES: Leaving = {}
 
 
 def leaving_shares(leaving: Iterable[tuple[str, Iterable[Pod]]]) -> Leaving:
@@ -69,7 +69,7 @@ class Cards(NamedTuple):
 
 
 def cards_of(
-    snapshot: Snapshot, reserved: Iterable[Reservation], leaving: Leaving = NOBODY
+    snapshot: Snapshot, reserved: Iterable[Reservation], leaving: Leaving = NONE_LEAVES
 ) -> Cards:
     """Return the shared cards; what leaves counts as gone."""
     kept = reserved_shares(reserved)

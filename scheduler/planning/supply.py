@@ -13,7 +13,14 @@ import msgspec
 from binpacking.problem import Supply
 from binpacking.shares import NO_SHARE, Held
 from scheduler.planning.beside import left
-from scheduler.planning.sharers import Backing, cards_of, held_by, leaving_shares
+from scheduler.planning.sharers import (
+    NONE_LEAVES,
+    Backing,
+    Leaving,
+    cards_of,
+    held_by,
+    leaving_shares,
+)
 from scheduler.planning.snapshot import Job, Parts, Pod, Replica, Reservation, Snapshot
 
 NOTICED = ("notified", "acknowledged")
@@ -35,7 +42,7 @@ def open_reservations(snapshot: Snapshot, told: Told = NOBODY) -> tuple[Reservat
     be gone from the set when it is looked at again.
     """
     coming = _gpus(_releasing(snapshot, told))
-    backing = Backing(snapshot, coming, leaving_shares(_leaving(snapshot, told)))
+    backing = Backing(snapshot, coming, _shares_leaving(snapshot, told))
     waiting = {job.id for job in snapshot.jobs if len(job.parts) < job.pods}
     owners = waiting.union(role.key for role in snapshot.roles)
     pods = _bound_pods(snapshot)
@@ -62,7 +69,7 @@ def online_supplies(
     reserved = tuple(reserved)
     releasing, taken = _gpus(_releasing(snapshot, told)), _reserved(reserved)
     beside = left(snapshot, reserved, _leaving(snapshot, told))
-    cards = cards_of(snapshot, reserved, leaving_shares(_leaving(snapshot, told)))
+    cards = cards_of(snapshot, reserved, _shares_leaving(snapshot, told))
     return tuple(
         Supply(
             node.name,
@@ -109,7 +116,7 @@ def shares_held(
     snapshot: Snapshot, told: Told = NOBODY
 ) -> Callable[[Iterable[Pod]], tuple[Held, ...]]:
     """Return what tells the parts of cards that pods hold, by the cards of `online_supplies`."""
-    return held_by(snapshot, leaving_shares(_leaving(snapshot, told)))
+    return held_by(snapshot, _shares_leaving(snapshot, told))
 
 
 def _reserved(reservations: Iterable[Reservation]) -> Counter[str]:
@@ -141,6 +148,12 @@ def _leaving(snapshot: Snapshot, told: Told) -> Iterator[tuple[str, tuple[Pod, .
         yield job.id, tuple(pod for pod in job.placed if pod.leaving)
         if job.id in told and job.state not in NOTICED:
             yield job.id, job.staying[told[job.id] :]
+
+
+def _shares_leaving(snapshot: Snapshot, told: Told) -> Leaving:
+    if not any(node.sharing == "parts" for node in snapshot.nodes):
+        return NONE_LEAVES
+    return leaving_shares(_leaving(snapshot, told))
 
 
 class Barren(msgspec.Struct, frozen=True):
