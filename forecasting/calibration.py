@@ -22,6 +22,8 @@ from forecasting.scales import Scales, assumed_band, near
 _ERROR_HALF_LIFE_DAYS = (3.0, 7.0)
 _LOSS_HALF_LIFE_DAYS = (2.0, 14.0)
 _LOSS_SHARPNESS = 15.0
+# The stack has heard all members: it counts as so many voices.
+_STACK_VOICES = 4.0
 # Losses start as if all voices had been equally good for this long.
 _PRIOR_LOSS_DAYS = 1.0
 # As many independent errors as this, and the assumed band counts half; it fades with the square.
@@ -272,8 +274,8 @@ def _excess(loss: Reals, recency: Singles, prior: float) -> tuple[Floats, Floats
 def _softmin(ratio: Floats, heard: Floats, sharpness: float) -> Floats:
     """Share heard x exp(-sharpness x excess ratio), summing to 1 over voices (axis 1).
 
-    Voices without any error of their own (infinite) get no weight, unless none has one: then the
-    first takes all.
+    The stack, last, counts as several. Voices without any error of their own (infinite) get no
+    weight, unless none has one: then the first takes all.
     """
     best = ratio.min(axis=1, keepdims=True)
     usable = np.isfinite(ratio)
@@ -281,5 +283,6 @@ def _softmin(ratio: Floats, heard: Floats, sharpness: float) -> Floats:
     excess = np.where(np.isfinite(ratio), ratio, 0) / np.where(best > 0, best, 1) - 1
     excess = np.where(np.isfinite(best), excess, 0.0)
     raw = np.where(usable, np.maximum(heard, 1e-6) * np.exp(-sharpness * excess), 0.0)
+    raw[:, -1] *= _STACK_VOICES
     weight: Floats = raw / raw.sum(axis=1, keepdims=True)
     return weight

@@ -188,3 +188,4 @@ def test_second_bands_weigh_more_where_errors_grow_with_the_restlessness(bursts:
     together = of_voices(weight, 3)[0, :, 0, P90]
     assert together == pytest.approx(near[:3] + near[3:])
     assert together.sum() == pytest.approx(1.0)
+    assert far[5] == pytest.approx(4 * far[3])  # the stack, of three that say the same
