@@ -16,7 +16,7 @@ from binpacking.inventory import WHOLE_GPU_MILLI
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """CPU that pods with GPU ask per GPU."""
+    """CPU that pods to come ask per GPU that they ask."""
 
     mean_milli: float
     variance: float
@@ -33,14 +33,13 @@ class Balance(msgspec.Struct, frozen=True):
 
 
 def balance_of(population: Population) -> Balance:
-    """Mean and variance of CPU per GPU, weighted by GPUs."""
-    asking = [(shape, count) for shape, count in population if shape.cards]
-    gpus = sum(shape.gpu_milli * count for shape, count in asking) / WHOLE_GPU_MILLI
+    """Mean and variance of CPU per GPU; pods without GPU add to both."""
+    gpus = sum(shape.gpu_milli * count for shape, count in population) / WHOLE_GPU_MILLI
     if not gpus:
         return Balance(0.0, 0.0)
-    mean = sum(shape.cpu_milli * count for shape, count in asking) / gpus
+    mean = sum(shape.cpu_milli * count for shape, count in population) / gpus
     squares = sum(
         (shape.cpu_milli - mean * shape.gpu_milli / WHOLE_GPU_MILLI) ** 2 * count
-        for shape, count in asking
+        for shape, count in population
     )
     return Balance(mean, squares / gpus)

@@ -6,6 +6,10 @@ still to come set on them (`prices`). A host is refused only where the pod does 
 compared in whole steps; ties go to the host with the least idle GPU, then to the smallest name, on
 a host to a card in use before a whole one, and to the lowest card. Ties matter: they fill hosts
 one after the other, which keeps empty ones for pods that need all their cards.
+
+A pod without GPU is weighed in coarser steps, without balance and at half the price of slots: it
+takes the first hosts whose GPUs can spare its CPU, not a little of all, which would keep blocks of
+CPU free everywhere for more such pods. What it does not take, another of its kind may.
 """
 
 from typing import Self
@@ -21,6 +25,8 @@ from binpacking.prices import Prices, Slots
 
 STEP_MILLI = 10
 """Differences of worth below this are a tie."""
+COARSE_STEP_MILLI = 40
+"""The same for pods without GPU: about a point of FGD's score, whose slope at 0 is 25 a GPU."""
 INFEASIBLE = -(10**9)
 """Steps of a host that the pod does not fit on; any other has more."""
 _NEVER = -1e12
@@ -91,7 +97,8 @@ class Foresight:
     def steps(self, shape: PodShape) -> Ints:
         """Worth per host in whole steps, larger is better; `INFEASIBLE` where it does not fit."""
         worth = self._worth(self._up_to_date(shape), shape).max(axis=0)
-        steps = np.floor(worth / STEP_MILLI)
+        fine = np.floor(worth / STEP_MILLI)
+        steps = fine if shape.cards else np.rint(worth / COARSE_STEP_MILLI)
         found: Ints = np.where(worth > _NEVER / 2, steps, INFEASIBLE).astype(np.int64)
         return found
 
@@ -122,7 +129,9 @@ class Foresight:
     def _worth(self, known: _Known, shape: PodShape) -> Floats:
         """By way and host, prices taken off."""
         worth = known.worth - self._card_price * (shape.gpu_milli / WHOLE_GPU_MILLI)
-        return worth - known.lost @ self._slot_price if self._slot_price.size else worth
+        if not self._slot_price.size:
+            return worth
+        return worth - known.lost @ (self._slot_price if shape.cards else self._slot_price / 2)
 
     def _up_to_date(self, shape: PodShape) -> _Known:
         known = self._known.get(shape)
@@ -159,7 +168,7 @@ class Foresight:
         rows = rows[self.fleet.fits(shape, rows)]
         if not len(rows):
             return
-        relief = self._relief(shape, rows)
+        relief = self._relief(shape, rows) if shape.cards else 0.0
         for way in (_SHUT, _OPEN) if shape.cards == 1 else (_OPEN,):
             if shape.cards == 1:
                 fall, known.card[way, rows] = self._on_one_card(shape, rows, way)

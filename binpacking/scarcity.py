@@ -10,8 +10,11 @@ revenue management (Talluri and van Ryzin 1998), and the newsvendor's fractile. 
 - slots of k whole cards on one host, against pods of k cards and, q/k each, of q > k cards: the
   nested capacity of `binpacking.slots`.
 
-How many are to come follows from what is idle: pods keep their proportions until GPUs or CPU are
-used up, and a little beyond. So the prices rise and fall with the fleet, and need no clock.
+How many are to come follows from what is idle: pods keep their proportions until CPU is used up,
+or GPUs and a little beyond. So the prices rise and fall with the fleet, and need no clock.
+
+Pods without GPU, where the mix knows any, take CPU alone. If there is enough for all, they go where
+no idle GPU needs it; if not, each idle GPU is expected to lose CPU to them (`balance`).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +29,8 @@ from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.prices import HostKind, Prices, SlotPrice, Slots
 
 _HORIZON = 1.2
-"""Pods to come, as a multiple of those that fill what is idle."""
+"""Pods to come, as a multiple of those that fill what is idle: some of them find no room. Not where
+CPU ends first: room that is kept for later ones then falls to pods without GPU."""
 _USABLE = 0.96
 """The part of idle GPUs that pods come to use; what FGD leaves on the openb trace."""
 _CONTINUITY = 0.25
@@ -63,8 +67,8 @@ class Scarcity:
         fits = _fit_sets(self._kinds, population)
         asked = sum(shape.gpu_milli * count for shape, count in population)
         gpus = max(asked, 1) / WHOLE_GPU_MILLI  # nothing is divided where nobody asks
-        self._balance = balance_of(population)
         self._cpu_per_gpu = sum(shape.cpu_milli * count for shape, count in population) / gpus
+        self._balance = balance_of(population if self._cpu_ends_first() else _asking(population))
         cards = tuple(_card_rows(fits, frozenset(range(len(self._kinds))), gpus))
         self._cards = _arrays(cards)
         self._members = np.array(
@@ -92,11 +96,23 @@ class Scarcity:
             balance=self._balance,
         )
 
+    def _cpu_ends_first(self) -> bool:
+        """Whether pods that use all GPUs of empty hosts would ask more CPU than these have."""
+        hosts: list[HostKind] = [self._kinds[place] for place in self._kind.tolist()]
+        gpus, cpu = sum(kind.cards for kind in hosts), sum(kind.cpu_milli for kind in hosts)
+        return self._cpu_per_gpu * gpus > cpu
+
     def _gpus_to_come(self, fleet: Fleet, idle: float) -> float:
-        """GPUs that pods will ask until GPUs or CPU are used up, times the horizon."""
+        """GPUs that pods will ask until CPU is used up, or GPUs and the horizon beyond."""
+        asked = idle * _HORIZON
         if self._cpu_per_gpu:
-            idle = min(idle, float(fleet.cpu.sum()) / self._cpu_per_gpu)
-        return idle * _HORIZON
+            asked = min(asked, float(fleet.cpu.sum()) / self._cpu_per_gpu)
+        return asked
+
+
+def _asking(population: Population) -> Population:
+    """The pods with GPU."""
+    return tuple((shape, count) for shape, count in population if shape.cards)
 
 
 def _chances(rows: _Rows, room: Floats, to_come: float) -> Floats:

@@ -20,7 +20,7 @@ from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.prices import Prices
 
 Rank = tuple[int, int]
-"""Worth lost in steps of `foresight.STEP_MILLI`, and idle milli-GPU; lower is better."""
+"""Worth lost in the steps of `foresight`, and idle milli-GPU; lower is better."""
 Taken = tuple[PodShape, ...]
 """What the standing does not show: newer binds on a node, and what is kept for others."""
 _MOST_KINDS = 256

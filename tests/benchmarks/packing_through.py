@@ -40,6 +40,7 @@ class Through:
         self._row = {host.name: row for row, host in enumerate(rows)}
         self._nodes = [_node(host) for host in rows]
         self._allowed: dict[tuple[str, ...], Bools] = {}
+        self._population = population
         self._to_come = asking_gpus(population)
         self._view = View()
         self._ticks = self._asked = self._seated = 0
@@ -97,7 +98,7 @@ class Through:
             at_seconds=self._now,
             source="full",
             to_come=self._to_come,
-            prices=priced(snapshot.nodes, self._to_come),
+            prices=priced(snapshot.nodes, self._population),
         )
         self._view.publish(standing_of(snapshot, plan, POLICY))
 

@@ -18,7 +18,7 @@ PODS_A_TICK = 20
 
 
 def asking_gpus(population: Population) -> Population:
-    """What the product knows of a mix: pods without GPU are not observed."""
+    """The pods that fragmentation is weighed for: to those without GPU all hosts are alike."""
     return tuple((shape, count) for shape, count in population if shape.cards)
 
 
@@ -33,11 +33,12 @@ class Tidal:
         ]
         known = tuple(sorted(set(kinds)))
         kind_of_row = np.array([known.index(kind) for kind in kinds], dtype=np.int64)
-        to_come = asking_gpus(population)
         self.fleet = Fleet(rows)
-        self._scarcity = Scarcity(known, kind_of_row, to_come)
+        self._scarcity = Scarcity(known, kind_of_row, population)
         prices = self._scarcity.prices(self.fleet)
-        self._foresight = Foresight(self.fleet, kind_of_row, Mixture(to_come), prices)
+        self._foresight = Foresight(
+            self.fleet, kind_of_row, Mixture(asking_gpus(population)), prices
+        )
         self._seated = 0
 
     def choose(self, shape: PodShape) -> Seat | None:

@@ -98,6 +98,20 @@ def test_a_pod_with_much_cpu_goes_where_cpu_is_to_spare() -> None:
     assert policy.fleet.names[heavy.row] == "rich"
 
 
+def test_a_pod_without_gpu_fills_a_host_up_before_it_begins_another() -> None:
+    hosts = tuple(host(f"n{place}", 1000, 1000, cpu=20000) for place in range(3))
+    policy = foresight(hosts, ((pod(1, cpu=2000), 1), (pod(1, cpu=8000), 1)))
+    small = pod(0, cpu=1000)
+    rows = []
+    for _ in range(20):
+        seat = policy.choose(small)
+        assert seat is not None
+        policy.take(small, seat)
+        rows.append(seat.row)
+    # down to the CPU that the larger pod with GPU asks, but one host at a time
+    assert rows == [0] * 12 + [1] * 8
+
+
 def test_a_scarce_model_is_kept_for_the_pods_that_demand_it() -> None:
     hosts = (host("a", 1000), host("b", 1000, model="B"))
     policy = foresight(hosts, ((pod(1), 1), (pod(1, models=("A",)), 1)))
@@ -133,6 +147,24 @@ def test_starved_gpus_by_hand() -> None:
     assert balance == Balance(2000.0, 0.0)
     told = balance.starved(np.array([0, 2000, 8000]), np.array([3000, 3000, 3000]))
     assert told == pytest.approx([3.0, 2.0, 0.0], abs=1e-3)
+
+
+def test_pods_without_gpu_weigh_on_the_balance_only_where_cpu_ends_before_gpus() -> None:
+    population: Population = ((pod(0, cpu=4000), 1), (pod(1, cpu=2000), 1))
+    enough, short = host("n", 1000, cpu=6000), host("n", 1000, cpu=5999)
+    balances = [
+        scarcity((one,), population)[0].prices(Fleet((one,))).balance for one in (enough, short)
+    ]
+    assert balances == [Balance(2000.0, 0.0), Balance(6000.0, 4000.0**2 + 4000.0**2)]
+
+
+def test_pods_come_until_cpu_is_used_up_and_no_further() -> None:
+    hosts = tuple(host(f"n{place}", *([1000] * 4), cpu=4000) for place in range(3))
+    mix: Population = ((pod(4, cpu=2000), 1), (pod(1, cpu=2000), 2))
+    (slot,) = scarcity(hosts, mix)[0].prices(Fleet(hosts)).slots
+    # CPU for 12 GPUs, so 2 pods of 4 GPUs on the mean, of variance 2; room for 3
+    lacking = float(exceeds(np.array([(3 - 0.5 - 2) / np.sqrt(2 + 0.25)]))[0])
+    assert slot.milli_gpus == round(4000 * lacking)
 
 
 def test_the_normal_tail_and_excess() -> None:
