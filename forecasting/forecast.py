@@ -37,7 +37,7 @@ from forecasting.values import (
 
 DEFAULT_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 DEFAULT_MEMBERS = tuple(MEMBERS)
-_SERIES_AT_ONCE = 32
+_SERIES_AT_ONCE = 64
 
 
 class State(msgspec.Struct, frozen=True):
@@ -115,10 +115,10 @@ def _part(
 ) -> tuple[list[SeriesForecast], Knowledge, Feedback, Strays]:
     """Some rows of the new store: few enough to stay in the processor's cache."""
     grid, source = state.grid, source[rows]
-    some = store.take(np.arange(len(store.keys))[rows])
+    place = np.arange(len(store.keys))[rows]
+    some = store.take(place)
     members = tuple(MEMBERS[name] for name in state.members)
-    turn = rows.start // _SERIES_AT_ONCE
-    knowledge = refreshed(state.knowledge, source, some, grid, members, turn)
+    knowledge = refreshed(state.knowledge, source, some, grid, members, place)
     some = some.newest(grid.recent)
     panel = make_panel(some, grid)
     feedback = heard(aligned(state.feedback, source, grid), panel, grid, closed)

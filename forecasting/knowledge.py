@@ -19,11 +19,11 @@ from forecasting.rows import joined, take
 from forecasting.store import Store
 from forecasting.strays import at_the_end
 
-_RELEARN_HOURS = 6
+_RELEARN_HOURS = 12
 # A young series has more to gain from a second look: after each eighth of its known past.
 _RELEARN_SHARE_OF_PAST = 0.125
-# Replays of many series are cut into pieces of this many, to bound memory.
-_SERIES_AT_ONCE = 16
+# As many series learn together: few enough to stay in the processor's cache.
+_SERIES_AT_ONCE = 32
 
 
 class Knowledge(msgspec.Struct, frozen=True):
@@ -46,27 +46,28 @@ def refreshed(
     store: Store,
     grid: Grid,
     members: tuple[Member, ...],
-    turn: int,
+    place: Ints,
 ) -> Knowledge:
     """Knowledge of the store's series, whose rows in `old` are `source` (-1: never seen).
 
-    Kept where it is not due, learnt from the store where it is. `turn` is the place of these
-    series in the round of learning.
+    Kept where it is not due, learnt from the store where it is. `place` is where each series
+    stands in the fleet, which gives it its turn in the round of learning.
     """
     if old is None:
-        return _learn(make_panel(store, grid), grid, members, turn)
-    due = (source < 0) | (old.due[source] <= store.end)
-    if due.all():
-        return _learn(make_panel(store, grid), grid, members, turn)
-    kept = take(old, source[~due])
-    if not due.any():
-        return kept
-    learnt = _learn(make_panel(store.take(np.flatnonzero(due)), grid), grid, members, turn)
-    back = np.argsort(np.concatenate([np.flatnonzero(~due), np.flatnonzero(due)]))
-    return take(joined([kept, learnt]), back)
+        due = np.ones(source.size, np.bool_)
+    else:
+        due = (source < 0) | (old.due[source] <= store.end)
+    wanted = np.flatnonzero(due)
+    parts = [] if old is None or due.all() else [take(old, source[~due])]
+    for start in range(0, wanted.size, _SERIES_AT_ONCE):
+        rows = wanted[start : start + _SERIES_AT_ONCE]
+        turn = place[rows] // _SERIES_AT_ONCE
+        parts.append(_learn(make_panel(store.take(rows), grid), grid, members, turn))
+    back = np.argsort(np.concatenate([np.flatnonzero(~due), wanted]))
+    return take(joined(parts), back)
 
 
-def _learn(panel: Panel, grid: Grid, members: tuple[Member, ...], turn: int) -> Knowledge:
+def _learn(panel: Panel, grid: Grid, members: tuple[Member, ...], turn: Ints) -> Knowledge:
     past, fits, slopes = replay(panel, grid, members)
     return Knowledge(
         tuple(tuple(map(_single, fit)) for fit in fits),
@@ -78,8 +79,8 @@ def _learn(panel: Panel, grid: Grid, members: tuple[Member, ...], turn: int) -> 
     )
 
 
-def _due(panel: Panel, turn: int) -> Ints:
-    """Bin of the next learning [series]: at the panel's turn; the young do not wait for it."""
+def _due(panel: Panel, turn: Ints) -> Ints:
+    """Bin of the next learning [series]: at its turn; the young do not wait for it."""
     end = panel.first + panel.z.shape[1]
     round_bins = max(1, _RELEARN_HOURS * panel.hour)
     next_turn = end + 1 + (turn - end - 1) % round_bins
