@@ -13,6 +13,9 @@ from forecasting.panel import Panel
 
 # Days before that weigh next to nothing.
 _FURTHEST_DAYS = 14
+# What the same day of the week counts more than its age leaves it, as a share of yesterday.
+_SAME_WEEKDAY = 1.0
+_WEEK_DAYS = 7
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -109,8 +112,8 @@ def day_shape(
 ) -> tuple[Floats, Floats]:
     """Profile of columns low..high, smoothed and raw [series, column]; NaN if unknown.
 
-    Each is the mean of the same slot over two weeks, weighted `day_decay` per day; the smooth
-    one also over `half_width` bins to either side.
+    Each is the mean of the same slot over two weeks, weighted `day_decay` per day, the same day
+    of the week above that; the smooth one also over `half_width` bins to either side.
     """
     total = np.zeros((panel.z.shape[0], high - low))
     weight = np.zeros_like(total)
@@ -118,7 +121,7 @@ def day_shape(
         start = max(low, days * panel.day)
         stop = min(high, panel.z.shape[1] + days * panel.day)
         source = slice(start - days * panel.day, stop - days * panel.day)
-        share = day_decay ** (days - 1)
+        share = day_decay ** (days - 1) + _SAME_WEEKDAY * (days % _WEEK_DAYS == 0)
         total[:, start - low : stop - low] += share * panel.z[:, source]
         weight[:, start - low : stop - low] += share * panel.known[:, source]
     raw = _ratio(total, weight)
