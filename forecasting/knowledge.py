@@ -19,7 +19,7 @@ from forecasting.rows import joined, take
 from forecasting.store import Store
 from forecasting.strays import at_the_end
 
-_RELEARN_HOURS = 12
+_RELEARN_HOURS = 8
 # A young series has more to gain from a second look: after each eighth of its known past.
 _RELEARN_SHARE_OF_PAST = 0.125
 # As many series learn together: few enough to stay in the processor's cache.

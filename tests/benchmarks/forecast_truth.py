@@ -55,8 +55,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--timing-hours",
         type=arguments.count,
-        default=12,
-        help="whole rounds of learning anew, or the refits' share is wrong; default 12, one round",
+        default=8,
+        help="whole rounds of learning anew, or the refits' share is wrong; default 8, one round",
     )
     parser.add_argument("--processes", type=arguments.count, default=len(os.sched_getaffinity(0)))
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
