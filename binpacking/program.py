@@ -274,8 +274,9 @@ class _Search:
     ) -> Iterator[Step]:
         """Pairs of blocks."""
         full = self.effort.name == "full"
-        for _ in range(_ROUNDS if full else 1):
-            values = soft.paired(values, known, soft.parts.count // 2 if full else _PAIRS_AT_ONCE)
+        pairs = _ROUNDS * (soft.parts.count // 2) if full else _PAIRS_AT_ONCE
+        for _ in range(0, pairs, _PAIRS_AT_ONCE):
+            values = soft.paired(values, known, _PAIRS_AT_ONCE)
             yield Step(self._draft(values[:-1]), "blocks", proof)
             if self.stop():
                 return

@@ -26,6 +26,10 @@ _CLOSE = 0.002
 _COARSELY = 0.01
 """The same for the coarse program."""
 
+_BY_BLOCK, _AT_MOST = 0.002, 0.03
+"""The same by block, where there are many, and at most: the search takes longer the more blocks
+there are, most of it for the last percent, of which settling and pairs of blocks find much."""
+
 _REACH = 0.5
 """Reduced cost up to which the coarse program looks at columns, as a share of a mean stop's cost:
 what whole numbers cost beyond the relaxation is about as much in a fleet of any size."""
@@ -94,17 +98,24 @@ class Soft:
         return Relaxation(self.coarse.parts.linear).minimise(self.coarse.costs)
 
     def shares(self, coarse: Coarse, relaxed: Relaxed) -> tuple[Floats | None, float]:
-        """A point of the coarse program, and what no point costs less than."""
-        loss = relaxed.objective + self.offset
+        """A point of the coarse program, and what no point costs less than.
+
+        What is proven goes no further than the search looks. Where that loses much, a full answer
+        looks as far as the point's own cost, and so does any that found no point.
+        """
+        loss, reach = relaxed.objective + self.offset, self.reach
         self.close = max(EXACT, _CLOSE * loss / self.parts.count)
-        close = max(EXACT, _COARSELY * loss)
-        point, bound = self._looked(coarse, relaxed, self.reach, close)
+        share = max(_COARSELY, min(_BY_BLOCK * self.parts.count, _AT_MOST))
+        close = max(EXACT, share * loss)
+        point, bound = self._looked(coarse, relaxed, reach, close)
         best = FREE if point is None else float(coarse.costs @ point)
-        further = best - relaxed.objective
-        if min(bound, best) > relaxed.objective + self.reach + close and not self.stop():
-            other, bound = self._looked(coarse, relaxed, further, close)
+        lost = min(bound, best) - relaxed.objective - reach
+        more = point is None or self.effort.name == "full"
+        if more and lost > max(EXACT, _COARSELY * loss) and not self.stop():
+            reach = best - relaxed.objective
+            other, bound = self._looked(coarse, relaxed, reach, close)
             point, bound = point if other is None else other, min(bound, best)
-        return point, min(bound, relaxed.objective + max(self.reach, further))
+        return point, min(bound, relaxed.objective + reach)
 
     def _looked(
         self, coarse: Coarse, relaxed: Relaxed, reach: float, close: float
