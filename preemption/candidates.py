@@ -7,6 +7,7 @@ it one plan may use is for the packer's limits (see `budgets`).
 
 from collections import Counter
 from collections.abc import Sequence
+from math import inf
 
 import msgspec
 
@@ -18,6 +19,7 @@ from preemption.budgets import (
     stops_left,
     tenant_stops_left,
 )
+from preemption.cost import at_stake_seconds
 from preemption.values import Claimant, Refusal, Rules, Stop, Why
 
 LONGEST_WRITE_SECONDS = 600.0
@@ -40,11 +42,13 @@ def candidates(
     now_seconds: float,
     *,
     notice_seconds: float,
+    most_lost_seconds: float = inf,
 ) -> tuple[tuple[Claimant, ...], tuple[Refusal, ...]]:
     """Claimants that may be stopped now, and a refusal for each of the others, in given order.
 
     `claimants` are all running jobs: a tenant's share is counted over them. A job that is writing a
     checkpoint may be given notice, under which it completes it, but may not be stopped at once.
+    One that would lose more than `most_lost_seconds` of work is spared, unless it can be shrunk.
     """
     told = {  # a job that is seen unchanged after this time was not told after all
         (stop.job, stop.attempt) for stop in stops if now_seconds - stop.at_seconds < SAME_SECONDS
@@ -64,6 +68,7 @@ def candidates(
         found = (
             found
             or _state(claimant, rules, now_seconds, notice_seconds)
+            or _stake(claimant, now_seconds, notice_seconds, most_lost_seconds)
             or _budget(claimant, rules, spent)
         )
         if found is None:
@@ -103,6 +108,16 @@ def _state(
         left_seconds = rules.protected_seconds - ran_seconds
         return "protected", f"is protected for {left_seconds:.0f} s more after its resume"
     return None
+
+
+def _stake(
+    claimant: Claimant, now_seconds: float, notice_seconds: float, most_lost_seconds: float
+) -> tuple[Why, str] | None:
+    """What it would lose forbids."""
+    loses_seconds = at_stake_seconds(claimant, now_seconds, notice_seconds=notice_seconds)
+    if claimant.spare_parts or loses_seconds <= most_lost_seconds:
+        return None
+    return "dear", f"would lose {loses_seconds / 60:.0f} min of work for room that none needs yet"
 
 
 def _budget(claimant: Claimant, rules: Rules, spent: _Spent) -> tuple[Why, str] | None:

@@ -88,6 +88,7 @@ Why = Literal[
     "writing",
     "minimum_runtime",
     "protected",
+    "dear",
     "tenant_share",
     "budget",
     "tenant_budget",

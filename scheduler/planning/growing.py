@@ -22,7 +22,7 @@ from scheduler.planning.actions import (
     Unplaced,
 )
 from scheduler.planning.holdings import Holding
-from scheduler.planning.situation import Situation, Tactics, Victims
+from scheduler.planning.situation import Haste, Situation, Tactics, Victims
 from scheduler.planning.sizing import others_hand
 from scheduler.planning.snapshot import Reservation
 
@@ -54,12 +54,12 @@ def grow(
     )
     if not shortages:
         return Growth(_scale_up(situation, shrinking, Packing()), (), (), None)
-    notice = tactics.notice_seconds(situation)
-    victims = tactics.victims(situation, notice)
+    haste = tactics.haste(situation, sizings)
+    victims = tactics.victims(situation, haste)
     question = placing.online_problem(situation, shortages, victims)
     packing, answer = placing.answered(question, situation.effort)
     reservations = placing.reservations(situation, packing.online, "a replica of")
-    gone = _recall(situation, demands(question, packing, victims.claimants), packing, notice)
+    gone = _recall(situation, demands(question, packing, victims.claimants), packing, haste)
     scaled = _scale_up(situation, shrinking, packing)
     unplaced = tuple(_lacks(situation, shortages, (question, packing), victims))
     return Growth((*gone, *scaled), reservations, unplaced, answer)
@@ -107,7 +107,7 @@ def _more(situation: Situation, holding: Holding, count: int, packing: Packing) 
 
 
 def _recall(
-    situation: Situation, taken: tuple[Demand, ...], packing: Packing, notice_seconds: float
+    situation: Situation, taken: tuple[Demand, ...], packing: Packing, haste: Haste
 ) -> tuple[NotifyJob | StopJob | ResizeJob, ...]:
     jobs = {job.id: job for job in situation.snapshot.jobs}
     takers = {node: placed.key for placed in packing.online for node, _ in placed.parts}
@@ -117,7 +117,7 @@ def _recall(
         going = [pod.node for pod in job.staying[len(job.staying) - demand.pods :]]
         role = next((takers[node] for node in sorted(going) if node in takers), "")
         if demand.whole:
-            told.append(recalls.recall(job, role, situation.now, notice_seconds))
+            told.append(recalls.recall(job, role, situation.now, haste.notice_seconds))
         else:
             told.append(recalls.give_up(job, demand, role))
     return tuple(told)

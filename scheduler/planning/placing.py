@@ -31,7 +31,7 @@ from scheduler.planning.closeness import company, pools
 from scheduler.planning.holdings import Holding
 from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
-from scheduler.planning.situation import Situation, Victims
+from scheduler.planning.situation import Haste, Situation, Victims
 from scheduler.planning.snapshot import Job, Parts, Reservation, Role, Snapshot
 from scheduler.planning.spreading import spread_of, terms_of
 from scheduler.planning.supply import (
@@ -122,7 +122,7 @@ def pack_batch(
     return answered(problem, effort)
 
 
-def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:
+def least_loss_victims(situation: Situation, haste: Haste) -> Victims:
     """Return the running jobs that may give way, each at the work that stopping it loses.
 
     A job that still waits for some of its pods is left to start: its reservation stands, so its
@@ -132,7 +132,14 @@ def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:
     coming = {reservation.owner for reservation in situation.reserved}
     terms = rules(situation.policy)
     every = running(situation.snapshot, situation.told)
-    allowed, refused = candidates(every, terms, memory.stops, now, notice_seconds=notice_seconds)
+    allowed, refused = candidates(
+        every,
+        terms,
+        memory.stops,
+        now,
+        notice_seconds=haste.notice_seconds,
+        most_lost_seconds=haste.most_lost_seconds,
+    )
     coming |= situation.told.keys()
     starts = tuple(
         Refusal(one.key, "starting", f"{one.key} still waits for some of its pods")
@@ -141,7 +148,7 @@ def least_loss_victims(situation: Situation, notice_seconds: float) -> Victims:
     )
     willing = tuple(one for one in allowed if one.key not in coming)
     return Victims(
-        gangs(willing, now, notice_seconds=notice_seconds),
+        gangs(willing, now, notice_seconds=haste.notice_seconds),
         bounds(every, willing, terms, memory.stops, now),
         willing,
         (*refused, *starts),

@@ -6,6 +6,7 @@ touches nothing; the daemon applies the actions. Order matters and is least disr
 what is surplus goes before anybody is asked to give way, and batch gets what is left.
 """
 
+from math import inf
 from typing import Literal
 
 import msgspec
@@ -31,9 +32,13 @@ from scheduler.planning.memory import Memory
 from scheduler.planning.policy import Policy
 from scheduler.planning.pricing import priced
 from scheduler.planning.shrinking import shrink
-from scheduler.planning.situation import Situation, Tactics
+from scheduler.planning.situation import Haste, Situation, Tactics
 from scheduler.planning.snapshot import Job, Reservation, Snapshot
 from scheduler.planning.tocome import by_share, by_size, pods_to_come
+
+DEAR_SECONDS = 900.0
+"""Unsaved work that is not given for mere room. Room is held against one time in ten or less; a
+replica that comes too late then misses some two minutes, and online time is worth more."""
 
 
 def tidal_sizes(situation: Situation) -> tuple[Sizing, ...]:
@@ -45,15 +50,26 @@ def tidal_sizes(situation: Situation) -> tuple[Sizing, ...]:
     return sizing.bound_ratios(tuple(sized), situation.policy)
 
 
-def tidal_notice(situation: Situation) -> float:
-    """Give notice when demand ahead is the reason, none when it is here already."""
-    urgent = any(sizing.urgent(holding, situation.snapshot) for holding in situation.held)
-    return 0.0 if urgent else situation.policy.preemption.notice_seconds
+def tidal_haste(situation: Situation, sizings: tuple[Sizing, ...]) -> Haste:
+    """Give notice when demand ahead is the reason, none when it is here already.
+
+    Where what runs and comes will do for all that is expected, and only the room for errors and
+    bursts is short, jobs with much unsaved work are spared: the room is rarely needed, the loss
+    is certain, and a job that just started or may soon save its work gives way in a few minutes.
+    """
+    if any(sizing.urgent(holding, situation.snapshot) for holding in situation.held):
+        return Haste(notice_seconds=0.0)
+    short = any(
+        sizing.firm_milli(wanted) > holding.covered_milli
+        for holding, wanted in zip(situation.held, sizings, strict=True)
+    )
+    notice_seconds = situation.policy.preemption.notice_seconds
+    return Haste(notice_seconds, inf if short else DEAR_SECONDS)
 
 
 TIDAL = Tactics(
     size=tidal_sizes,
-    notice_seconds=tidal_notice,
+    haste=tidal_haste,
     victims=placing.least_loss_victims,
     offers=lending.tidal_offers,
 )

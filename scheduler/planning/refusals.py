@@ -15,6 +15,7 @@ WORDS: dict[Why, str] = {
     "writing": "writing a checkpoint",
     "minimum_runtime": "short of the minimum runtime",
     "protected": "protected after a resume",
+    "dear": "with too much unsaved work to give way for mere room",
     "tenant_share": "in a guaranteed share",
     "budget": "past the stops of this hour",
     "tenant_budget": "past its tenant's stops of this hour",

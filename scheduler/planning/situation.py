@@ -6,6 +6,7 @@ shows the decision and nothing else.
 """
 
 from collections.abc import Callable
+from math import inf
 
 import msgspec
 
@@ -62,14 +63,23 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
         return self.snapshot.now_seconds
 
 
+class Haste(msgspec.Struct, frozen=True):
+    """What victims are granted, by how much the shortages press."""
+
+    notice_seconds: float
+    """How long one has to write a checkpoint; 0: it is stopped at once."""
+    most_lost_seconds: float = inf
+    """Jobs that would lose more running time than this are spared."""
+
+
 class Tactics(msgspec.Struct, frozen=True, kw_only=True):
     """The decisions that make one planner differ from another."""
 
     size: Callable[[Situation], tuple[Sizing, ...]]
     """One sizing per holding, in the same order."""
-    notice_seconds: Callable[[Situation], float]
-    """How long a victim has to write a checkpoint; 0: it is stopped at once."""
-    victims: Callable[[Situation, float], Victims]
-    """Running jobs that may give way, with their cost, under that notice."""
+    haste: Callable[[Situation, tuple[Sizing, ...]], Haste]
+    """What victims are granted, given these sizings."""
+    victims: Callable[[Situation, Haste], Victims]
+    """Running jobs that may give way, with their cost, when granted that."""
     offers: Callable[[Situation], tuple[Offer, ...]]
     """Waiting jobs with the terms on which they would start, best first."""

@@ -206,6 +206,19 @@ def bound_ratios(sizings: tuple[Sizing, ...], policy: Policy) -> tuple[Sizing, .
     return tuple(by_role[sizing.role] for sizing in sizings)
 
 
+def firm_milli(sizing: Sizing) -> int:
+    """Return what is wanted less the room for errors and bursts; all where that is not the reason.
+
+    What a minimum, a ratio or a person asks for is no room.
+    """
+    after = {reason.step: reason.after for reason in sizing.reasons}
+    room = next((reason for reason in sizing.reasons if reason.step == "room"), None)
+    if room is None or sizing.reasons[-1].step not in ("replicas", "stabilise"):
+        return sizing.wanted_milli
+    rate = max(room.before, after.get("reactive_floor", 0.0))
+    return ceil(1000 * rate / sizing.replica_tokens_per_second)
+
+
 def urgent(holding: Holding, snapshot: Snapshot) -> bool:
     """Return whether demand now exceeds what runs and comes: then there is no time for notice."""
     signal = next((s for s in snapshot.signals if s.role == holding.role), None)

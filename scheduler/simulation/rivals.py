@@ -18,7 +18,7 @@ from scheduler.planning.memory import Memory
 from scheduler.planning.placing import running
 from scheduler.planning.planner import plan_with
 from scheduler.planning.policy import Policy
-from scheduler.planning.situation import Offer, Situation, Tactics, Victims
+from scheduler.planning.situation import Haste, Offer, Situation, Tactics, Victims
 from scheduler.planning.sizing import votes_within
 from scheduler.planning.snapshot import RoleSignal, Snapshot
 from scheduler.ports import Planner
@@ -47,7 +47,7 @@ def hpa(target_utilisation: float) -> Planner:
 def _planner(size: partial[tuple[Sizing, ...]]) -> Planner:
     tactics = Tactics(
         size=size,
-        notice_seconds=lambda _: 0.0,
+        haste=lambda *_: Haste(notice_seconds=0.0),
         victims=priority_victims,
         offers=offers_by_priority,
     )
@@ -112,7 +112,7 @@ def _sizing(holding: Holding, wanted_milli: int, sentence: str) -> Sizing:
     )
 
 
-def priority_victims(situation: Situation, notice_seconds: float) -> Victims:
+def priority_victims(situation: Situation, haste: Haste) -> Victims:
     """Return every preemptible job, dearer the higher its priority and the longer it runs."""
     whole = [
         msgspec.structs.replace(one, least_pods=0)

@@ -42,6 +42,21 @@ def test_who_may_be_stopped(claimant: Claimant, past: tuple[Stop, ...], reason: 
 
 
 @pytest.mark.parametrize(
+    ("claimant", "reason"),
+    [
+        (job(), None),
+        (job(last_checkpoint_seconds=NOW - 101), "dear"),
+        (job(last_checkpoint_seconds=None), "dear"),
+        (job(last_checkpoint_seconds=None, checkpoint_write_seconds=10), None),
+        (elastic(1, "a", "b", last_checkpoint_seconds=None), None),
+    ],
+)
+def test_who_would_lose_too_much_is_spared(claimant: Claimant, reason: str | None) -> None:
+    _, refused = candidates((claimant,), RULES, (), NOW, notice_seconds=10, most_lost_seconds=100)
+    assert [one.reason for one in refused] == ([reason] if reason else [])
+
+
+@pytest.mark.parametrize(
     ("terms", "others", "reason"),
     [
         (rules(online_priority=2), (), "priority"),
