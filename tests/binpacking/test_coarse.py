@@ -126,7 +126,8 @@ def test_no_more_is_proven_than_was_looked_at(
     monkeypatch: pytest.MonkeyPatch, effort: Effort
 ) -> None:
     """However little the search looks at, and however early it ends; of 78 and 139 the optimum
-    lies beyond that."""
+    lies beyond that.
+    """
     monkeypatch.setattr(soft, "_COARSELY", 0.9)
     monkeypatch.setattr(soft, "_REACH", 0.0)
     for number in (*range(20), 78, 139):
