@@ -1,9 +1,9 @@
 """Rolling origins over the recent past: what the members would have said, and what came.
 
-Members and stack are refitted at the start of each day of origins, in the first week of each half
-day, and see nothing after an origin. Everything the forecaster believes about its own errors comes
-from here, so the first forecast after a start is as calibrated as any later one, and nothing but
-the ring has to be kept.
+Members and stack are refitted at the start of each day of origins, of each half day while less than
+a week is known, and see nothing after an origin. Everything the forecaster believes about its own
+errors comes from here, so the first forecast after a start is as calibrated as any later one, and
+nothing but the ring has to be kept.
 """
 
 from __future__ import annotations
@@ -86,10 +86,9 @@ def _oldest(panel: Panel) -> int:
 
 
 def _cuts(panel: Panel, grid: Grid, origins: Ints) -> Ints:
-    """Numbers of bins known at each refit: the first origin of each day, or young half day."""
-    half_days = 2 * (panel.first + origins) // grid.day
-    young = origins - _oldest(panel) < _YOUNG_DAYS * grid.day
-    block = np.where(young, half_days, half_days // 2 * 2)
+    """Numbers of bins known at each refit: the first origin of each day, or of each half day."""
+    young = panel.z.shape[1] - _oldest(panel) < _YOUNG_DAYS * grid.day
+    block = (1 + young) * (panel.first + origins) // grid.day
     starts = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
     cuts: Ints = origins[starts] + 1
     return cuts

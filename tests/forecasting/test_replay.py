@@ -49,12 +49,8 @@ def known_for(days: int, unknown_before: int = 0) -> Panel:
 
 
 @pytest.mark.parametrize("unknown_before", [0, 3])
-def test_members_learn_each_half_day_of_the_first_week_and_then_each_day(
-    unknown_before: int,
+@pytest.mark.parametrize(("days", "between"), [(2, 0.5), (6, 0.5), (8, 1.0), (28, 1.0)])
+def test_members_of_a_young_fleet_learn_each_half_day_and_later_each_day(
+    days: int, between: float, unknown_before: int
 ) -> None:
-    between = days_between_fits(known_for(10, unknown_before))
-    assert between == [0.5] * 14 + [1.0] * 2
-
-
-def test_members_of_an_old_fleet_learn_once_a_day() -> None:
-    assert set(days_between_fits(known_for(28))) == {1.0}
+    assert set(days_between_fits(known_for(days, unknown_before))) == {between}
