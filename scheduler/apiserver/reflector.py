@@ -315,7 +315,7 @@ class Reflector(Generic[T]):
         finally:
             with self._lock:
                 self._watch = None
-            watch.close()
+            watch.release()
 
     def _ended(self, began: str) -> None:
         """The server closed the stream, as it does now and then."""

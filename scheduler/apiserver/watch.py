@@ -53,6 +53,11 @@ class Watch(Iterator[bytes]):
             self._response.shutdown()
         self._forget(self)
 
+    def release(self) -> None:
+        """End the stream and give its connection up; for the thread that reads, which may stop."""
+        self._ended = True
+        self._finish()
+
     def _read(self) -> None:
         """Take what has come, at least a byte of it, and cut it into lines."""
         try:

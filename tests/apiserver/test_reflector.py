@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import urllib3
 from kubernetes.client import Configuration
 
 from scheduler.apiserver.client import Api
@@ -15,6 +16,20 @@ PATH = "/api/v1/configmaps"
 PACE = Pace(first_seconds=0.01, longest_seconds=0.02, refused_seconds=0.02)
 SLOW = Pace(first_seconds=600.0, longest_seconds=600.0, refused_seconds=600.0)
 Start = Callable[..., Reflector[ConfigMap]]
+
+
+class Kept(Api):
+    """A client that keeps the responses of its watches."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        super().__init__(configuration)
+        self.responses: list[urllib3.BaseHTTPResponse] = []
+
+    def _send(self, *asked: Any, stream: bool) -> urllib3.BaseHTTPResponse:  # noqa: ANN401
+        response = super()._send(*asked, stream=stream)
+        if stream:
+            self.responses.append(response)
+        return response
 
 
 @pytest.fixture
@@ -187,6 +202,18 @@ def test_another_error_in_the_stream_leads_to_a_new_list(served: Served, start: 
     served.say(PATH, {"type": "ERROR", "object": json.loads(status(500, "InternalError", "x"))})
     until(lambda: reflector.relists == 1)
     until(lambda: reflector.problem == "")
+
+
+def test_a_watch_that_is_left_in_the_middle_gives_its_connection_up(served: Served) -> None:
+    api = Kept(Configuration(host=served.url))
+    reflector = Reflector(api, PATH, ConfigMap, pace=PACE)
+    reflector.start()
+    until(lambda: served.watching == 1)
+    served.say(PATH, {"type": "ERROR", "object": json.loads(status(500, "InternalError", "x"))})
+    until(lambda: len(api.responses) == 2)
+    assert api.responses[0].closed
+    reflector.stop()
+    api.close()
 
 
 def test_while_the_server_is_away_the_old_items_stay_and_age(served: Served, start: Start) -> None:
