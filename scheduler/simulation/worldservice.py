@@ -36,7 +36,7 @@ from scheduler.simulation.worldwire import (
 
 QUIET_SECONDS = 10.0
 PACE_SECONDS_PER_SECOND = 800.0
-"""A day and a warm-up of six hours in a little over two minutes."""
+"""At most; a day and a warm-up of six hours then take a little over two minutes."""
 LOOKS_PER_QUIET = 20
 TIMELINE_BIN_SECONDS = 300.0
 
