@@ -6,41 +6,29 @@ was.
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 
-from forecasting.grid import Floats, Grid, Ints, Reals
+from forecasting.grid import Floats, Ints, Reals
+from forecasting.members.unfitted import Unfitted
 from forecasting.panel import Panel, at_newest, running
 
 
-class Yesterday(msgspec.Struct, frozen=True):
+class Yesterday(Unfitted, frozen=True):
     """Every coming bin looks like the one 24 hours before it."""
-
-    votes: bool = True
-    regressed: bool = True
-
-    def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Floats, ...]:
-        """Nothing to learn."""
-        return ()
 
     def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN where that bin was before the first known one."""
         return _looked_up(panel, origins[:, None] + steps - panel.day)
 
 
-class LastWeek(msgspec.Struct, frozen=True):
+class LastWeek(Unfitted, frozen=True):
     """Every coming bin looks like the hours around the one seven days before it.
 
     It knows weekends after one week, but says too little about most days to be regressed on.
     """
 
     blur_hours: float = 2.0
-    votes: bool = True
     regressed: bool = False
-
-    def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Reals, ...]:
-        """Nothing to learn."""
-        return ()
 
     def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN where those hours were before the first known bin."""
@@ -56,15 +44,10 @@ class LastWeek(msgspec.Struct, frozen=True):
         return np.where(known, mean, np.nan)
 
 
-class Hourly(msgspec.Struct, frozen=True):
+class Hourly(Unfitted, frozen=True):
     """Bins of the coming hour look like the same minute of the past hour, later ones like now."""
 
     votes: bool = False
-    regressed: bool = True
-
-    def fit(self, panel: Panel, cut: int, grid: Grid) -> tuple[Floats, ...]:
-        """Nothing to learn."""
-        return ()
 
     def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN where that bin was before the first known one."""
