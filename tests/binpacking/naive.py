@@ -1,13 +1,12 @@
-"""A second checker and an exhaustive search, to hold `binpacking.verify` and the ladder to.
+"""A second checker, to hold `binpacking.verify` to.
 
-Both think in single GPUs and single seats, as slowly as the words of `binpacking.problem` allow,
-and use nothing else of the package. CPU and memory are drawers of a node beside its GPUs.
+It thinks in single GPUs and single seats, as slowly as the words of `binpacking.problem` allow,
+and uses nothing else of the package. CPU and memory are drawers of a node beside its GPUs.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from functools import cache
-from itertools import combinations, combinations_with_replacement, product
+from collections.abc import Iterable
+from itertools import combinations
 
 from binpacking.problem import (
     BatchRequest,
@@ -25,7 +24,6 @@ from binpacking.problem import (
 )
 
 Request = OnlineRequest | BatchRequest
-Order = tuple[int, int, int, int, int]
 Path = tuple[str, ...]
 Stand = tuple[str, Path, int]
 """A replica of which request stands under which leaf, and its milli-replicas."""
@@ -50,12 +48,12 @@ def accepts(problem: Problem, packing: Packing) -> bool:
 
 def _replay(problem: Problem, packing: Packing) -> None:
     nodes = {one.node: one for one in problem.supplies}
-    slots, drawers = _slots(problem), _drawers(problem)
+    slots, drawers = _slots(problem), drawers_of(problem)
     running = {gang.key: gang for gang in problem.gangs}
     for key in packing.killed:
         _must(key in running)
         for node, _ in running[key].parts:
-            _put(drawers, node, running[key], 1)
+            put(drawers, node, running[key], 1)
         del running[key]  # a second stop of the same gang finds nothing
         for held in slots.values():
             held[:] = ["free" if one == f"gang {key}" else one for one in held]
@@ -81,7 +79,7 @@ def _replay(problem: Problem, packing: Packing) -> None:
     for request in problem.online:
         seats = [one.parts for one in packing.online if one.key == request.key]
         _must(keeps_apart(request, [[nodes[node] for node, _ in parts] for parts in seats]))
-    _must(_together(problem, _new(problem, packing, nodes)))
+    _must(are_together(problem, _new(problem, packing, nodes)))
     _must(packing.unserved == _unserved(problem, packing, nodes))
     _must(packing.tiers == _tiers(problem, packing, nodes, slots))
 
@@ -101,7 +99,7 @@ def _slots(problem: Problem) -> dict[str, list[str]]:
     return slots
 
 
-def _drawers(problem: Problem) -> dict[tuple[str, str], int]:
+def drawers_of(problem: Problem) -> dict[tuple[str, str], int]:
     return {
         (one.node, what): ENOUGH if free is None else free
         for one in problem.supplies
@@ -109,7 +107,7 @@ def _drawers(problem: Problem) -> dict[tuple[str, str], int]:
     }
 
 
-def _put(drawers: dict[tuple[str, str], int], node: str, what: Shape | Gang, sign: int) -> None:
+def put(drawers: dict[tuple[str, str], int], node: str, what: Shape | Gang, sign: int) -> None:
     if (node, "cpu") in drawers:
         drawers[node, "cpu"] += sign * what.cpu_milli
         drawers[node, "memory"] += sign * what.memory_mib
@@ -117,16 +115,16 @@ def _put(drawers: dict[tuple[str, str], int], node: str, what: Shape | Gang, sig
 
 def _fill(drawers: dict[tuple[str, str], int], placed: Placed, request: Request) -> None:
     parts = iter(placed.parts)
-    for member in _members(request):
+    for member in members_of(request):
         for _ in range(member.count * member.shape.pieces):
-            _put(drawers, next(parts)[0], member.shape, -1)
+            put(drawers, next(parts)[0], member.shape, -1)
 
 
 def _stands(spare: dict[str, int], drawers: dict[tuple[str, str], int], gang: Gang) -> bool:
     """Whether the gang could stand where it stood, on what nobody uses now."""
     left, beside = dict(spare), dict(drawers)
     for node, gpus in gang.parts:
-        _put(beside, node, gang, -1)
+        put(beside, node, gang, -1)
         if node in left:
             left[node] -= gpus
     return min((*left.values(), *beside.values()), default=0) >= 0
@@ -139,7 +137,7 @@ def _seat(
     request: Request,
     who: str,
 ) -> None:
-    pods = [shape for member in _members(request) for shape in [member.shape] * member.count]
+    pods = [shape for member in members_of(request) for shape in [member.shape] * member.count]
     wanted = [shape.gpus for shape in pods for _ in range(shape.pieces)]
     _must([gpus for _, gpus in placed.parts] == wanted)
     _must(all(node in nodes for node, _ in placed.parts))
@@ -147,8 +145,8 @@ def _seat(
     for shape in pods:  # the next pod's pieces, all under one leaf
         _must(len(set(leaves[: shape.pieces])) == 1)
         del leaves[: shape.pieces]
-    _must(_within(request, [nodes[node].leaf for node, _ in placed.parts]))
-    models = _models(request)
+    _must(within(request, [nodes[node].leaf for node, _ in placed.parts]))
+    models = models_of(request)
     for node, gpus in placed.parts:
         _must(not models or nodes[node].gpu_model in models)
         for _ in range(gpus):
@@ -156,20 +154,20 @@ def _seat(
             slots[node][slots[node].index("free")] = who
 
 
-def _members(request: Request) -> tuple[Member, ...]:
+def members_of(request: Request) -> tuple[Member, ...]:
     if isinstance(request, OnlineRequest) and request.members:
         return request.members
     return (Member("", 1, request.shape),)
 
 
-def _within(request: Request, leaves: list[Path]) -> bool:
+def within(request: Request, leaves: list[Path]) -> bool:
     """Whether the pods stand no further apart than the request's reach."""
     if isinstance(request, OnlineRequest) and request.reach == "spine":
         return len({path[: len(path) - 2] for path in leaves}) == 1
     return len(set(leaves)) == 1
 
 
-def _models(request: Request) -> tuple[str, ...]:
+def models_of(request: Request) -> tuple[str, ...]:
     if isinstance(request, BatchRequest):
         return request.gpu_models
     return tuple(request.capacity_milli) or ("none at all",)
@@ -226,7 +224,7 @@ def _tiers(
     nodes: dict[str, Supply],
     slots: dict[str, list[str]],
 ) -> Tiers:
-    size = {request.key: _size(request) for request in problem.online}
+    size = {request.key: size_of(request) for request in problem.online}
     open_milli = _unserved(problem, packing, nodes)
     free = [held.count("free") for held in slots.values()]
     return Tiers(
@@ -235,17 +233,17 @@ def _tiers(
         batch_value=sum(
             job.value for job in problem.batch for placed in packing.batch if placed.key == job.key
         ),
-        fragmentation_milli_gpus=_waste(free, problem),
-        apart=_apart(problem, _new(problem, packing, nodes)),
+        fragmentation_milli_gpus=waste_of(free, problem),
+        apart=apart_by(problem, _new(problem, packing, nodes)),
         split=sum(len({nodes[node].leaf for node, _ in one.parts}) > 1 for one in packing.online),
     )
 
 
-def _size(request: Request) -> int:
-    return sum(m.count * m.shape.pieces * m.shape.gpus for m in _members(request))
+def size_of(request: Request) -> int:
+    return sum(m.count * m.shape.pieces * m.shape.gpus for m in members_of(request))
 
 
-def _waste(free: list[int], problem: Problem) -> int:
+def waste_of(free: list[int], problem: Problem) -> int:
     whole = sum(weight for _, weight in problem.mix)
     if not whole:
         return 0
@@ -259,7 +257,7 @@ def _waste(free: list[int], problem: Problem) -> int:
     return lost * 1000 // whole
 
 
-def _apart(problem: Problem, stands: Iterable[Stand]) -> int:
+def apart_by(problem: Problem, stands: Iterable[Stand]) -> int:
     """For each two roles of a pool, and each place: by how much more of the one is there."""
     total = 0
     for pool in problem.pools:
@@ -282,7 +280,7 @@ def _place(pool: Pool, leaf: Path) -> Path:
     return leaf[:-1] if pool.level == "leaf" else leaf[:-2]
 
 
-def _together(problem: Problem, stands: Iterable[Stand]) -> bool:
+def are_together(problem: Problem, stands: Iterable[Stand]) -> bool:
     """Whether no replica went where a role of its pool, which must be near, is not."""
     for pool in problem.pools:
         new = {(key, _place(pool, leaf)) for key, leaf, _ in stands}
@@ -292,132 +290,3 @@ def _together(problem: Problem, stands: Iterable[Stand]) -> bool:
             if pool.required and key in keys and any((k, place) not in both for k in keys):
                 return False
     return True
-
-
-# ---- exhaustive search ---------------------------------------------------------------------------
-
-
-def best(problem: Problem) -> Order:
-    """The lexicographically best tiers over every set of stops and every seat.
-
-    (unserved, loss, -batch value, apart, fragmentation).
-    """
-    found = [
-        best_with(problem, frozenset(gang.key for gang in stops))
-        for count in range(len(problem.gangs) + 1)
-        for stops in combinations(problem.gangs, count)
-    ]
-    return min(one for one in found if one is not None)
-
-
-def best_with(problem: Problem, killed: frozenset[str]) -> Order | None:
-    """The same where exactly these gangs are stopped; None where limits forbid that."""
-    if any(len(killed & set(limit.gangs)) > limit.most for limit in problem.stop_limits):
-        return None
-    freed: Counter[str] = Counter()
-    drawers = _drawers(problem)
-    for gang in problem.gangs:
-        for node, gpus in gang.parts if gang.key in killed else ():
-            freed[node] += gpus
-            _put(drawers, node, gang, 1)
-    room = (
-        *(one.free + freed[one.node] for one in problem.supplies),
-        *(drawers[one.node, what] for what in ("cpu", "memory") for one in problem.supplies),
-    )
-    loss = sum(gang.cost for gang in problem.gangs if gang.key in killed)
-    unserved, value, apart, waste = _Search(problem).online(0, (), 0, room, ())
-    return unserved, loss, value, apart, waste
-
-
-class _Search:
-    """Every seat of every request, one after another; what was seen is not searched again."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.nodes = problem.supplies
-        self.pooled = {role.key for pool in problem.pools for role in pool.roles}
-        self.online = cache(self._online)
-        self.batch = cache(self._batch)
-
-    def _batch(self, number: int, room: tuple[int, ...]) -> tuple[int, int]:
-        """(-value, fragmentation) of the waiting jobs from this number on."""
-        if number == len(self.problem.batch):
-            return 0, _waste(list(room[: len(self.nodes)]), self.problem)
-        job = self.problem.batch[number]
-        found = [self.batch(number + 1, room)]
-        for after, _ in _ways(self.nodes, job, room):
-            value, waste = self.batch(number + 1, after)
-            found.append((value - job.value, waste))
-        return min(found)
-
-    def _online(
-        self,
-        number: int,
-        mine: tuple[tuple[int, ...], ...],
-        served: int,
-        room: tuple[int, ...],
-        stands: tuple[Stand, ...],
-    ) -> tuple[int, int, int, int]:
-        """(unserved, -value, apart, fragmentation) of the requests from this number on.
-
-        `mine`: seats of replicas of the first of them, which serve so many milli-replicas; kept
-        only where it asks for a spread.
-        """
-        if number == len(self.problem.online):
-            value, waste = self.batch(0, room)
-            unfit = 0 if _together(self.problem, stands) else 10**12
-            return unfit, value, _apart(self.problem, stands), waste
-        request = self.problem.online[number]
-        missing = max(0, request.shortage_milli - served)
-        gains = [milli for key, _, milli in stands if key == request.key]
-        if gains and served - min(gains) >= request.shortage_milli:
-            return 10**12, 0, 0, 0  # a replica more than is needed
-        unserved, *rest = self.online(number + 1, (), 0, room, stands)
-        value, apart, waste = rest
-        found = [(unserved + missing * _size(request), value, apart, waste)]
-        if missing and len(mine) < request.limit:
-            for after, seats in _ways(self.nodes, request, room):
-                here = (*mine, seats if request.spread else ())
-                if not keeps_apart(request, [[self.nodes[n] for n in some] for some in here]):
-                    continue
-                gain = min(request.capacity_milli[self.nodes[n].gpu_model] for n in seats)
-                stood = stands
-                if request.key in self.pooled:
-                    stood = tuple(sorted((*stands, (request.key, self.nodes[seats[0]].leaf, gain))))
-                here = tuple(sorted(here))
-                found.append(self.online(number, here, served + gain, after, stood))
-        return min(found)
-
-
-def _ways(
-    nodes: tuple[Supply, ...], request: Request, room: tuple[int, ...]
-) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Every way to seat the pieces, as what is left and the seats; order is no matter."""
-    models = _models(request)
-    pods = [member.shape for member in _members(request) for _ in range(member.count)]
-    seen = set()
-    for choice in product(*(_pods(nodes, shape, models) for shape in pods)):
-        left = list(room)
-        for shape, seats in zip(pods, choice, strict=True):
-            for seat in seats:
-                left[seat] -= shape.gpus
-                left[len(nodes) + seat] -= shape.cpu_milli
-                left[2 * len(nodes) + seat] -= shape.memory_mib
-        every = tuple(seat for seats in choice for seat in seats)
-        leaves = [nodes[seat].leaf for seat in every]
-        what = (tuple(left), frozenset(leaves), nodes[every[0]].leaf)
-        if min(left) >= 0 and what not in seen and _within(request, leaves):
-            seen.add(what)
-            yield tuple(left), every
-
-
-def _pods(
-    nodes: tuple[Supply, ...], shape: Shape, models: tuple[str, ...]
-) -> list[tuple[int, ...]]:
-    """Every set of seats under one leaf for the pieces of one pod."""
-    allowed = [n for n, one in enumerate(nodes) if not models or one.gpu_model in models]
-    return [
-        seats
-        for seats in combinations_with_replacement(allowed, shape.pieces)
-        if len({nodes[seat].leaf for seat in seats}) == 1
-    ]

@@ -13,9 +13,10 @@ from hypothesis import settings
 from binpacking.ladder import solve
 from binpacking.problem import Effort, Packing, Problem, Tiers
 from binpacking.verify import verify
+from tests.binpacking.exhaustive import Order, best, best_with
 from tests.binpacking.floors import floored
 from tests.binpacking.groups import grouped
-from tests.binpacking.naive import Order, accepts, best, best_with
+from tests.binpacking.naive import accepts
 from tests.binpacking.pooled import pooled
 from tests.binpacking.problems import AT_ONCE, FULL, QUICK, random_problem
 from tests.binpacking.stinted import stinted

@@ -16,7 +16,8 @@ from scheduler.planning.invariants import broken, broken_by
 from scheduler.planning.planner import plan
 from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import Job, Pod, Reservation, Snapshot
-from tests.planning.eventful import HOUR, ROLE, World
+from tests.planning.books import HOUR, ROLE
+from tests.planning.eventful import World
 
 BLOCKS = 8 if settings.default.max_examples < 1000 else 200  # type: ignore[union-attr]
 WORLDS_PER_BLOCK = 5
