@@ -19,76 +19,34 @@ Output: `tidal.kube_throughput/1`.
 """
 
 import argparse
-import http.client
 import json
-import multiprocessing
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from multiprocessing.connection import Connection
-from pathlib import Path
+from contextlib import ExitStack, closing
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from scheduler.adapters.cluster.assembly import Assembler
-from scheduler.adapters.cluster.watching import Watching
 from scheduler.apiserver.client import Api
 from scheduler.cli.arguments import count
-from scheduler.extender import process
-from scheduler.extender.counts import BOUNDS, Told, VerbCounts
-from scheduler.https import Tls
-from scheduler.planning.actions import Plan
-from scheduler.planning.policy import parse
 from scheduler.planning.snapshot import Reservation
-from scheduler.planning.standing import standing_of
-from scheduler.planning.supply import open_reservations
-from scheduler.planning.targets import GROUP_ANNOTATION, OWNER_ANNOTATION
 from scheduler.simulation import reference
 from scheduler.simulation.clusterfile import ClusterSpec, parse_cluster
 from scheduler.simulation.kubelet.registration import register
 from tests.benchmarks.options import Options
+from tests.benchmarks.throughputpods import ROLE, Binds, Contender, clear, create, owner_of, pod
+from tests.benchmarks.throughputtidal import GPU_MODEL, Verb, counted, tidal
 from tests.benchmarks.trivial_extender import trivial_extender
 from tests.controlplane.plane import ControlPlane, missing_programs
 from tests.controlplane.settings import Extender
 
 SCHEMA = "tidal.kube_throughput/1"
-GPU = "nvidia.com/gpu"
-GPU_MODEL = "H100-SXM-80GB"
-PODS = "/api/v1/namespaces/default/pods"
-ROLE = "chat/decode"
-DECODE = {
-    "tokens": "generated",
-    "capacity_tokens_per_second": {GPU_MODEL: 1000},
-    "target": {"kind": "Deployment", "namespace": "default", "name": "chat"},
-}
-POLICY = parse({"version": 1, "models": {"chat": {"roles": {"decode": DECODE}}}})
 LEAF_NODES = 16
-CONNECTIONS = 16
-PUBLISH_SECONDS = 1.0
 RUN_SECONDS = 300.0
-START_SECONDS = 60.0
-POLL_SECONDS = 0.05
 RESERVED_SECONDS = 3600.0
 LEAST_RATIO = 0.9
-
-Contender = Literal["none", "trivial", "tidal", "mtls", "reserved"]
 CONTENDERS: tuple[Contender, ...] = ("none", "trivial", "tidal", "mtls", "reserved")
-
-
-class Verb(msgspec.Struct, frozen=True):
-    """What the extender counted of one verb."""
-
-    calls: int
-    refused: int
-    errors: int
-    mean_seconds: float
-    below: dict[str, int]
-    """Upper bound in seconds -> calls that took no longer, of the bounds that any call met."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,106 +62,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     pods_per_second: float
     verbs: dict[str, Verb] = {}
     wrong: str = ""
-
-
-# ---- Tidal -----------------------------------------------------------------------------------
-
-
-class Feed(msgspec.Struct, frozen=True):
-    """What Tidal's process is started with; pickled."""
-
-    kubeconfig: Path
-    tls: Tls | None
-    reservations: tuple[Reservation, ...]
-
-
-def feed(pipe: Connection, given: Feed) -> None:
-    """Run watches and extender as the daemon does; publish what is seen until the pipe closes."""
-    api = Api.load(given.kubeconfig)
-    watching = Watching(api, (GPU,))
-    watching.start()
-    extender = process.start("127.0.0.1", 0, tls=given.tls, health_port=0)
-    assembler, reservations = Assembler(), given.reservations
-    try:
-        while not watching.synced:
-            time.sleep(POLL_SECONDS)
-        while True:
-            began = time.monotonic()
-            seen = assembler.snapshot(watching.observed(), POLICY, time.time(), reservations)
-            reservations = open_reservations(seen)
-            plan = Plan(at_seconds=seen.now_seconds, source="full", reservations=reservations)
-            extender.publish(standing_of(seen, plan, POLICY))
-            pipe.send((extender.port, extender.health_port))
-            if pipe.poll(max(0.0, began + PUBLISH_SECONDS - time.monotonic())):
-                return
-    except (EOFError, OSError):
-        return
-    finally:
-        extender.stop()
-        watching.stop()
-        api.close()
-
-
-def certificates(plane: ControlPlane) -> Tls:
-    """Write the extender's files."""
-    server = plane.authority.server("127.0.0.1")
-    certificate, key = plane.folder / "extender.crt", plane.folder / "extender.key"
-    certificate.write_bytes(server.certificate)
-    key.write_bytes(server.key)
-    return Tls(certificate=certificate, key=key, client_authority=plane.ca)
-
-
-@contextmanager
-def tidal(
-    plane: ControlPlane, reservations: tuple[Reservation, ...], *, mtls: bool
-) -> Iterator[tuple[Extender, int]]:
-    """Run Tidal, and yield how a kube-scheduler asks it and the port that tells its counters."""
-    client = plane.authority.client("scheduler")
-    files = certificates(plane) if mtls else None
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    given = Feed(plane.kubeconfig, files, reservations)
-    child = context.Process(target=feed, args=(theirs, given), name="tidal")  # has a child itself
-    child.start()
-    theirs.close()
-    try:
-        if not ours.poll(START_SECONDS):
-            raise RuntimeError("Tidal published nothing")
-        port, health_port = ours.recv()
-        yield (
-            Extender(
-                url=f"{'https' if mtls else 'http'}://127.0.0.1:{port}",
-                prioritize_verb="prioritize",
-                ignorable=True,
-                timeout_seconds=1.0,
-                certificate=client,
-                authority=plane.authority.certificate,
-            ),
-            health_port,
-        )
-    finally:
-        ours.close()
-        child.join()
-
-
-def counted(port: int) -> dict[str, Verb]:
-    """Ask the extender what it has answered."""
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-        connection.request("GET", "/v1/extender")
-        told = msgspec.json.decode(connection.getresponse().read(), type=Told)
-    return {name: verb(counts) for name, counts in told.verbs.items() if counts.calls}
-
-
-def verb(counts: VerbCounts) -> Verb:
-    """Reduce the counts of a verb."""
-    ends = (*(str(bound) for bound in BOUNDS), "inf")
-    below, total = {}, 0
-    for end, calls in zip(ends, counts.buckets, strict=True):
-        total += calls
-        if calls:
-            below[end] = total
-    mean = counts.seconds / counts.calls
-    return Verb(counts.calls, counts.refused, counts.errors, round(mean, 6), below)
 
 
 # ---- the cluster -----------------------------------------------------------------------------
@@ -230,21 +88,6 @@ def reserved(nodes: ClusterSpec, pods: int, now_seconds: float) -> tuple[Reserva
     )
 
 
-def pod(name: str, scheduler: str, owner: str) -> dict[str, Any]:
-    """Return a pod of one GPU."""
-    marks = {OWNER_ANNOTATION: owner, GROUP_ANNOTATION: f"default/{name}"} if owner else {}
-    limits = {"resources": {"limits": {GPU: "1"}}}
-    return {
-        "metadata": {"name": name, "annotations": marks},
-        "spec": {
-            "schedulerName": scheduler,
-            "terminationGracePeriodSeconds": 0,
-            "automountServiceAccountToken": False,
-            "containers": [{"name": "main", "image": "llm:v1", **limits}],
-        },
-    }
-
-
 def workload() -> dict[str, Any]:
     """Return the role's Deployment, at no replicas: the pods say themselves whose they are."""
     made = pod("chat", "nobody", "")
@@ -254,91 +97,6 @@ def workload() -> dict[str, Any]:
         "metadata": {"name": "chat"},
         "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template},
     }
-
-
-def owner_of(contender: Contender, number: int) -> str:
-    """Return whose the pod is."""
-    return ROLE if contender == "reserved" and number % 2 else ""
-
-
-def create(api: Api, contender: Contender, scheduler: str, pods: int) -> None:
-    """Create the pods over parallel connections."""
-
-    def one(number: int) -> None:
-        api.post(PODS, pod(f"{scheduler}-{number:05}", scheduler, owner_of(contender, number)))
-
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        for _ in pool.map(one, range(pods)):
-            pass
-
-
-def clear(api: Api) -> None:
-    """Delete all pods by force, and wait until they are gone."""
-    api.delete(PODS, gracePeriodSeconds="0")
-    while json.loads(api.get(PODS, limit="1"))["items"]:
-        time.sleep(POLL_SECONDS)
-
-
-# ---- the watcher -----------------------------------------------------------------------------
-
-
-class Spec(msgspec.Struct, frozen=True):
-    """Where a pod is."""
-
-    nodeName: str = ""  # noqa: N815  # the API's name
-
-
-class Name(msgspec.Struct, frozen=True):
-    """What a pod is called."""
-
-    name: str = ""
-    annotations: dict[str, str] = {}
-    resourceVersion: str = ""  # noqa: N815  # the API's name
-
-
-class Watched(msgspec.Struct, frozen=True):
-    """A pod, reduced."""
-
-    metadata: Name
-    spec: Spec = Spec()
-
-
-class Event(msgspec.Struct, frozen=True):
-    """One line of a watch."""
-
-    object: Watched
-
-
-class Binds:
-    """Sees pods bound: `at` is name -> monotonic seconds, `where` is name -> (owner, node)."""
-
-    def __init__(self, api: Api, expected: int) -> None:
-        """Watch from now on."""
-        listed = msgspec.json.decode(api.get(PODS, limit="1"), type=Watched)
-        version = listed.metadata.resourceVersion
-        self.at: dict[str, float] = {}
-        self.where: dict[str, tuple[str, str]] = {}
-        self.done = threading.Event()
-        self._expected = expected
-        self._watch = api.watch(PODS, resourceVersion=version)
-        self._thread = threading.Thread(target=self._follow, name="binds", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the watch."""
-        self._watch.close()
-        self._thread.join()
-
-    def _follow(self) -> None:
-        decoder = msgspec.json.Decoder(Event)
-        for line in self._watch:
-            seen = decoder.decode(line).object
-            name, node = seen.metadata.name, seen.spec.nodeName
-            if node and name not in self.at:
-                self.at[name] = time.monotonic()
-                self.where[name] = (seen.metadata.annotations.get(OWNER_ANNOTATION, ""), node)
-            if len(self.at) == self._expected:
-                self.done.set()
 
 
 # ---- the measurement -------------------------------------------------------------------------

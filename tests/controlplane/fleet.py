@@ -13,28 +13,22 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from scheduler.adapters.cluster.shared import HEAD, SharedPlan, assembled
-from scheduler.apiserver.client import ApiError, ApiUnreachableError
 from scheduler.apiserver.objects import ConfigMap
-from tests.controlplane.kinds.world import WAIT_SECONDS, Object, World, eventually, version
+from tests.controlplane.engines import Engines
+from tests.controlplane.kinds.world import WAIT_SECONDS, Object, eventually
 from tests.controlplane.ports import LOOPBACK, free_ports
 from tests.controlplane.programs import Guard, Program
 from tests.controlplane.prometheus_server import PrometheusServer
 from tests.controlplane.rig import Rig
+from tests.controlplane.versions import History
 
-REQUEST_TOKENS = 500
-WINDOW_SECONDS = 60.0
-"""Over which Tidal takes the mean of what arrives."""
-STEP_SECONDS = 0.2
 SCRAPE_SECONDS = 1.0
 START_SECONDS = 120.0
 END_SECONDS = 120.0
@@ -44,98 +38,6 @@ NOISES = (
     *(f'"event": "{event}"' for event in ("violation", "extender_gone", "planner_failed")),
 )
 """What no replica may say."""
-
-
-class Engines:
-    """Metrics of the engines of one model, as vLLM names them: of the pods that run now.
-
-    Demand is served by whoever runs. Where the API server is down the pods are the last known.
-    """
-
-    def __init__(self, world: World, app: str, model: str) -> None:
-        self.rate = 0.0
-        self.broken = False
-        self._world, self._app, self._model = world, app, model
-        self._tokens: dict[str, float] = {}
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
-        outer = self
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = outer.text().encode()
-                self.send_response(500 if outer.broken else 200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer((LOOPBACK, 0), Answer)
-        self.address = f"{LOOPBACK}:{self._server.server_port}"
-        self._threads = [
-            threading.Thread(target=self._server.serve_forever, args=(0.05,)),
-            threading.Thread(target=self._serve),
-        ]
-        for one in self._threads:
-            one.start()
-
-    def burst(self, tokens_per_second: float) -> None:
-        """Let so much more arrive, as the mean of the coming minute, within the next scrape."""
-        self._see()
-        with self._lock:
-            for pod in self._tokens:
-                self._tokens[pod] += tokens_per_second * WINDOW_SECONDS / len(self._tokens)
-
-    def restart(self) -> None:
-        """All counters begin again."""
-        with self._lock:
-            self._tokens = dict.fromkeys(self._tokens, 0.0)
-
-    def text(self) -> str:
-        with self._lock:
-            tokens = dict(self._tokens)
-        return "".join(self._pod(pod, count) for pod, count in sorted(tokens.items()))
-
-    def close(self) -> None:
-        self._ended.set()
-        self._server.shutdown()
-        for one in self._threads:
-            one.join()
-        self._server.server_close()
-
-    def _pod(self, pod: str, tokens: float) -> str:
-        labels = f'model_name="{self._model}",namespace="{self._world.namespace}",pod="{pod}"'
-        values = {
-            "generation_tokens_total": tokens,
-            "prompt_tokens_total": tokens,
-            "request_success_total": tokens / REQUEST_TOKENS,
-            "num_requests_running": 1,
-            "num_requests_waiting": 0,
-        }
-        return "".join(f"vllm:{name}{{{labels}}} {value}\n" for name, value in values.items())
-
-    def _serve(self) -> None:
-        before = time.monotonic()
-        while not self._ended.wait(STEP_SECONDS):
-            with contextlib.suppress(ApiError, ApiUnreachableError):
-                self._see()
-            now = time.monotonic()
-            with self._lock:
-                for pod in self._tokens:
-                    self._tokens[pod] += self.rate * (now - before) / len(self._tokens)
-            before = now
-
-    def _see(self) -> None:
-        """Pods that run; the counters of those on their way out are gone."""
-        pods = [
-            one["metadata"]["name"]
-            for one in self._world.all("pods", f"app={self._app}")
-            if one["status"]["phase"] == "Running" and "deletionTimestamp" not in one["metadata"]
-        ]
-        with self._lock:
-            self._tokens = {pod: self._tokens.get(pod, 0.0) for pod in pods}
 
 
 class Forwarder:
@@ -268,72 +170,6 @@ def _asked(port: int, method: str, path: str, body: object) -> tuple[int, str]:
             return 0, ""
 
 
-class History:
-    """Every version of one object's spec that the API server showed; its generation counts them."""
-
-    def __init__(self, world: World, resource: str, name: str) -> None:
-        self._world, self._resource, self._name = world, resource, name
-        self.versions: list[Object] = [world.read(resource, name)]
-        self._ended = threading.Event()
-        self._watch: Any = None
-        self._thread = threading.Thread(target=self._follow)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._ended.set()
-        if self._watch is not None:
-            self._watch.close()
-        self._thread.join()
-
-    @property
-    def changes(self) -> list[Object]:
-        """The first version, and the first of each new generation; fails where one is missing."""
-        self._catch_up()
-        found = {one["metadata"]["generation"]: one for one in reversed(self.versions)}
-        generations = sorted(found)
-        assert generations == list(range(generations[0], generations[-1] + 1)), "versions missed"
-        return [found[generation] for generation in generations]
-
-    def annotations(self, name: str) -> list[str]:
-        """The values that an annotation had, each run of one value once."""
-        self._catch_up()
-        values = [one["metadata"].get("annotations", {}).get(name, "") for one in self.versions]
-        return [
-            value
-            for value, before in zip(values, ["", *values], strict=False)
-            if value and value != before
-        ]
-
-    def _catch_up(self) -> None:
-        """Wait until the watch has told what the server has by now."""
-        now = version(self._world.read(self._resource, self._name))
-        eventually(lambda: version(self.versions[-1]) >= now, f"the history of {self._name}")
-
-    def _follow(self) -> None:
-        while not self._ended.is_set():
-            with contextlib.suppress(ApiError, ApiUnreachableError):
-                self._take()
-            self._ended.wait(0.1)
-
-    def _take(self) -> None:
-        path = self._world.path(self._resource)
-        since = self.versions[-1]["metadata"]["resourceVersion"]
-        query = {"fieldSelector": f"metadata.name={self._name}", "resourceVersion": since}
-        try:
-            self._watch = self._world.api.watch(path, **query)
-            for line in self._watch:
-                event = msgspec.json.decode(line)
-                if event["type"] == "ERROR":
-                    break
-                self.versions.append(event["object"])
-        except ApiError as error:
-            if error.status != 410:
-                raise
-        now = self._world.read(self._resource, self._name)
-        if now["metadata"]["resourceVersion"] != self.versions[-1]["metadata"]["resourceVersion"]:
-            self.versions.append(now)
-
-
 class Fleet:
     """Replicas of Tidal in a rig's namespace, with engines of role chat/decode to listen to."""
 
@@ -434,25 +270,6 @@ def fleet_of(rig: Rig, program: Callable[[str], Path]) -> Iterator[Fleet]:
         fleet = Fleet(rig, program, stack)
         yield fleet
         fleet.assert_quiet()
-
-
-def history_of(namespace: str, pod: str, rate: float, days: int = 2) -> str:
-    """OpenMetrics of one engine's past until a minute ago, of a demand that never changed."""
-    step, end = 60, int(time.time()) - 60
-    labels = f'model_name="chat",namespace="{namespace}",pod="{pod}"'
-    times = range(end - days * 86400, end, step)
-    lines = []
-    for family, kind, value in (
-        ("generation_tokens", "counter", lambda n: n * step * rate),
-        ("request_success", "counter", lambda n: n * step * rate / REQUEST_TOKENS),
-        ("num_requests_running", "gauge", lambda _: 1.0),
-        ("num_requests_waiting", "gauge", lambda _: 0.0),
-    ):
-        name = f"vllm:{family}"
-        series = f"{name}_total" if kind == "counter" else name
-        lines.append(f"# TYPE {name} {kind}")
-        lines += [f"{series}{{{labels}}} {value(n):.1f} {at}" for n, at in enumerate(times)]
-    return "\n".join([*lines, "# EOF\n"])
 
 
 def said(*arguments: str) -> str:

@@ -18,7 +18,8 @@ from scheduler.adapters.ledger import open_ledger
 from scheduler.adapters.policyfile import CONFIG_MAP_KEY
 from scheduler.planning.actions import ScaleRole
 from scheduler.wiring.parts import RETAIN_TICKS
-from tests.controlplane.fleet import Fleet, ReplicaProcess, fleet_of, history_of, said
+from tests.controlplane.engines import history_of
+from tests.controlplane.fleet import Fleet, ReplicaProcess, fleet_of, said
 from tests.controlplane.kinds.world import WAIT_SECONDS, Object, eventually, within
 from tests.controlplane.plane import ControlPlane
 from tests.controlplane.rig import QUICK, rig_of

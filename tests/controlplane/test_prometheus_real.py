@@ -1,138 +1,37 @@
-"""Signals read from a real Prometheus: backfilled tides, live scrapes, resets, an outage."""
+"""Signals read from a real Prometheus: backfilled tides, holes, renamed metrics, a trace."""
 
-import contextlib
 import csv
 import math
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from forecasting import Observed, Sample
 from scheduler.adapters.prometheus.connection import Connection
 from scheduler.adapters.prometheus.signals import PrometheusSignals
-from scheduler.planning.policy import Policy, parse
-from scheduler.planning.snapshot import CapacitySignal, RoleSignal
 from scheduler.ports import Signals
-from tests.controlplane.kinds.world import WAIT_SECONDS
+from tests.controlplane.pasts import (
+    BIN,
+    DAY,
+    END,
+    HOLE,
+    RESTART,
+    SCRAPE,
+    Find,
+    Floats,
+    Past,
+    bin_rates,
+    counted,
+    engine,
+    pd_past,
+    policy_of,
+    tide,
+)
 from tests.controlplane.prometheus_server import PrometheusServer
 
 pytestmark = pytest.mark.controlplane
-
-BIN = 300
-SCRAPE = 30
-DAY = 86400
-END = 1_760_000_100 // BIN * BIN  # any multiple of a bin in the past
-Find = Callable[[str], Path]
-Floats = NDArray[np.float64]
-
-
-def policy_of(kind: str = "RoleBasedGroup") -> Policy:
-    """Prefill and decode of one model, as pods of one RoleBasedGroup or of two Deployments."""
-
-    def target(role: str) -> dict[str, str]:
-        if kind == "RoleBasedGroup":
-            return {"kind": kind, "namespace": "serving", "name": "pd", "role": role}
-        return {"kind": kind, "namespace": "serving", "name": role}
-
-    roles = {
-        role: {
-            "target": target(role),
-            "tokens": stream,
-            "capacity_tokens_per_second": {"H100": 1000.0},
-        }
-        for role, stream in (("prefill", "prompt"), ("decode", "generated"))
-    }
-    return parse({"version": 1, "models": {"m": {"roles": roles}}})
-
-
-def engine(pod: str, engine_labels: str = 'model_name="m",engine="0"') -> str:
-    return f'{engine_labels},namespace="serving",pod="{pod}",instance="{pod}:8000"'
-
-
-class Past:
-    """Counters of pods over time, as OpenMetrics text. Values at each scrape, None: no scrape."""
-
-    def __init__(self, times: Floats) -> None:
-        self.times = times
-        self._lines: dict[str, list[str]] = {}
-
-    def add(self, name: str, kind: str, labels: str, values: Sequence[float | None]) -> None:
-        family = name.removesuffix("_total")
-        lines = self._lines.setdefault(family, [f"# TYPE {family} {kind}"])
-        lines += [
-            f"{name}{{{labels}}} {value:.3f} {at:.0f}"
-            for at, value in zip(self.times, values, strict=True)
-            if value is not None
-        ]
-
-    @property
-    def text(self) -> str:
-        return "\n".join([line for lines in self._lines.values() for line in lines] + ["# EOF\n"])
-
-
-def counted(rate: Floats, restart: int | None, hole: slice) -> list[float | None]:
-    """Integrate a rate per scrape. A restart puts the counter to zero just after a scrape: what
-    is counted between the last scrape and a restart is lost to everybody. A hole has no scrapes.
-    """
-    total = np.cumsum(rate * SCRAPE)
-    if restart is not None and restart < len(total):
-        total[restart:] -= total[restart - 1]
-    values: list[float | None] = total.tolist()
-    values[hole] = [None] * len(values[hole])
-    return values
-
-
-def tide(times: Floats, low: float, high: float) -> Floats:
-    """A day's wave with a faster one on it, in tokens per second."""
-    wave = 0.5 - 0.45 * np.cos(2 * np.pi * times / DAY) + 0.02 * np.sin(2 * np.pi * times / 4000)
-    return np.asarray(low + (high - low) * wave)
-
-
-def bin_rates(rate: Floats) -> Floats:
-    """Mean rate of each bin; the scrape at a bin's start belongs to the bin before it."""
-    return np.asarray(rate[1:].reshape(-1, BIN // SCRAPE).mean(axis=1))
-
-
-HOLE = slice(2000, 2040)  # 20 minutes without scrapes
-RESTART = 3500
-
-
-def pd_past(times: Floats, prompt: Floats, generated: Floats) -> Past:
-    """Two pods per role; both roles count both streams, as engines of a pair do."""
-    past = Past(times)
-    zero: list[float | None] = [0.0] * len(times)
-    zero[HOLE] = [None] * len(zero[HOLE])
-    for role in ("prefill", "decode"):
-        for index in (0, 1):
-            labels = engine(f"pd-{role}-{index}")
-            restart = RESTART if index == 0 else None
-            share = 0.3 if index == 0 else 0.7
-            past.add(
-                "vllm:prompt_tokens_total",
-                "counter",
-                labels,
-                counted(prompt * share, restart, HOLE),
-            )
-            # A prefill engine makes one token per request.
-            made = generated * share if role == "decode" else prompt * share / 1000
-            past.add(
-                "vllm:generation_tokens_total", "counter", labels, counted(made, restart, HOLE)
-            )
-            past.add(
-                "vllm:request_success_total",
-                "counter",
-                labels,
-                counted(prompt * share / 1000, restart, HOLE),
-            )
-            past.add("vllm:num_requests_running", "gauge", labels, zero)
-            past.add("vllm:num_requests_waiting", "gauge", labels, zero)
-    return past
 
 
 @pytest.fixture(scope="module")
@@ -343,161 +242,6 @@ def test_a_recorded_trace_comes_back(tmp_path: Path, program: Find, shared_data:
         total = sum(one.rate for one in seen if one.valid)
         whole = sum(true for one, true in zip(seen, truth.tolist(), strict=True) if one.valid)
         assert math.isclose(total, whole, rel_tol=0.002)
-
-
-class Exporter:
-    """Metrics of two engines over HTTP; a counter grows by the clock, or is put back to zero."""
-
-    def __init__(self) -> None:
-        self.rate = 1000.0
-        self.waiting = 0.0
-        self.broken = False
-        self._began = time.monotonic()
-        outer = self
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = outer.text().encode()
-                self.send_response(500 if outer.broken else 200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-        self.address = f"127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
-
-    def restart(self) -> None:
-        self._began = time.monotonic()
-
-    def text(self) -> str:
-        tokens = self.rate * (time.monotonic() - self._began)
-        labels = 'model_name="m",engine="0"'
-        lines = [
-            f"vllm:prompt_tokens_total{{{labels}}} {tokens}",
-            f"vllm:generation_tokens_total{{{labels}}} {tokens / 10}",
-            f'vllm:request_success_total{{{labels},finished_reason="stop"}} {tokens / 500}',
-            f"vllm:num_requests_running{{{labels}}} 4",
-            f"vllm:num_requests_waiting{{{labels}}} {self.waiting}",
-            f"vllm:kv_cache_usage_perc{{{labels}}} 0.95",
-        ]
-        for bound, share in (("1.0", 0.5), ("3.0", 0.9), ("+Inf", 1.0)):
-            value = share * tokens / 500
-            name = "vllm:time_to_first_token_seconds_bucket"
-            lines.append(f'{name}{{{labels},le="{bound}"}} {value}')
-        return "\n".join(lines) + "\n"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-def passes(check: Callable[[], None]) -> None:
-    """Check until it passes: a machine that is late with its scrapes is given another look."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(AssertionError):
-            return check()
-        time.sleep(0.1)
-    return check()
-
-
-def until(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not ready():
-        assert time.monotonic() < deadline, "nothing of the kind in time"
-        time.sleep(0.1)
-
-
-@pytest.fixture
-def exporters() -> Iterator[dict[str, Exporter]]:
-    made = {
-        name: Exporter()
-        for name in ("prefill-bcdf-bcdfg", "prefill-bcdf-xwz24", "decode-bcdf-bcdfg")
-    }
-    yield made
-    for one in made.values():
-        one.close()
-
-
-def scraped(exporters: Mapping[str, Exporter]) -> dict[str, dict[str, str]]:
-    return {one.address: {"namespace": "serving", "pod": name} for name, one in exporters.items()}
-
-
-def test_live_scrapes_a_reset_a_lost_pod_and_an_outage(
-    tmp_path: Path, program: Find, exporters: dict[str, Exporter]
-) -> None:
-    one, other, _ = exporters.values()
-    ready = {("m/prefill", "H100"): 2, ("m/decode", "H100"): 1}
-    with PrometheusServer(tmp_path, program, scraped(exporters), 0.25) as server:
-        server.start()
-        signals = PrometheusSignals(
-            Connection(server.url, timeout_seconds=1),
-            lambda: policy_of("Deployment"),
-            window_seconds=3,
-            stale_seconds=2,
-        )
-
-        def statuses() -> list[str]:
-            return [role.status for role in signals.roles(time.time(), ready)]
-
-        def seen() -> tuple[RoleSignal, RoleSignal, dict[str, CapacitySignal]]:
-            now = time.time()
-            decoding, prefilling = signals.roles(now, ready)
-            assert (decoding.role, prefilling.role) == ("m/decode", "m/prefill")
-            return decoding, prefilling, {one.role: one for one in signals.capacities(now, ready)}
-
-        def steady() -> None:
-            decoding, prefilling, measured = seen()
-            assert prefilling.arrived_tokens_per_second == pytest.approx(2000, rel=0.05)
-            assert decoding.arrived_tokens_per_second == pytest.approx(100, rel=0.05)
-            # Prompts of 500 tokens: late after 2 + 0.125 s, inside the bucket from 1 to 3 s.
-            assert prefilling.late_share == pytest.approx(1 - (0.5 + 0.4 * 1.125 / 2), abs=0.02)
-            assert measured["m/prefill"].samples == 0, "nothing waits: not at its limit"
-            assert measured["m/decode"].tokens_per_second == pytest.approx(100, rel=0.05)
-
-        def over_a_reset() -> None:
-            one.restart()  # both counters of a pod begin again
-            time.sleep(1.5)
-            after = seen()[1]
-            assert after.status == "live"
-            assert after.arrived_tokens_per_second == pytest.approx(2000, rel=0.15)
-
-        def queueing() -> None:
-            _, waiting, measured = seen()
-            assert waiting.queued_tokens == pytest.approx(6 * 500, rel=0.02)
-            assert measured["m/prefill"].samples == 2
-            assert measured["m/prefill"].tokens_per_second == pytest.approx(1000, rel=0.1)
-
-        passes(steady)
-        passes(over_a_reset)
-        one.waiting = other.waiting = 3.0
-        passes(queueing)
-
-        other.broken = True
-        until(lambda: statuses() == ["live", "partial"])
-        other.broken = False
-        until(lambda: statuses() == ["live", "live"])
-
-        server.stop()
-        good = signals.roles(time.time(), ready)
-        assert "does not answer" in signals.problem
-        told_at = time.time()
-        assert signals.samples(told_at)
-        until(lambda: statuses() == ["stale", "stale"])
-        assert signals.roles(time.time(), {})[1].arrived_tokens_per_second == pytest.approx(
-            good[1].arrived_tokens_per_second, rel=0.2
-        )
-        server.start()
-        until(lambda: statuses() == ["live", "live"])
-        # at the same time: a bin that has ended since would be told
-        assert signals.samples(told_at) == [], "told already, and nothing of them was recorded"
-        assert signals.problem == ""
 
 
 def test_gpus_report_by_two_generations_of_the_exporter(tmp_path: Path, program: Find) -> None:
