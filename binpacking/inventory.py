@@ -19,19 +19,16 @@ class Holder(msgspec.Struct, frozen=True):
     """Key of the replica or job, or the pod's own uid when nobody known owns it."""
     milli_gpu: int = WHOLE_GPU_MILLI
     memory_mib: int = 0
-    via: Literal["device-plugin", "dra"] = "device-plugin"
 
 
 class Device(msgspec.Struct, frozen=True):
-    """One GPU: what it is, whether it works, who holds it, which engines sleep on it."""
+    """One GPU: what it is, whether it works, who holds it."""
 
     index: int
     uuid: str
     memory_mib: int
     healthy: bool = True
     holders: tuple[Holder, ...] = ()
-    sleepers: tuple[str, ...] = ()
-    """Keys of standby units whose weights are tied to this device."""
 
     @property
     def free(self) -> bool:
@@ -43,21 +40,6 @@ class Device(msgspec.Struct, frozen=True):
         """What pods that share the device may take of it."""
         held = sum(holder.milli_gpu for holder in self.holders)
         return max(WHOLE_GPU_MILLI - held, 0) if self.healthy else 0
-
-
-class Taint(msgspec.Struct, frozen=True):
-    """A node taint in Kubernetes' words."""
-
-    key: str
-    value: str
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
-
-
-class Image(msgspec.Struct, frozen=True):
-    """A container image present on a node."""
-
-    name: str
-    size_mib: int
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -72,8 +54,6 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     sharing: Literal["none", "parts", "slices"] = "none"
     """`parts`: pods may ask a part of a card here. `slices`: what is counted as GPUs here are
     slices of cards, none of which is among the devices."""
-    labels: dict[str, str] = {}
-    taints: tuple[Taint, ...] = ()
     ready: bool = True
     cordoned: bool = False
     spot: bool = False
@@ -82,8 +62,6 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     cpu_held_milli: int = 0
     """Requests of the pods observed here; those without GPU are not observed."""
     memory_held_mib: int = 0
-    disk_mib: int = 0
-    images: tuple[Image, ...] = ()
 
     @property
     def schedulable(self) -> bool:

@@ -66,8 +66,7 @@ def tidal_offers(situation: Situation) -> tuple[Offer, ...]:
 
 def offers(snapshot: Snapshot, policy: Policy, waters: Tide) -> tuple[Offer, ...]:
     """Return terms for the first waiting jobs, by priority and age."""
-    paused = {queue.name for queue in snapshot.queues if queue.paused}
-    waiting = [job for job in snapshot.jobs if job.state == "queued" and job.queue not in paused]
+    waiting = [job for job in snapshot.jobs if job.state == "queued"]
     waiting.sort(key=lambda job: (-job.priority, job.submitted_seconds, job.id))
     first = waiting[: policy.lending.candidates]
     claims = _claims(snapshot, waters)

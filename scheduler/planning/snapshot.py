@@ -26,28 +26,6 @@ def amount(milli_gpus: int) -> str:
     return f"{milli_gpus / WHOLE_GPU_MILLI:.15g} GPUs"
 
 
-class Tenant(msgspec.Struct, frozen=True, kw_only=True):
-    """Who owns batch work, and how much of the lent GPUs is its fair part."""
-
-    name: str
-    weight: int = 1
-
-
-class Queue(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of waiting jobs of one tenant."""
-
-    name: str
-    tenant: str
-    paused: bool = False
-
-
-class Quota(msgspec.Struct, frozen=True, kw_only=True):
-    """Most GPUs a tenant may hold at once."""
-
-    tenant: str
-    gpus: int
-
-
 class Pod(msgspec.Struct, frozen=True, kw_only=True):
     """One pod of a replica or job; `node` is empty until it is bound."""
 
@@ -60,7 +38,6 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     devices: tuple[int, ...] = ()
     bound_seconds: float | None = None
-    gated: bool = False
     leaving: bool = False
     """It is on its way out and holds its GPUs until it is gone."""
 
@@ -77,7 +54,6 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     """`model/role`, or `model/role/pool` where a model owns several pools."""
     model: str
     role: str
-    pool: str = ""
     kind: str = "Deployment"
     replicas: int
     """`spec.replicas` as last read."""
@@ -88,8 +64,6 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     cpu_milli_per_pod: int = 0
     """By its template; of CPU and memory only the placing of single pods knows."""
     memory_mib_per_pod: int = 0
-    group: str = ""
-    """Set in group mode: roles that share it scale as one fixed group."""
     scaled_by_other: str = ""
     """Name of an HPA or ScaledObject on the same target; then Tidal refuses to act."""
     override_until_seconds: float | None = None
@@ -200,9 +174,6 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     devices: tuple[int, ...]
     state: Literal["starting", "asleep", "waking", "quarantined"]
-    host_memory_mib: int
-    residual_gpu_memory_mib: int
-    epoch: int = 0
 
 
 class Loan(msgspec.Struct, frozen=True, kw_only=True):
@@ -284,9 +255,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[Role, ...] = ()
     replicas: tuple[Replica, ...] = ()
     jobs: tuple[Job, ...] = ()
-    tenants: tuple[Tenant, ...] = ()
-    queues: tuple[Queue, ...] = ()
-    quotas: tuple[Quota, ...] = ()
     units: tuple[Unit, ...] = ()
     loans: tuple[Loan, ...] = ()
     reservations: tuple[Reservation, ...] = ()

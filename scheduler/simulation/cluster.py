@@ -17,7 +17,7 @@ import numpy as np
 
 from forecasting import Sample
 from scheduler.planning.actions import Action
-from scheduler.planning.snapshot import Queue, Reservation, Snapshot, Tenant
+from scheduler.planning.snapshot import Reservation, Snapshot
 from scheduler.ports import Outcome, WorldEndedError
 from scheduler.simulation.actuation import Actuation, Fence
 from scheduler.simulation.clusterfile import ClusterSpec
@@ -110,8 +110,6 @@ class VirtualCluster:
         self._faults = Faults(setting.faults, setting.cluster, stream(seed, FAULT_STREAM))
         self._sampled_seconds = self.now_seconds
         self._plan_seconds = 0.0
-        self._tenants = tuple(Tenant(name=t.name, weight=t.weight) for t in world.batch.tenants)
-        self._queues = tuple(Queue(name=t.name, tenant=t.name) for t in world.batch.tenants)
         for node in self._inventory.nodes.values():
             self._say_node(node)
         self._arrive()
@@ -158,8 +156,6 @@ class VirtualCluster:
             roles=tuple([role.view() for role in self._replicas.roles.values()]),
             replicas=tuple([replica.view() for replica in self._replicas.all.values()]),
             jobs=tuple([job.view(now) for job in jobs]),
-            tenants=self._tenants,
-            queues=self._queues,
             loans=tuple([job.loan for job in jobs if job.loan is not None]),
             reservations=self._reservations.view(),
             signals=self._signals.roles(self._health),

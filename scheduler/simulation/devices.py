@@ -127,7 +127,6 @@ class NodeState:
             spot=spec.spot,
             cpu_milli=spec.cpu_milli,
             memory_mib=spec.memory_mib,
-            disk_mib=spec.disk_mib,
         )
 
     def _device(self, index: int) -> Device:

@@ -8,7 +8,7 @@ import pytest
 from scheduler.adapters.cluster.batchjobs import EXPECTED_SECONDS
 from scheduler.apiserver.times import micro_text, text
 from scheduler.planning import marks
-from scheduler.planning.snapshot import Job, Loan, Queue, Tenant
+from scheduler.planning.snapshot import Job, Loan
 from tests.adapters.assembling import complained, lines_of, read, said, seen
 from tests.fixtures.kubeobjects import (
     NOW,
@@ -263,19 +263,6 @@ def test_loans(given: str, loans: tuple[Loan, ...], lines: int) -> None:
     assert seen(one, pods=(job_pod("j", "0", "n0"),)).loans == loans
     assert seen(suspended_job("j", annotations={marks.LOAN: given})).loans == ()
     assert len(complained({marks.LOAN: given})) == lines
-
-
-def test_tenants_and_queues_that_are_seen() -> None:
-    found = seen(suspended_job("j"), suspended_job("k", annotations={marks.TENANT: "speech"}))
-    assert found.tenants == (
-        Tenant(name="default"),
-        Tenant(name="research", weight=2),
-        Tenant(name="speech"),
-    )
-    assert found.queues == (
-        Queue(name="night", tenant="default"),
-        Queue(name="night", tenant="speech"),
-    )
 
 
 def test_jobs_that_can_never_start_are_complained_about() -> None:

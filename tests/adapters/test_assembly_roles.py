@@ -202,20 +202,10 @@ def test_a_bound_pod_and_a_gated_one() -> None:
     )
     found = replicas(DEPLOYMENT, deployments=(deployment("a", 2),), pods=pods)
     (bound,) = found["default/a-x"].pods
-    assert (bound.node, bound.devices, bound.bound_seconds, bound.gated) == (
-        "n0",
-        (0,),
-        NOW - 49,
-        False,
-    )
+    assert (bound.node, bound.devices, bound.bound_seconds) == ("n0", (0,), NOW - 49)
     assert found["default/a-x"].created_seconds == NOW - 80
     (waiting,) = found["default/a-y"].pods
-    assert (waiting.node, waiting.devices, waiting.bound_seconds, waiting.gated) == (
-        "",
-        (),
-        None,
-        True,
-    )
+    assert (waiting.node, waiting.devices, waiting.bound_seconds) == ("", (), None)
 
 
 def test_failed_pods_are_no_replicas() -> None:

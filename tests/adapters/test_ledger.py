@@ -231,7 +231,6 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             gpu_model="H",
             switch_path=("s",),
             devices=devices[: draw(st.integers(0, 2))],
-            labels={"zone": "z"},
         )
         for name in draw(NAMES)
     )

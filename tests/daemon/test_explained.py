@@ -8,7 +8,7 @@ from binpacking.shares import Share
 from scheduler.daemon.documents.explain import explain
 from scheduler.daemon.documents.shapes import Explanation, Fact, Facts
 from scheduler.daemon.documents.status import status
-from scheduler.planning.snapshot import Pod, Queue, Reservation
+from scheduler.planning.snapshot import Pod, Reservation
 from tests.daemon.telling import LACKS, calm, sick
 from tests.fixtures.ticks import busy_tick, tick_of
 from tests.fixtures.worlds import forecasts, job, node, policy, replica, role, signal, world
@@ -142,7 +142,6 @@ def test_a_job_tells_why_it_was_chosen_or_why_not() -> None:
 @pytest.mark.parametrize(
     ("jobs", "changes", "remark"),
     [
-        ((job("j"),), {"queues": (Queue(name="default", tenant="x", paused=True),)}, "is paused"),
         ((job("j", gpus_per_pod=8, pods=2),), {}, "it asks for 16 GPUs, 8 were lendable"),
         (
             (job("j", gpus_per_pod=8), job("i", gpus_per_pod=8, priority=9)),

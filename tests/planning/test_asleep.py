@@ -18,8 +18,6 @@ UNIT = Unit(
     node="n1",
     devices=(4, 5),
     state="asleep",
-    host_memory_mib=70_000,
-    residual_gpu_memory_mib=1_900,
 )
 
 

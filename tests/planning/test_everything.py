@@ -83,7 +83,7 @@ def test_every_item_of_a_snapshot_is_used() -> None:
     assert full_snapshot().schema == SCHEMA
 
 
-@pytest.mark.parametrize("section", ["units", "quotas", "forecasts"])
+@pytest.mark.parametrize("section", ["units", "stops", "forecasts"])
 def test_a_section_left_out_is_noticed(section: str) -> None:
     empty = {section: None if section == "forecasts" else ()}
     assert f"Snapshot.{section}" in unused(msgspec.structs.replace(full_snapshot(), **empty))

@@ -8,7 +8,7 @@ from scheduler.planning.holdings import holdings
 from scheduler.planning.lending import Tide, kept_percent, offers, tide
 from scheduler.planning.memory import Memory
 from scheduler.planning.planner import plan
-from scheduler.planning.snapshot import Queue, Reservation
+from scheduler.planning.snapshot import Reservation
 from tests.fixtures.worlds import forecasts, job, node, policy, role, world
 
 HOUR = 3600.0
@@ -54,12 +54,17 @@ def test_a_recalled_run_is_worth_what_it_saves(
     assert kept_percent(run, lasts, policy()) == percent
 
 
-def test_paused_queues_wait_and_priority_goes_first() -> None:
-    jobs = (job("low"), job("high", priority=4), job("held", queue="frozen"))
-    frozen = Queue(name="frozen", tenant="research", paused=True)
-    snapshot = world(node("n0"), jobs=jobs, queues=(frozen,))
+def test_priority_goes_first() -> None:
+    snapshot = world(node("n0"), jobs=(job("low"), job("high", priority=4)))
     found = offers(snapshot, policy(), Tide((300.0,), (8,), 28_800.0))
     assert [offer.job.id for offer in found] == ["high", "low"]
+
+
+def test_a_job_is_worth_its_tenants_weight() -> None:
+    rules = policy().model_copy(update={"tenants": {"red": 3}})
+    snapshot = world(node("n0"), jobs=(job("a", tenant="red"), job("b", tenant="blue")))
+    one, other = offers(snapshot, rules, Tide((300.0,), (8,), 28_800.0))
+    assert one.request.value == 3 * other.request.value
 
 
 @pytest.mark.parametrize(("age", "started"), [(15.0, []), (60.0, ["a"])])

@@ -26,15 +26,12 @@ from scheduler.apiserver import objects
 from scheduler.apiserver.sharing import per_pod
 from scheduler.planning.policy import Policy
 from scheduler.planning.snapshot import (
-    Job,
     Pod,
-    Queue,
     Replica,
     Reservation,
     Role,
     Snapshot,
     StartSignal,
-    Tenant,
 )
 from scheduler.planning.targets import Targets
 
@@ -124,8 +121,6 @@ class Lens:
             roles=tuple(roles.values()),
             replicas=stand.replicas,
             jobs=made,
-            tenants=_tenants(self._policy, made),
-            queues=_queues(made),
             loans=tuple(
                 one.said.loan for one in jobs.values() if one.said.loan and not one.suspended
             ),
@@ -221,7 +216,6 @@ def _values(facts: Iterable[PodFacts], seats: Mapping[str, Seat], card: int) -> 
             node=one.node,
             devices=seat.devices,
             bound_seconds=one.bound_by_seconds,
-            gated=one.gated,
             leaving=one.terminating,
         )
         for one, seat in found
@@ -263,13 +257,3 @@ def _priorities(classes: Iterable[objects.PriorityClass]) -> dict[str, int]:
     found = {one.metadata.name: one.value for one in classes}
     default = max((one.value for one in classes if one.global_default), default=0)
     return {**found, "": default}
-
-
-def _tenants(policy: Policy, jobs: Iterable[Job]) -> tuple[Tenant, ...]:
-    names = sorted({*policy.tenants, *(job.tenant for job in jobs)})
-    return tuple(Tenant(name=name, weight=policy.tenants.get(name, 1)) for name in names)
-
-
-def _queues(jobs: Iterable[Job]) -> tuple[Queue, ...]:
-    seen = sorted({(job.queue, job.tenant) for job in jobs})
-    return tuple(Queue(name=name, tenant=tenant) for name, tenant in seen)

@@ -6,19 +6,15 @@ resource says.
 """
 
 from collections.abc import Iterable
-from typing import Literal
 
 import msgspec
 
-from binpacking.inventory import Device, Image, Node, Taint
+from binpacking.inventory import Device, Node
 from scheduler.apiserver import objects, sharing
 from scheduler.apiserver.quantities import mib_down, milli_down, whole_down
 from scheduler.planning.cards import largest_memory_mib, whole_card
 from scheduler.planning.policy import Kubernetes
 
-MIB = 1024**2
-SHOWN_IMAGE_MIB = 1024
-"""Smaller images do not change a start; leaving them out keeps 5,000 nodes small."""
 UNKNOWN_MODEL = "unknown"
 MEMORY_LABEL = "nvidia.com/gpu.memory"
 LOST_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -34,8 +30,6 @@ SPOT_LABELS = (
     ("eks.amazonaws.com/capacityType", "SPOT"),
     ("kubernetes.azure.com/scalesetpriority", "spot"),
 )
-Effect = Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
-EFFECTS: tuple[Effect, ...] = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -75,15 +69,11 @@ def frame(node: objects.Node, rules: Kubernetes) -> Frame | None:
         devices=devices,
         resource_name=resource,
         sharing="slices" if sliced else "none" if cards is None else "parts",
-        labels=_labels(meta.labels, rules),
-        taints=_taints(node.spec),
         ready=_ready(node),
         cordoned=_cordoned(node),
         spot=any(meta.labels.get(key) == value for key, value in SPOT_LABELS),
         cpu_milli=milli_down(room.get("cpu", "0")),
         memory_mib=mib_down(room.get("memory", "0")),
-        disk_mib=mib_down(room.get("ephemeral-storage", "0")),
-        images=images(status.images),
     )
     unhealthy = 0 if sliced or cards is not None else min(total, max(0, total - able))
     return Frame(value, unhealthy)
@@ -126,36 +116,9 @@ def switch_path(labels: dict[str, str], rules: Kubernetes) -> tuple[str, ...]:
     return tuple(one for one in tiers if one)
 
 
-def images(found: Iterable[objects.NodeImage]) -> tuple[Image, ...]:
-    """Return the large images, each by its tag where it has one."""
-    large = (one for one in found if one.size_bytes >= SHOWN_IMAGE_MIB * MIB and one.names)
-    return tuple(sorted((_image(one) for one in large), key=lambda one: one.name))
-
-
-def _image(image: objects.NodeImage) -> Image:
-    names = image.names or ("",)
-    name = next((one for one in names if "@" not in one), names[0])
-    return Image(name, image.size_bytes // MIB)
-
-
 def _memory_mib(labels: dict[str, str]) -> int:
     text = labels.get(MEMORY_LABEL, "")
     return int(text) if text.isdecimal() else 0
-
-
-def _labels(labels: dict[str, str], rules: Kubernetes) -> dict[str, str]:
-    """Keep the labels that the policy reads; feature discovery writes dozens of others."""
-    tiers = (key for tier in rules.topology_labels for key in tier)
-    return {key: labels[key] for key in (*rules.gpu_model_labels, *tiers) if key in labels}
-
-
-def _taints(spec: objects.NodeSpec) -> tuple[Taint, ...]:
-    return tuple(
-        Taint(one.key, one.value, effect)
-        for one in spec.taints
-        for effect in EFFECTS
-        if one.effect == effect
-    )
 
 
 def _ready(node: objects.Node) -> bool:

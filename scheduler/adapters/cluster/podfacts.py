@@ -49,7 +49,6 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
     """When it was seen Ready first; a later container restart does not move it."""
     running: bool
     terminating: bool
-    gated: bool
     over: bool
     labels: dict[str, str]
     annotations: dict[str, str]
@@ -106,7 +105,6 @@ def facts_of(
         first_ready_seconds=ready if known is None else known,
         running=status.phase == "Running",
         terminating=meta.deletion_timestamp is not None,
-        gated=bool(pod.spec.scheduling_gates) and not pod.spec.node_name,
         over=status.phase in ("Succeeded", "Failed"),
         labels=meta.labels,
         annotations=meta.annotations,

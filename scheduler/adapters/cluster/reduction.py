@@ -1,7 +1,7 @@
 """What of nodes and pods is kept in memory, and equal parts only once.
 
 A cluster's pods repeat each other: the pods of one workload have the same containers, labels and
-owner, its nodes hold the same images. Annotations can be large and few but Tidal's own are read.
+owner, its nodes the same capacity. Annotations can be large and few but Tidal's own are read.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from scheduler.apiserver import sharing
-from scheduler.apiserver.objects import Condition, Container, Meta, Node, NodeImage, Pod
+from scheduler.apiserver.objects import Condition, Container, Meta, Node, Pod
 from scheduler.planning.marks import PREFIX
 
 V = TypeVar("V")
@@ -112,7 +112,6 @@ def _node(node: Node, pool: Pool) -> Node:
             capacity=pool.value(status.capacity),
             allocatable=pool.value(status.allocatable),
             conditions=tuple(_condition(one, pool) for one in status.conditions),
-            images=tuple(_image(one, pool) for one in status.images),
         ),
     )
 
@@ -138,7 +137,3 @@ def _condition(condition: Condition, pool: Pool) -> Condition:
         type=pool.text(condition.type),
         status=pool.text(condition.status),
     )
-
-
-def _image(image: NodeImage, pool: Pool) -> NodeImage:
-    return pool.value(image)

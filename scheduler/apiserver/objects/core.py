@@ -7,8 +7,6 @@ class Taint(Wire, frozen=True):
     """A taint of a node."""
 
     key: str
-    effect: str
-    value: str = ""
 
 
 class NodeSpec(Wire, frozen=True):
@@ -18,20 +16,12 @@ class NodeSpec(Wire, frozen=True):
     taints: tuple[Taint, ...] = ()
 
 
-class NodeImage(Wire, frozen=True):
-    """An image on a node; names are by digest and by tag."""
-
-    names: tuple[str, ...] | None = None
-    size_bytes: int = 0
-
-
 class NodeStatus(Wire, frozen=True):
     """status of a Node."""
 
     capacity: dict[str, str] = {}
     allocatable: dict[str, str] = {}
     conditions: tuple[Condition, ...] = ()
-    images: tuple[NodeImage, ...] = ()
 
 
 class Node(Wire, frozen=True):

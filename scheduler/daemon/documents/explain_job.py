@@ -64,9 +64,6 @@ def share_facts(owner: Job | Role) -> Iterator[Fact]:
 def _why_it_waits(tick: Tick, job: Job) -> Iterator[str]:
     if any(isinstance(a, StartJob) and a.job == job.id for a in tick.plan.actions):
         return
-    if any(queue.paused for queue in tick.snapshot.queues if queue.name == job.queue):
-        yield f"waits: queue {job.queue} is paused"
-        return
     blind = lending.blind(tick.snapshot)
     if blind:
         yield f"waits: {blind}"
