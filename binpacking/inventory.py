@@ -60,7 +60,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     cpu_milli: int = 0
     memory_mib: int = 0
     cpu_held_milli: int = 0
-    """Requests of the pods observed here; those without GPU are not observed."""
+    """Requests of the pods observed here, those without GPU among them."""
     memory_held_mib: int = 0
 
     @property

@@ -141,8 +141,14 @@ class _Known(NamedTuple):
 
 
 def _still_news(bind: Bind, index: Index, memory_seconds: float) -> bool:
-    """Whether snapshot or plan have not seen it, and it may still be true."""
+    """Whether snapshot or plan have not seen it, and it may still be true.
+
+    Of a pod without GPU an observation tells what it takes, not that it was seen: the next one is
+    taken to show it.
+    """
     standing = index.standing
+    if not bind.shape.cards:
+        return standing.now_seconds <= bind.at_seconds
     seen = bind.uid in index.seen
     age = standing.now_seconds - bind.at_seconds
     young = age < (BIND_MEMORY_SECONDS if seen else memory_seconds)

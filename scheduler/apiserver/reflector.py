@@ -20,6 +20,7 @@ import msgspec
 from scheduler.apiserver import answers
 from scheduler.apiserver.client import Api, ApiError, ApiUnreachableError, Refusal
 from scheduler.apiserver.objects import Meta
+from scheduler.apiserver.unkept import Key, Nobody, Unkept
 from scheduler.apiserver.watch import Watch
 
 PAGE_OBJECTS = 500
@@ -43,8 +44,6 @@ _HEAD = msgspec.json.Decoder(answers.Head)
 _NAMED = msgspec.json.Decoder(answers.Named)
 _REFUSAL = msgspec.json.Decoder(Refusal)
 _RAW_PAGE = msgspec.json.Decoder(answers.Page[msgspec.Raw])
-_Key = tuple[str, str]
-"""Namespace and name."""
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -79,26 +78,31 @@ class Reflector(Generic[T]):
         on_change: Callable[[], None] = lambda: None,
         query: dict[str, str] | None = None,
         *,
+        unkept: Unkept[T] | None = None,
         pace: Pace | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`query` narrows list and watch; `chance` returns floats in [0, 1) and spreads waits."""
+        """`query` narrows list and watch; `chance` returns floats in [0, 1) and spreads waits.
+
+        `unkept` hears of objects that are not kept; of these `on_change` is told nothing.
+        """
         self.path = path
         self.synced = False
         self.relists = 0
         self._api = api
         self._keep = keep
+        self._unkept: Unkept[T] = unkept or Nobody()
         self._on_change = on_change
         self._query = query or {}
         self._pace = pace or Pace()
         self._chance = chance
         self._page = msgspec.json.Decoder(answers.Page[type_])  # type: ignore[valid-type]
         self._object = msgspec.json.Decoder(type_)
-        self._items: dict[_Key, T] = {}
+        self._items: dict[Key, T] = {}
         self._sorted: tuple[T, ...] | None = ()
         self._version = ""
         self._trouble = ""
-        self._unreadable: dict[_Key, str] = {}
+        self._unreadable: dict[Key, str] = {}
         self._failures = 0
         self._contact = float("-inf")
         self._opened = 0.0
@@ -219,9 +223,10 @@ class Reflector(Generic[T]):
         self._version = version
         self._on_change()
 
-    def _pages(self, limit: int) -> tuple[dict[_Key, T], str]:
+    def _pages(self, limit: int) -> tuple[dict[Key, T], str]:
         """Return all kept objects and the version of the list; 0 is no limit."""
-        found: dict[_Key, T] = {}
+        found: dict[Key, T] = {}
+        unkept: set[Key] = set()
         query = {**self._query, "limit": str(limit)} if limit else self._query
         self._unreadable = {}
         body: bytes | None = self._fetch(query)
@@ -233,7 +238,11 @@ class Reflector(Generic[T]):
                 kept = self._keep(item)
                 if kept is not None:
                     found[_key(item)] = kept
+                else:
+                    self._unkept.put(_key(item), item)
+                    unkept.add(_key(item))
             body = ahead.result() if ahead else None
+        self._unkept.only(unkept)
         return found, head.resource_version
 
     def _ahead(self, query: dict[str, str]) -> Future[bytes]:
@@ -334,6 +343,7 @@ class Reflector(Generic[T]):
             case "DELETED":
                 gone = _NAMED.decode(event.object)
                 self._replace(_key(gone), None)
+                self._unkept.drop(_key(gone))
                 self._version = gone.metadata.resource_version
             case "BOOKMARK":
                 self._version = _HEAD.decode(event.object).metadata.resource_version
@@ -349,10 +359,13 @@ class Reflector(Generic[T]):
         if item is None:
             self._version = _NAMED.decode(raw).metadata.resource_version
             return
-        self._replace(_key(item), self._keep(item))
+        kept = self._keep(item)
+        self._replace(_key(item), kept)
+        if kept is None:
+            self._unkept.put(_key(item), item)
         self._version = item.metadata.resource_version
 
-    def _replace(self, key: _Key, kept: T | None) -> None:
+    def _replace(self, key: Key, kept: T | None) -> None:
         """Set or remove one object, and tell if that changes anything."""
         self._unreadable.pop(key, None)
         with self._lock:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from scheduler.apiserver.objects import PodSpec, Resources
 from scheduler.apiserver.quantities import mib_up, milli_up, whole_up
-from scheduler.apiserver.sharing import Part, part_of
+from scheduler.apiserver.sharing import Amounts, Part, part_of
 
 
 def occupied(containers: Iterable[int], inits: Iterable[tuple[int, bool]]) -> int:
@@ -42,7 +42,14 @@ def part_asked(spec: PodSpec, resource: str) -> Part | None:
 
 def cpu_and_memory(spec: PodSpec) -> tuple[int, int]:
     """Return the milli-CPU and MiB that the pod holds of its node."""
-    return _occupied(spec, "cpu", milli_up), _occupied(spec, "memory", mib_up)
+    return _held(spec, "cpu", milli_up), _held(spec, "memory", mib_up)
+
+
+def _held(spec: PodSpec, resource: str, read: Callable[[str], int]) -> int:
+    """Return what the pod as a whole asks, else its containers; and what its runtime takes."""
+    whole = stated(spec.resources, resource)
+    asked = _occupied(spec, resource, read) if whole is None else read(str(whole))
+    return asked + read((spec.overhead or {}).get(resource, "0"))
 
 
 def _occupied(spec: PodSpec, resource: str, read: Callable[[str], int]) -> int:
@@ -56,8 +63,14 @@ def _occupied(spec: PodSpec, resource: str, read: Callable[[str], int]) -> int:
 
 
 def wanted(resources: Resources, resource: str, read: Callable[[str], int] = whole_up) -> int:
-    """Return a container's request; a template may state the limit only, which then is both."""
+    """Return a container's request; none is 0."""
+    given = stated(resources, resource)
+    return 0 if given is None else read(str(given))
+
+
+def stated(resources: Amounts | None, resource: str) -> str | int | None:
+    """Return the request, or the limit where that alone is stated and so is both; else None."""
+    if resources is None:
+        return None
     given = (resources.requests or {}).get(resource)
-    if given is None:
-        given = (resources.limits or {}).get(resource, "0")
-    return read(str(given))
+    return (resources.limits or {}).get(resource) if given is None else given

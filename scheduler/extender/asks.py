@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import partial
 
 from scheduler.apiserver.quantities import exact, mib_up, milli_up
-from scheduler.apiserver.requests import occupied
+from scheduler.apiserver.requests import occupied, stated
 from scheduler.apiserver.sharing import part_of, per_pod
 from scheduler.extender.wire import BodyError, Container, Pod, PodSpec, PodStatus
 from scheduler.planning.pricing import UNBOUNDED
@@ -63,10 +63,18 @@ def _gpus(spec: PodSpec, resources: Collection[str]) -> tuple[str, int]:
 
 def _cpu_and_memory(spec: PodSpec) -> tuple[int, int]:
     """Return milli-CPU and MiB, by which nodes are ranked only: kube-scheduler checks them."""
-    return (
-        _occupied(spec, partial(_soft, resource="cpu", read=milli_up)),
-        _occupied(spec, partial(_soft, resource="memory", read=mib_up)),
+    return _held(spec, "cpu", milli_up), _held(spec, "memory", mib_up)
+
+
+def _held(spec: PodSpec, resource: str, read: Callable[[str], int]) -> int:
+    """Return what the pod as a whole asks, else its containers; and what its runtime takes."""
+    whole = stated(spec.resources, resource)
+    asked = (
+        _occupied(spec, lambda one, _: _soft(stated(one.resources, resource), read))
+        if whole is None
+        else _soft(whole, read)
     )
+    return asked + _soft((spec.overhead or {}).get(resource), read)
 
 
 def _occupied(spec: PodSpec, amount: Callable[[Container, str], int]) -> int:
@@ -80,23 +88,18 @@ def _occupied(spec: PodSpec, amount: Callable[[Container, str], int]) -> int:
     )
 
 
-def _given(container: Container, resource: str) -> str | int:
-    given = (container.resources.requests or {}).get(resource)
-    return (container.resources.limits or {}).get(resource, 0) if given is None else given
-
-
-def _soft(container: Container, _: str, resource: str, read: Callable[[str], int]) -> int:
+def _soft(given: str | int | None, read: Callable[[str], int]) -> int:
     """Read one quantity; none where it cannot be read."""
     try:
-        return min(max(0, read(str(_given(container, resource)))), UNBOUNDED)
+        return 0 if given is None else min(max(0, read(str(given))), UNBOUNDED)
     except ValueError:
         return 0
 
 
 def _gpus_of(container: Container, path: str, resource: str) -> int:
     """Read one quantity; the rule of counting must not guess at what it cannot read."""
-    given = _given(container, resource)
-    if given == 0:
+    given = stated(container.resources, resource)
+    if given is None or given == 0:
         return 0
     try:
         amount = Fraction(given) if isinstance(given, int) else exact(given)

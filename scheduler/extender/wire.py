@@ -115,6 +115,9 @@ class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
 
     containers: tuple[Container, ...]
     init_containers: tuple[Container, ...] | None = None
+    resources: Resources | None = None
+    """Of the pod as a whole."""
+    overhead: dict[str, str] | None = None
     priority: int | None = None
     affinity: Affinity | None = None
     topology_spread_constraints: tuple[Spread, ...] | None = None

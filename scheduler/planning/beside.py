@@ -1,7 +1,6 @@
 """CPU and memory that a new pod may count on, node by node, after reservations.
 
-For `supply`, in the same terms. Pods without GPUs are not observed, so that there may be less than
-this says, never more.
+For `supply`, in the same terms.
 """
 
 from collections import Counter

@@ -60,16 +60,21 @@ def filter_nodes(
 def prioritise(
     index: Index, binds: Sequence[Bind], ask: PodAsk, names: Sequence[str], now_seconds: float
 ) -> tuple[tuple[str, int], ...]:
-    """Score names 0 to 10, a point for each better rank; the winner is the first by name."""
+    """Score names 0 to 10, a point for each better rank; the winner is the first by name.
+
+    Of a pod without GPU a node that has none is the best.
+    """
     bench = bench_of(index, binds, ask, now_seconds)
     ranks = ranks_of(bench, names)
     known = sorted((rank, name) for name, rank in ranks.items() if rank is not None)
     scores: dict[Rank, int] = {}
     for rank, _ in known:
         scores.setdefault(rank, max(0, BEST_SCORE - 1 - len(scores)))
-    winner = known[0][1] if known else ""
+    best = {known[0][1]} if known else set()
+    if not ask.asks:
+        best = {name for name in names if name not in index.places} or best
     return tuple(
-        [(name, BEST_SCORE if name == winner else _score(scores, ranks[name])) for name in names]
+        [(name, BEST_SCORE if name in best else _score(scores, ranks[name])) for name in names]
     )
 
 

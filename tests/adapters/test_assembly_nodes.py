@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from binpacking.inventory import Node
 from scheduler.adapters.cluster.assembly import Assembler
+from scheduler.adapters.cluster.cardless import Amount
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver import objects
 from scheduler.planning.invariants import broken
@@ -56,6 +58,32 @@ def test_cpu_and_memory_of_pods_with_gpus_are_held() -> None:
     value = one(pod("a", "n0"), pod("b", "n0"), pod("done", "n0", phase="Succeeded"))
     assert (value.cpu_held_milli, value.memory_held_mib) == (5000, 2 * 8192)
     assert one().cpu_held_milli == 0
+
+
+def test_what_pods_without_gpu_hold_counts_too() -> None:
+    seen = Observed(
+        nodes=(node("n0"), node("n1")),
+        pods=(pod("a", "n0"),),
+        cardless={"n0": Amount(300, 64), "elsewhere": Amount(9000, 9)},
+    )
+    first, second = snapshot(seen, POLICY, NOW).nodes
+    assert (first.cpu_held_milli, first.memory_held_mib) == (2800, 8192 + 64)
+    assert (second.cpu_held_milli, second.memory_held_mib) == (0, 0)
+
+
+def test_nodes_stay_the_same_values_while_nothing_on_them_changes() -> None:
+    assembler = Assembler()
+
+    def nodes(seen: Observed) -> tuple[Node, ...]:
+        return assembler.snapshot(seen, POLICY, NOW).nodes
+
+    seen = Observed(nodes=(node("n0"), node("n1")), cardless={"n0": Amount(300, 64)})
+    before = nodes(seen)
+    assert nodes(seen) is before
+    more = {"n0": Amount(300, 64), "n1": Amount(100, 0)}
+    first, second = nodes(msgspec.structs.replace(seen, cardless=more))
+    assert first is before[0]
+    assert (second.cpu_held_milli, before[1].cpu_held_milli) == (100, 0)
 
 
 def test_a_tier_that_no_label_names_is_left_out() -> None:

@@ -92,6 +92,23 @@ def test_only_pods_with_gpus_are_kept_with_our_annotations(
     assert gpu.metadata.annotations == {"tidal.dev/owner": "chat/decode"}
 
 
+def test_pods_without_gpu_are_summed_by_node(served: Served, watching: Watching) -> None:
+    half, two = container(cpu="500m", memory="1Gi"), container(cpu="2")
+    served.put(PODS, "a/one", spec={"nodeName": "n1", "containers": [half, two]})
+    served.put(PODS, "b/one", spec={"nodeName": "n1", "containers": [half]})
+    served.put(PODS, "a/gpu", spec={"nodeName": "n1", "containers": [container(**{GPU: "1"})]})
+    watching.start()
+    until(lambda: watching.synced)
+    assert watching.observed().cardless == {"n1": (3000, 2048)}
+    assert watching.observed().cardless is watching.observed().cardless
+    served.put(PODS, "a/two", spec={"nodeName": "n2", "containers": [two]})
+    served.remove(PODS, "a/one")
+    until(lambda: watching.observed().cardless == {"n1": (500, 1024), "n2": (2000, 0)})
+    served.remove(PODS, "b/one")
+    served.forget()
+    until(lambda: watching.observed().cardless == {"n2": (2000, 0)})
+
+
 def test_changes_are_told(served: Served) -> None:
     changed = threading.Event()
     api = Api(Configuration(host=served.url))

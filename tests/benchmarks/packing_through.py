@@ -3,9 +3,8 @@
 A tick observes the nodes, prices their room by the list's mix (which stands in for queue and
 forecast, as these ask whole GPUs only) and publishes a standing. Between two ticks each pod is
 offered the nodes on which kube-scheduler would find room: a pod with GPUs goes to the node that
-`filter` leaves, one without to the node that `prioritize` ranks first. As the observer does, a
-snapshot knows the requests of pods with GPUs alone. On the node the pod gets the tightest card
-that has room.
+`filter` leaves, one without to the node that `prioritize` ranks first; both are bound there by the
+extender. On the node the pod gets the tightest card that has room.
 """
 
 from collections.abc import Iterable
@@ -63,7 +62,9 @@ class Through:
             return None
         if not shape.cards:
             scores = self._view.prioritise(ask, names, self._now)
-            return Seat(self._row[max(scores, key=lambda one: one[1])[0]], ())
+            best = max(scores, key=lambda one: one[1])[0]
+            self._view.bound(ask, best, self._now)
+            return Seat(self._row[best], ())
         (name,) = self._view.steer(ask, names, self._now).passed
         self._view.bound(ask, name, self._now)
         return Seat(self._row[name], self.fleet.tightest(shape, self._row[name]))
@@ -71,10 +72,9 @@ class Through:
     def take(self, shape: PodShape, seat: Seat) -> None:
         """Let the pod run there; after enough of them a tick passes."""
         self.fleet.seat(shape, seat.row, seat.cards)
-        if shape.cards:
-            self._nodes[seat.row] = _with(
-                self._nodes[seat.row], f"pod-{self._asked}", shape, seat.cards
-            )
+        self._nodes[seat.row] = _with(
+            self._nodes[seat.row], f"pod-{self._asked}", shape, seat.cards
+        )
         self._seated += 1
         if self._seated % PODS_A_TICK == 0:
             self._ticks += 1

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from scheduler.adapters.cluster.access import Access, User
 from scheduler.adapters.cluster.actuator import KubernetesActuator
 from scheduler.adapters.cluster.drivers.writing import Cluster
@@ -144,7 +146,7 @@ def _scales(kind: Any, field: str, resource: str, api: Api, stage: Stage) -> str
     """One replica more, at the second try."""
     shape = {LWS: objects.LeaderWorkerSet}.get(resource, objects.Replicated)
     found = stage.stale(resource, NAME, shape)
-    observed = Observed(**{field: (found,)})
+    observed = msgspec.structs.replace(Observed(), **{field: (found,)})
     now = found.spec.replicas
     return _applied(api, _scale(now, now + 1), observed, _policy(stage, kind, NAME, ""))
 

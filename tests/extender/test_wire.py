@@ -53,6 +53,15 @@ def test_cpu_and_memory_rank_nodes_and_are_not_checked() -> None:
     assert (read(asked).gpus, read(asked).cpu_milli, read(asked).memory_mib) == (1, 0, 0)
 
 
+def test_a_pod_may_ask_as_a_whole_and_has_its_overhead() -> None:
+    asked = payloads.pod("u1", 1)
+    asked["spec"] |= {
+        "resources": {"requests": {"cpu": "6"}},
+        "overhead": {"cpu": "250m", "memory": "1Gi"},
+    }
+    assert (read(asked).cpu_milli, read(asked).memory_mib) == (6250, 1024)
+
+
 def test_an_owner_may_stand_in_a_label() -> None:
     asked = payloads.pod()
     asked["metadata"]["labels"] = {"tidal.dev/owner": "job-1"}

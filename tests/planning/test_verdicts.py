@@ -258,3 +258,9 @@ def test_best_fit_wins_and_ties_go_by_name() -> None:
 def test_best_fit_counts_what_is_kept_for_others() -> None:
     one = standing(place("a", 8), place("b", 6), reservations=(held("chat/decode", ("a", 4)),))
     assert scores(one, ask(4), "ab") == {"a": 10, "b": 8}
+
+
+def test_a_pod_without_gpu_had_better_go_where_there_are_none() -> None:
+    one = standing(place("a", 8), place("b", 4))
+    assert scores(one, ask(0), "axby") == {"a": 8, "x": 10, "b": 9, "y": 10}
+    assert scores(one, ask(0), "ab") == {"a": 8, "b": 10}

@@ -37,6 +37,23 @@ def test_a_view_remembers_a_bind_until_snapshot_and_plan_have_seen_it() -> None:
     assert view.filter(ask(4), ("a",), NOW + 30).passed == ("a",)
 
 
+def test_a_bind_without_gpu_counts_until_the_next_observation() -> None:
+    view = View()
+    one = standing(*(msgspec.structs.replace(place(name, 8), cpu_milli=8000) for name in "ab"))
+    view.publish(one)
+    wanted = msgspec.structs.replace(ask(0), cpu_milli=6000)
+
+    def best() -> str:
+        scored = view.prioritise(wanted, ("a", "b"), NOW + 2)
+        return max(scored, key=lambda each: each[1])[0]
+
+    assert best() == "a"
+    view.bound(msgspec.structs.replace(wanted, uid="p1"), "a", NOW + 1)
+    assert best() == "b"
+    view.publish(msgspec.structs.replace(one, now_seconds=NOW + 15))
+    assert best() == "a"
+
+
 def test_a_bind_fills_its_slot_until_a_plan_has_seen_it() -> None:
     view = View()
     one = standing(place("a", 8), reservations=(held("chat/decode", ("a", 4)),))

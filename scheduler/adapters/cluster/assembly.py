@@ -14,6 +14,7 @@ import msgspec
 from binpacking.inventory import Node
 from scheduler.adapters.cluster import batchjobs, inventory, occupancy, podfacts, replicas
 from scheduler.adapters.cluster.budgets import by_namespace
+from scheduler.adapters.cluster.cardless import NOTHING, Amount
 from scheduler.adapters.cluster.grouping import Grouped, Held, group, in_order
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.occupancy import Seat
@@ -50,6 +51,15 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
     placed: dict[str, tuple[Pod, ...]]
     """Job id -> its pods."""
     starts: tuple[StartSignal, ...]
+
+
+class Full(msgspec.Struct, frozen=True):
+    """Nodes with what pods without GPU hold, and what they were made of."""
+
+    bare: tuple[Node, ...]
+    held: Mapping[str, Amount]
+    nodes: dict[str, tuple[Node, Amount, Node]]
+    whole: tuple[Node, ...]
 
 
 class Assembler:
@@ -93,6 +103,7 @@ class Lens:
         self._nodes: dict[str, tuple[inventory.Frame, Held, Node, dict[str, Seat]]] = {}
         self._stand: Stand | None = None
         self._card: tuple[Frames, int] | None = None
+        self._full: Full | None = None
 
     def snapshot(
         self, observed: Observed, now_seconds: float, blocked: Mapping[str, str]
@@ -117,7 +128,7 @@ class Lens:
         )
         return Snapshot(
             now_seconds=now_seconds,
-            nodes=stand.nodes,
+            nodes=self._with_cardless(stand.nodes, observed.cardless),
             roles=tuple(roles.values()),
             replicas=stand.replicas,
             jobs=made,
@@ -202,6 +213,21 @@ class Lens:
             seats.update(old[3])
         self._nodes = known
         return tuple(known[name][2] for name in sorted(known)), seats
+
+    def _with_cardless(
+        self, nodes: tuple[Node, ...], held: Mapping[str, Amount]
+    ) -> tuple[Node, ...]:
+        """Return the nodes with what pods without GPU hold; equal nodes stay the same."""
+        if self._full is None or self._full.bare is not nodes or self._full.held is not held:
+            before = self._full.nodes if self._full else {}
+            known = {}
+            for node in nodes:
+                amount, old = held.get(node.name, NOTHING), before.get(node.name)
+                if old is None or old[0] is not node or old[1] != amount:
+                    old = node, amount, occupancy.beside(node, amount)
+                known[node.name] = old
+            self._full = Full(nodes, held, known, tuple(node for _, _, node in known.values()))
+        return self._full.whole
 
 
 def _values(facts: Iterable[PodFacts], seats: Mapping[str, Seat], card: int) -> tuple[Pod, ...]:

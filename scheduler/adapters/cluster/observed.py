@@ -3,8 +3,11 @@
 `watching` makes it; `assembly`, `complaints` and the actuator read it.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
+from scheduler.adapters.cluster.cardless import Amount
 from scheduler.apiserver import objects
 
 
@@ -14,6 +17,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[objects.Node, ...] = ()
     pods: tuple[objects.Pod, ...] = ()
     """Pods that ask for a GPU resource, in any phase."""
+    cardless: Mapping[str, Amount] = {}
+    """Node -> what the pods there hold that ask for none."""
     jobs: tuple[objects.Job, ...] = ()
     deployments: tuple[objects.Replicated, ...] = ()
     stateful_sets: tuple[objects.Replicated, ...] = ()

@@ -15,6 +15,7 @@ import msgspec
 
 from binpacking.inventory import WHOLE_GPU_MILLI, Device, Holder, Node
 from binpacking.shares import NO_SHARE, Share
+from scheduler.adapters.cluster.cardless import NOTHING, Amount
 from scheduler.adapters.cluster.inventory import Frame
 from scheduler.adapters.cluster.podfacts import PodFacts
 from scheduler.apiserver.sharing import share_of
@@ -55,6 +56,17 @@ def occupy(frame: Frame, pods: Sequence[tuple[PodFacts, str]]) -> tuple[Node, di
         memory_held_mib=sum(pod.memory_mib for pod, _ in pods),
     )
     return node, seats
+
+
+def beside(node: Node, cardless: Amount) -> Node:
+    """Return the node with what pods without GPU hold there."""
+    if cardless == NOTHING:
+        return node
+    return msgspec.structs.replace(
+        node,
+        cpu_held_milli=node.cpu_held_milli + cardless.cpu_milli,
+        memory_held_mib=node.memory_held_mib + cardless.memory_mib,
+    )
 
 
 class _Books:

@@ -89,6 +89,8 @@ def _pod(pod: Pod, pool: Pool) -> Pod:
             node_name=pool.text(spec.node_name),
             containers=pool.value(spec.containers),
             init_containers=pool.value(spec.init_containers),
+            resources=pool.value(spec.resources),
+            overhead=pool.value(spec.overhead),
             scheduling_gates=pool.value(spec.scheduling_gates),
             node_selector=pool.value(spec.node_selector),
             priority_class_name=pool.text(spec.priority_class_name),

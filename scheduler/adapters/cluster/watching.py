@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from scheduler.adapters.cluster import reduction
+from scheduler.adapters.cluster.cardless import Cardless
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver import objects
 from scheduler.apiserver.client import Api, ApiError, ApiUnreachableError
@@ -66,7 +67,7 @@ class Watching:
         read: Callable[[Any], Any] | None = None,
         discovery_seconds: float = DISCOVERY_SECONDS,
     ) -> None:
-        """Pods that ask for none of `gpu_resources`, such as nvidia.com/gpu, are not kept.
+        """Pods that ask for none of `gpu_resources`, such as nvidia.com/gpu, are only summed.
 
         `read` changes each object as it comes in, as where the server's clock is another.
         """
@@ -78,6 +79,7 @@ class Watching:
             "nodes": reduction.nodes(),
             "pods": reduction.pods_that_ask_for(gpu_resources),
         }
+        self._cardless = Cardless()
         self._discovery = Discovery(api, tuple(one.resource for one in KINDS))
         self._discovered = False
         self._trouble = ""
@@ -120,7 +122,8 @@ class Watching:
     def observed(self) -> Observed:
         """Return all objects. Each kind is consistent in itself; kinds may differ by moments."""
         running = self._running()
-        return Observed(**{field: one.items() for field, one in running.items()})
+        items = {field: one.items() for field, one in running.items()}
+        return Observed(cardless=self._cardless.by_node(), **items)
 
     def staleness_seconds(self) -> float:
         """Return for how long the least heard kind has not been heard; inf before the first."""
@@ -174,11 +177,9 @@ class Watching:
 
     def _reflector(self, kind: _Kind, path: str) -> Reflector[Any]:
         keep, read = self._keep.get(kind.field, _whole), self._read
-        if read is not None:
-            return Reflector(
-                self._api, path, kind.type, lambda item: keep(read(item)), self._on_change
-            )
-        return Reflector(self._api, path, kind.type, keep, self._on_change)
+        unkept = self._cardless if kind.field == "pods" else None
+        kept = keep if read is None else lambda item: keep(read(item))
+        return Reflector(self._api, path, kind.type, kept, self._on_change, unkept=unkept)
 
 
 def _whole(item: Any) -> Any:  # noqa: ANN401

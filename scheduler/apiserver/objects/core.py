@@ -62,6 +62,10 @@ class PodSpec(Wire, frozen=True):
     priority_class_name: str = ""
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] | None = None
+    resources: Resources | None = None
+    """Of the pod as a whole: in place of what its containers ask together."""
+    overhead: dict[str, str] | None = None
+    """What its runtime takes beside them."""
     scheduling_gates: tuple[Gate, ...] = ()
     termination_grace_period_seconds: int | None = None
     node_selector: dict[str, str] | None = None
