@@ -51,7 +51,7 @@ class Host(msgspec.Struct, frozen=True):
 class Fleet:
     """Free resources of all hosts as arrays, in order of name; a row per host.
 
-    Changed in place by `seat` and `vacate`; `copy` makes a what-if of 1,000 hosts in microseconds.
+    Changed in place by `seat`; `copy` makes a what-if of 1,000 hosts in microseconds.
     Cards that a host does not have are -1, so that no pod fits them.
     """
 
@@ -120,13 +120,6 @@ class Fleet:
         self.memory[row] -= shape.memory_mib
         for card in cards:
             self.cards[row, card] -= shape.card_milli
-
-    def vacate(self, shape: PodShape, row: int, cards: Sequence[int]) -> None:
-        """Give back what `seat` took."""
-        self.cpu[row] += shape.cpu_milli
-        self.memory[row] += shape.memory_mib
-        for card in cards:
-            self.cards[row, card] += shape.card_milli
 
     def free_milli(self) -> Ints:
         """Per host: idle milli-GPU."""

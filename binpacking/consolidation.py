@@ -46,12 +46,10 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Cleared(msgspec.Struct, frozen=True):
-    """A node to empty, who moves, and what that is worth."""
+    """A node to empty, and who moves."""
 
     node: str
     movers: tuple[str, ...]
-    gain: int
-    """GPU-seconds gained, less those thrown away."""
 
 
 def consolidate(
@@ -94,7 +92,7 @@ def _best(
     answer = minimise(statement.finished(), costs, effort)
     chosen = answer.values.tolist() if answer else ()
     return [
-        Cleared(cell.node, tuple(mover.key for mover in cell.movers), gains[cell.node])
+        Cleared(cell.node, tuple(mover.key for mover in cell.movers))
         for cell, clear in zip(worth, chosen, strict=bool(chosen))
         if clear
     ]

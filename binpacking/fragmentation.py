@@ -53,11 +53,6 @@ class Mixture(msgspec.Struct, frozen=True):
         """Sum of the weights."""
         return sum(weight for _, weight in self.shapes)
 
-    @property
-    def cardless_weight(self) -> int:
-        """Weight of shapes without GPU: to them every idle GPU is fragment (the floor)."""
-        return sum(weight for shape, weight in self.shapes if not shape.cards)
-
 
 class Fragments:
     """F_n(M) of Weng et al. (USENIX ATC 2023), section 3, over a fleet that changes.

@@ -197,7 +197,6 @@ class PoolRole(msgspec.Struct, frozen=True):
 class Pool(msgspec.Struct, frozen=True):
     """Roles that are sized apart, such as prefill and decode of a model, and belong together."""
 
-    name: str
     level: Literal["leaf", "spine"]
     """Within what they are near one another."""
     required: bool

@@ -182,10 +182,6 @@ class Api:
         """Create, or call a subresource such as eviction."""
         return self._call("POST", path, query, self._encode(body), _JSON)
 
-    def put(self, path: str, body: object, /, **query: str) -> bytes:
-        """Replace."""
-        return self._call("PUT", path, query, self._encode(body), _JSON)
-
     def patch(self, path: str, body: object, form: Form, /, **query: str) -> bytes:
         """Change in part; "apply" is server-side apply, as field manager `tidal` unless named."""
         if form == "apply":

@@ -29,7 +29,7 @@ def pools(
         roles = (_role(one, lacks.get(one.role, 0), found) for one in mine)
         known = tuple(role for role in roles if role.total_milli > 0)
         if len(known) > 1:
-            yield Pool(model, rules.proximity_level, rules.proximity == "required", known)
+            yield Pool(rules.proximity_level, rules.proximity == "required", known)
 
 
 def _domains(snapshot: Snapshot, rules: ModelPolicy) -> dict[str, Domain]:

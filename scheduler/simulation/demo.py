@@ -83,7 +83,6 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     wall_seconds: float
     daemon_pid: int | None
     """None while it is down."""
-    restarts: int
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -142,7 +141,6 @@ def play(demo: Demo, audience: Audience) -> Played:
                     progress=progress,
                     wall_seconds=time.monotonic() - begun,
                     daemon_pid=daemon.pid,
-                    restarts=daemon.restarts,
                 )
             )
         played = time.monotonic() - begun

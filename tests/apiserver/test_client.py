@@ -81,7 +81,7 @@ def test_a_refusal_says_why_in_one_line(served: Served, api: Api) -> None:
     body = status(409, "Conflict", "it was\nchanged")
     served.refuse("write", Answer(409, body, {"Retry-After": "3"}))
     with pytest.raises(ApiError) as caught:
-        api.put(PODS, {})
+        api.post(PODS, {})
     error = caught.value
     assert (error.status, error.reason, error.body) == (409, "Conflict", body)
     assert error.retry_after_seconds == 3.0

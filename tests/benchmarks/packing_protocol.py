@@ -114,7 +114,8 @@ class Count:
         fragments = Fragments(self._fleet, self._mixture)
         scale = 100 / self._capacity
         idle = self._capacity - self._allocated
-        floor = idle * self._mixture.cardless_weight / self._mixture.weight
+        cardless = sum(weight for shape, weight in self._mixture.shapes if not shape.cards)
+        floor = idle * cardless / self._mixture.weight  # to those every idle GPU is fragment
         shares = {
             f"placed_share_{size}gpu": self._placed[size] / came if came else None
             for size, came in self._came.items()

@@ -17,7 +17,7 @@ def pooled(chance: Random, problem: Problem) -> Problem:
     keys += ["content"] * (chance.random() < 0.3)
     roles = tuple(_role(chance, key, places) for key in keys)
     return msgspec.structs.replace(
-        problem, pools=(Pool("m", level, chance.random() < 0.5, roles),) * (len(roles) > 1)
+        problem, pools=(Pool(level, chance.random() < 0.5, roles),) * (len(roles) > 1)
     )
 
 

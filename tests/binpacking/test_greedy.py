@@ -38,7 +38,7 @@ def pool(*leaves: str, required: bool = False) -> Pool:
     there = tuple((("core", leaf), 1000 // len(leaves)) for leaf in leaves)
     total = 2000 if leaves else 1000
     roles = tuple(PoolRole(key, total, there) for key in ("m/prefill", "m/decode"))
-    return Pool("m", "leaf", required, roles)
+    return Pool("leaf", required, roles)
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,12 @@ def test_a_pool_is_no_reason_to_stop_anybody() -> None:
     problem = Problem(
         supplies=(supply("a", 0), supply("b", 2, leaf="l2")),
         online=(online("m", 2, 1000),),
-        pools=(Pool("m", "leaf", required=False, roles=roles),),
+        pools=(Pool("leaf", required=False, roles=roles),),
         gangs=(gang("cheap", 1, ("a", 2)),),
     )
     answer = packed(problem)
     assert (nodes(answer.online), answer.killed, answer.tiers.apart) == ([["b"]], (), 20000)
-    needed = msgspec.structs.replace(
-        problem, pools=(Pool("m", "leaf", required=True, roles=roles),)
-    )
+    needed = msgspec.structs.replace(problem, pools=(Pool("leaf", required=True, roles=roles),))
     answer = packed(needed)
     assert (nodes(answer.online), answer.killed) == ([["a"]], ("cheap",))
 

@@ -38,7 +38,7 @@ PROGRESS = WorldProgress(
     placed_by_extender=10,
     placed_by_default=0,
 )
-SCENE = Scene(progress=PROGRESS, wall_seconds=10.0, daemon_pid=4711, restarts=0)
+SCENE = Scene(progress=PROGRESS, wall_seconds=10.0, daemon_pid=4711)
 
 
 def rendered(scene: Scene) -> str:

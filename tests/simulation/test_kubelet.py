@@ -35,7 +35,7 @@ replace = msgspec.structs.replace
 
 
 def pod(uid: str = "a", gpus: int = 1, **more: object) -> Facts:
-    base = Facts(uid=uid, namespace="ns", name=f"pod-{uid}", node="n", gpus=gpus)
+    base = Facts(uid=uid, namespace="ns", name=f"pod-{uid}", gpus=gpus)
     return replace(base, **more)
 
 

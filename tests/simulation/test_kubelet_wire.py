@@ -60,7 +60,6 @@ def test_facts_of_a_whole_pod() -> None:
         uid="u",
         namespace="ns",
         name="p",
-        node="n",
         containers=(("main", "engine:1"),),
         gpus=2,
         phase="Running",
@@ -119,7 +118,7 @@ def test_labels_say_the_switches(path: list[str], labels: dict[str, str]) -> Non
 
 
 def test_a_status_carries_the_uid_so_that_a_successor_is_not_written() -> None:
-    of = Facts(uid="a", namespace="ns", name="p", node="n", gpus=2)
+    of = Facts(uid="a", namespace="ns", name="p", gpus=2)
     _, (write,) = step(NODE, Seen(of), 0.0, Manners())
     assert isinstance(write, Report)
     body = bodies.pod_status(write, 0.0)

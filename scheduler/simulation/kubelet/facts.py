@@ -101,7 +101,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     uid: str
     namespace: str
     name: str
-    node: str
     containers: tuple[tuple[str, str], ...] = ()
     """Name and image of each."""
     gpus: int = 0
@@ -157,7 +156,6 @@ def _plain(pod: Pod) -> Facts:
         uid=meta.uid,
         namespace=meta.namespace,
         name=meta.name,
-        node=spec.node_name,
         containers=tuple((one.name, one.image) for one in spec.containers),
         gpus=_gpus(spec),
         phase=pod.status.phase or "Pending",
