@@ -14,16 +14,13 @@ import msgspec
 import numpy as np
 
 from binpacking.blocks import Parts, restricted, with_slack
-from binpacking.linear import Floats, Integers, Linear
+from binpacking.linear import HALF, Floats, Integers, Linear
 from binpacking.problem import Effort
 from binpacking.solver import minimise
 
 _SHORT, _DEAR = 3.0, 30.0
 """What a block pays for a share that it leaves undone, in prices of the relaxation: while others
 may take it over, and at last."""
-
-_HALF = 0.5
-"""Between two whole numbers."""
 
 
 class Coarse(msgspec.Struct, frozen=True):
@@ -144,7 +141,7 @@ class _Settling:
 
     def short(self) -> bool:
         """Whether something that was shared out is left undone."""
-        return bool(np.any(self.coupling & (self.taken < self.parts.linear.low - _HALF)))
+        return bool(np.any(self.coupling & (self.taken < self.parts.linear.low - HALF)))
 
     def block(self, block: int, price: float, effort: Effort, close: float) -> bool:
         """Settle one, given what all others take; False: it has no point."""

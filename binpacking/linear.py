@@ -19,6 +19,8 @@ Term = tuple[int, int]
 
 FREE = float("inf")
 """No limit on this side of a row, with its sign."""
+HALF = 0.5
+"""Whole numbers that floats hold are different where they are further apart than this."""
 
 
 class Linear(msgspec.Struct, frozen=True):

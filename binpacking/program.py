@@ -28,7 +28,7 @@ from binpacking.filling import (
     unserved_costs,
 )
 from binpacking.layout import Layout
-from binpacking.linear import FREE, Floats, Integers, Linear, costs_of
+from binpacking.linear import FREE, HALF, Floats, Integers, Linear, costs_of
 from binpacking.merged import merged
 from binpacking.nearest import FIRST, nearest_first
 from binpacking.problem import Effort, Problem, Rung, Tiers
@@ -51,9 +51,6 @@ _PAIRS_AT_ONCE = 2
 
 _ROUNDS = 4
 """How often a full answer to a large program improves half as many pairs as there are blocks."""
-
-_HALF = 0.5
-"""Between two whole numbers."""
 
 _NOTHING_PROVEN = -1e15
 """Below every objective."""
@@ -245,7 +242,7 @@ class _Search:
         values = None if point is None else soft.settled(soft.coarse, point, relaxed)
         if values is not None:
             yield Step(self._draft(values[:-1]), "blocks", proof)
-            if values[-1] < _HALF:  # nothing is unserved in excess
+            if values[-1] < HALF:  # nothing is unserved in excess
                 ceiling = min(ceiling, round(float(soft.costs @ values)))
         if proof.loss is not None and ceiling + self.offset <= proof.loss:
             return

@@ -15,7 +15,7 @@ import numpy as np
 from binpacking import blocks
 from binpacking.coarse import Coarse, settle, together
 from binpacking.layout import Layout
-from binpacking.linear import FREE, Floats, Integers, Linear
+from binpacking.linear import FREE, HALF, Floats, Integers, Linear
 from binpacking.problem import Effort, Problem
 from binpacking.rows import Rows
 from binpacking.solver import EXACT, Relaxation, Relaxed, Stop, search
@@ -36,9 +36,6 @@ what whole numbers cost beyond the relaxation is about as much in a fleet of any
 
 _BLOCK_NODES = 200
 """Branch-and-bound nodes for a block or a pair of blocks."""
-
-_HALF = 0.5
-"""Between two whole numbers."""
 
 
 class Question(NamedTuple):
@@ -159,7 +156,7 @@ class Soft:
             self.tried.add(pair)
             self.tries[list(pair)] += 1
             better = self._pair(values, *pair)
-            if better is not None and self.costs @ better < self.costs @ values - _HALF:
+            if better is not None and self.costs @ better < self.costs @ values - HALF:
                 values = better
                 self.tried = {other for other in self.tried if not {*pair} & {*other}}
         return values

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pulp
 
-from binpacking.linear import FREE, Floats, Integers, Linear
+from binpacking.linear import FREE, HALF, Floats, Integers, Linear
 from binpacking.problem import Effort
 
 READABLE = 2000
@@ -29,9 +29,6 @@ _FEASIBLE = 2
 
 EXACT = 0.999
 """Objectives are integers: a bound closer than one is a proof."""
-
-_HALF = 0.5
-"""Between two whole numbers."""
 
 Stop = Callable[[], bool]
 """Asked now and then during a solve; true ends it."""
@@ -94,7 +91,7 @@ def search(
         "mip_rel_gap": effort.gap,
         "mip_abs_gap": close / scale,
         "mip_max_nodes": effort.node_limit,
-        "objective_bound": (most + _HALF) / scale,
+        "objective_bound": (most + HALF) / scale,
         "mip_heuristic_run_feasibility_jump": False,
     }
     if len(linear.index) <= READABLE:

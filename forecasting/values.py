@@ -13,6 +13,7 @@ import msgspec
 MINUTE = 60.0
 HOUR = 3600.0
 DAY = 86400.0
+WEEK_DAYS = 7
 
 DEFAULT_HORIZONS: tuple[float, ...] = (
     *(5 * MINUTE, 10 * MINUTE, 30 * MINUTE),

@@ -11,6 +11,7 @@ import numpy as np
 from forecasting.grid import Floats, Ints, Reals
 from forecasting.members.unfitted import Unfitted
 from forecasting.panel import Panel, at_newest, running
+from forecasting.values import WEEK_DAYS
 
 
 class Yesterday(Unfitted, frozen=True):
@@ -33,7 +34,7 @@ class LastWeek(Unfitted, frozen=True):
     def path(self, panel: Panel, fit: tuple[Reals, ...], origins: Ints, steps: Ints) -> Floats:
         """[series, origin, step]; NaN where those hours were before the first known bin."""
         half = max(1, round(self.blur_hours * panel.hour)) // 2
-        middle = origins[:, None] + steps - 7 * panel.day
+        middle = origins[:, None] + steps - WEEK_DAYS * panel.day
         low, high = max(int(middle.min()) - half, 0), max(int(middle.max()) + half + 1, 0)
         total = running(panel.filled[:, low:high])
         start = np.clip(middle - half, 0, panel.z.shape[1])

@@ -15,8 +15,8 @@ import numpy as np
 
 from forecasting.grid import Bools, Floats, Grid, Ints, Reals
 from forecasting.panel import Panel
+from forecasting.values import WEEK_DAYS
 
-_WEEK_DAYS = 7
 # Relative ridge of the slowest term and its growth with the square of the cycles a day: a sharp
 # edge needs fast terms, noise must not have them for nothing.
 _RIDGE = 1e-3
@@ -51,7 +51,7 @@ class Harmonic(msgspec.Struct, frozen=True):
 
     def terms(self, panel: Panel, cut: int) -> Floats:
         """Coefficients [series, term] from columns < cut, NaN as in `fit`."""
-        cycles, week = self.cycles(panel.day), _WEEK_DAYS * panel.day
+        cycles, week = self.cycles(panel.day), WEEK_DAYS * panel.day
         known, z = panel.known[:, :cut], panel.z[:, :cut]
         age = cut - 1 - np.arange(cut)
         weight = known * 0.5 ** (age / (self.half_life_days * panel.day))
@@ -68,13 +68,13 @@ class Harmonic(msgspec.Struct, frozen=True):
     def cycles(self, day: int) -> Ints:
         """Cycles a week of the terms; a day of few bins has room for few."""
         daily = min(self.daily_terms, day // 2 - 1)
-        slow = np.arange(1, min(self.weekly_terms, _WEEK_DAYS - 1) + 1)
-        return np.concatenate([slow, _WEEK_DAYS * np.arange(1, daily + 1)])
+        slow = np.arange(1, min(self.weekly_terms, WEEK_DAYS - 1) + 1)
+        return np.concatenate([slow, WEEK_DAYS * np.arange(1, daily + 1)])
 
     def _ridge(self, cycles: Ints, young: Bools) -> Floats:
         """Relative ridge [series, term]: prohibitive for weeks not yet seen twice."""
-        ridge = _RIDGE * (1 + _RIDGE_GROWTH * (cycles / _WEEK_DAYS) ** 2)
-        weekly = (cycles % _WEEK_DAYS > 0) & young[:, None]
+        ridge = _RIDGE * (1 + _RIDGE_GROWTH * (cycles / WEEK_DAYS) ** 2)
+        weekly = (cycles % WEEK_DAYS > 0) & young[:, None]
         both = np.where(weekly, _FORBIDDEN, ridge)
         return np.concatenate([np.zeros((young.size, 1)), both, both], axis=1)
 
@@ -85,7 +85,7 @@ def ahead(panel: Panel, fit: tuple[Reals, ...], cycles: Ints, origins: Ints, ste
     `fit` is coefficients [series, term] of `cycles` a week, and autoregression [series, lag].
     """
     beta, phi = fit
-    week = _WEEK_DAYS * panel.day
+    week = WEEK_DAYS * panel.day
     lagged = np.maximum(origins[:, None] - np.arange(phi.shape[1]), 0)
     column = panel.newest[:, lagged]
     low = int(column.min())
@@ -101,7 +101,7 @@ def ahead(panel: Panel, fit: tuple[Reals, ...], cycles: Ints, origins: Ints, ste
 
 def residuals(panel: Panel, beta: Floats, cycles: Ints, cut: int, days: float) -> Floats:
     """Autoregression [series, lag] of what the tide leaves of the last `days` before `cut`."""
-    low, week = max(0, cut - int(days * panel.day)), _WEEK_DAYS * panel.day
+    low, week = max(0, cut - int(days * panel.day)), WEEK_DAYS * panel.day
     tide = tides(np.nan_to_num(beta), cycles, week, panel.first + np.arange(low, cut))
     return fit_autoregression(panel.z[:, low:cut] - tide, panel.known[:, low:cut], _lags(panel))
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from forecasting.grid import Floats, Grid, Ints, Reals
 from forecasting.panel import Panel
+from forecasting.values import WEEK_DAYS
 
 # Days before that weigh next to nothing.
 _FURTHEST_DAYS = 14
 # What the same day of the week counts more than its age leaves it, as a share of yesterday.
 _SAME_WEEKDAY = 1.0
-_WEEK_DAYS = 7
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -121,7 +121,7 @@ def day_shape(
         start = max(low, days * panel.day)
         stop = min(high, panel.z.shape[1] + days * panel.day)
         source = slice(start - days * panel.day, stop - days * panel.day)
-        share = day_decay ** (days - 1) + _SAME_WEEKDAY * (days % _WEEK_DAYS == 0)
+        share = day_decay ** (days - 1) + _SAME_WEEKDAY * (days % WEEK_DAYS == 0)
         total[:, start - low : stop - low] += share * panel.z[:, source]
         weight[:, start - low : stop - low] += share * panel.known[:, source]
     raw = _ratio(total, weight)

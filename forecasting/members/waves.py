@@ -15,8 +15,8 @@ import numpy as np
 from forecasting.grid import Floats, Grid, Ints, Reals
 from forecasting.members.harmonic import Harmonic, ahead, residuals
 from forecasting.panel import Panel
+from forecasting.values import WEEK_DAYS
 
-_WEEK_DAYS = 7
 # Waves of the week to either side of each wave of the day: what a weekend changes about a day.
 _SIDE = 3
 # Weeks are believed from this many on; they are shrunk as if noise were so much stronger.
@@ -42,7 +42,7 @@ class Waves(msgspec.Struct, frozen=True):
         NaN for series too young for a regression.
         """
         cycles = self.cycles(panel.day)
-        weeks = (panel.newest[:, :cut] >= 0).sum(axis=1) // (_WEEK_DAYS * panel.day)
+        weeks = (panel.newest[:, :cut] >= 0).sum(axis=1) // (WEEK_DAYS * panel.day)
         beta = np.zeros((weeks.size, 1 + 2 * cycles.size))
         for window in np.unique(weeks).tolist():
             rows = np.flatnonzero(weeks == window)
@@ -62,31 +62,31 @@ class Waves(msgspec.Struct, frozen=True):
     def cycles(self, day: int) -> Ints:
         """Cycles a week of the terms: all up to the fastest; a day of few bins has few."""
         daily = min(self.daily_terms, day // 2 - 1)
-        return np.arange(1, _WEEK_DAYS * daily + _SIDE + 1)
+        return np.arange(1, WEEK_DAYS * daily + _SIDE + 1)
 
 
 def _shrunk(panel: Panel, rows: Ints, cut: int, weeks: int, cycles: Ints) -> Floats:
     """Shrunk coefficients [series, term] of the last whole weeks before `cut`."""
-    low = cut - weeks * _WEEK_DAYS * panel.day
+    low = cut - weeks * WEEK_DAYS * panel.day
     values = panel.filled[rows, low:cut]
-    spectrum = np.fft.rfft(values, axis=1)[:, : (int(cycles[-1]) + _WEEK_DAYS) * weeks]
+    spectrum = np.fft.rfft(values, axis=1)[:, : (int(cycles[-1]) + WEEK_DAYS) * weeks]
     spectrum /= values.shape[1]
     power = np.abs(spectrum) ** 2
     line = spectrum[:, cycles * weeks]
-    for wave in range(int(cycles[-1]) // _WEEK_DAYS + 1):
-        noise = _noise(power, wave * _WEEK_DAYS, weeks)
-        own = wave * _WEEK_DAYS + np.arange(-_SIDE, _SIDE + 1)
-        for group, caution in ((own[_SIDE:][:1], 1.0), (own[own % _WEEK_DAYS > 0], _CAUTION)):
+    for wave in range(int(cycles[-1]) // WEEK_DAYS + 1):
+        noise = _noise(power, wave * WEEK_DAYS, weeks)
+        own = wave * WEEK_DAYS + np.arange(-_SIDE, _SIDE + 1)
+        for group, caution in ((own[_SIDE:][:1], 1.0), (own[own % WEEK_DAYS > 0], _CAUTION)):
             some = group[group > 0]
             line[:, some - 1] *= _kept(power[:, some * weeks], caution * noise)
-    angle = 2 * np.pi / (_WEEK_DAYS * panel.day) * cycles * (panel.first + low)
+    angle = 2 * np.pi / (WEEK_DAYS * panel.day) * cycles * (panel.first + low)
     line *= 2 * np.exp(-1j * angle)
     return np.concatenate([spectrum[:, :1].real, line.real, -line.imag], axis=1)
 
 
 def _noise(power: Floats, wave: int, weeks: int) -> Floats:
     """Mean power of the lines around a wave of the week that are no such wave [series, 1]."""
-    reach = _WEEK_DAYS * weeks
+    reach = WEEK_DAYS * weeks
     around = np.arange(max(1, wave * weeks - reach), min(wave * weeks + reach, power.shape[1]))
     mean: Floats = power[:, around[around % weeks > 0]].mean(axis=1, keepdims=True)
     return mean

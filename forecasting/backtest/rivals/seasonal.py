@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from forecasting.grid import Floats, Grid, Ints
+from forecasting.values import WEEK_DAYS
 
 
 def yesterday(rates: Floats, steps: Ints, grid: Grid) -> Floats:
@@ -14,7 +15,7 @@ def yesterday(rates: Floats, steps: Ints, grid: Grid) -> Floats:
 
 def last_week(rates: Floats, steps: Ints, grid: Grid) -> Floats:
     """The value of seven days before the target."""
-    return _before(rates, steps, 7 * grid.day)
+    return _before(rates, steps, WEEK_DAYS * grid.day)
 
 
 def _before(rates: Floats, steps: Ints, period: int) -> Floats:
