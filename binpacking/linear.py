@@ -167,13 +167,3 @@ def costs_of(linear: Linear, weights: Mapping[int, int]) -> Floats:
     if weights:
         costs[list(weights.keys())] = list(weights.values())
     return costs
-
-
-def program(uppers: Sequence[int], rows: Iterable[tuple[Sequence[Term], float, float]]) -> Linear:
-    """A small program stated at once."""
-    draft = Draft()
-    for upper in uppers:
-        draft.column(upper)
-    for terms, low, high in rows:
-        draft.row(terms, low, high)
-    return draft.finished()

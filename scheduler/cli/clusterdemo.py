@@ -59,7 +59,6 @@ BACKLOG = 32
 BIN_SECONDS = 300.0
 SPARE_DAYS = 0.5
 HOUR = 3600.0
-LINE_SECONDS = 5.0
 BROKEN = 1
 INTERRUPTED = 130
 OWN_OPTIONS = ("context", "minutes", "rate", "scheduler_name", "extender_port", "keep")

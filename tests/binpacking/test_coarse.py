@@ -11,13 +11,14 @@ from binpacking.blocks import Parts
 from binpacking.coarse import settle, together
 from binpacking.filling import spine_by_column, unserved_costs
 from binpacking.layout import compile_layout
-from binpacking.linear import FREE, Floats, Integers, costs_of, program
+from binpacking.linear import FREE, Floats, Integers, costs_of
 from binpacking.problem import Effort, Problem
 from binpacking.rooms import Capacity
 from binpacking.rows import build
 from binpacking.soft import slots_together
 from binpacking.solver import Relaxation, minimise, search
 from tests.binpacking.problems import FULL, QUICK, chances
+from tests.binpacking.stated import program
 from tests.binpacking.test_groups import random_groups
 
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binpacking.linear import FREE, Floats, Linear, program
+from binpacking.linear import FREE, Floats, Linear
 from binpacking.nearest import Found, nearest_first
 from binpacking.solver import Relaxation
 from tests.binpacking.problems import FULL, chances
+from tests.binpacking.stated import program
 
 
 def coverings(chance: Random) -> tuple[Linear, Floats]:

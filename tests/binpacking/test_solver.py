@@ -12,7 +12,6 @@ from binpacking.crews import crews
 from binpacking.layout import compile_layout
 from binpacking.leftovers import leftovers
 from binpacking.linear import FREE, Floats, Linear, costs_of
-from binpacking.linear import program as rows
 from binpacking.problem import Effort
 from binpacking.rooms import Capacity
 from binpacking.rows import build
@@ -20,6 +19,7 @@ from binpacking.solver import Answer, Relaxation, minimise, search
 from tests.binpacking.floors import floored
 from tests.binpacking.pooled import pooled
 from tests.binpacking.problems import FULL, chances, random_problem
+from tests.binpacking.stated import program as rows
 
 
 @pytest.fixture(params=["PuLP", "HiGHS"], autouse=True)
