@@ -5,17 +5,17 @@ so "smallest number" is "smallest name" and a leaf is a range.
 """
 
 from collections import Counter
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import msgspec
 
 from binpacking.beds import Bed, Kind, beds_by_node, most_saved
+from binpacking.contradictions import refuse_contradictions
 from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.pools import PoolNumbers, numbered
-from binpacking.pools import check as check_pools
-from binpacking.problem import Gang, Piece, Problem, Shape, Supply
-from binpacking.shares import NO_SHARE, Deck, Share
-from binpacking.spread import Fence, check, fences, tickets
+from binpacking.problem import Gang, OnlineRequest, Piece, Problem, Shape, Supply
+from binpacking.shares import Deck, Share
+from binpacking.spread import Fence, fences, tickets
 from binpacking.topology import by_leaf
 
 PLENTY = 1 << 60
@@ -94,20 +94,17 @@ def compile_layout(problem: Problem) -> Layout:
 
     Raises ValueError with the field and the fix where the problem contradicts itself.
     """
-    _check(problem)
+    refuse_contradictions(problem)
     groups = by_leaf(problem.supplies)
     ordered = [supply for _, group in groups for supply in group]
     number = {supply.node: index for index, supply in enumerate(ordered)}
-    parts = tuple(_known_parts(gang, number) for gang in problem.gangs)
-    starts = [0]
-    for _, group in groups:
-        starts.append(starts[-1] + len(group))
+    starts = (0, *accumulate(len(group) for _, group in groups))
+    leaf_of = tuple(leaf for leaf, (_, group) in enumerate(groups) for _ in group)
     models = tuple(group[0].gpu_model for _, group in groups)
-    spines, spine_of = _spines(tuple(path for path, _ in groups))
-    pods = tuple(
-        tuple(member.shape for member in request.pods for _ in range(member.count))
-        for request in problem.online
-    )
+    paths = tuple(path for path, _ in groups)
+    spines, spine_of = _spines(paths)
+    parts = tuple(_known_parts(gang, number) for gang in problem.gangs)
+    pods = tuple(_pods(request) for request in problem.online)
     beds = beds_by_node(problem, number)
     return Layout(
         names=tuple(supply.node for supply in ordered),
@@ -115,34 +112,38 @@ def compile_layout(problem: Problem) -> Layout:
         beside=tuple(_beside(supply) for supply in ordered),
         decks=tuple(_deck(supply) for supply in ordered),
         sharing=any(supply.cards for supply in ordered),
-        leaf_of=tuple(leaf for leaf, (_, group) in enumerate(groups) for _ in group),
-        leaves=tuple(range(a, b) for a, b in pairwise(starts)),
+        leaf_of=leaf_of,
+        leaves=tuple(range(first, end) for first, end in pairwise(starts)),
         models=models,
-        paths=tuple(path for path, _ in groups),
+        paths=paths,
         leaves_of=_leaves_of(models),
         spines=spines,
         spine_of=spine_of,
-        pods=pods,
-        members=tuple(
-            tuple(n for n, member in enumerate(request.pods) for _ in range(member.count))
-            for request in problem.online
-        ),
-        pieces=tuple(
-            tuple(piece for shape in some for piece in (shape.piece,) * shape.pieces)
-            for some in pods
-        ),
+        pods=tuple(tuple(shape for _, shape in some) for some in pods),
+        members=tuple(tuple(member for member, _ in some) for some in pods),
+        pieces=tuple(_pieces(some) for some in pods),
         parts=parts,
         held=tuple(_held(gang, number, ordered) for gang in problem.gangs),
         freed=tuple(_freed(gang, number) for gang in problem.gangs),
         gangs_on=_gangs_on(problem.gangs, parts, len(ordered)),
         limits_of=_limits_of(problem),
         beds=beds,
-        beds_of=_beds_of(beds, [leaf for leaf, (_, group) in enumerate(groups) for _ in group]),
-        fences=fences(problem, tuple(path for path, _ in groups)),
+        beds_of=_beds_of(beds, leaf_of),
+        fences=fences(problem, paths),
         tickets=tickets(problem, ordered),
-        pools=numbered(problem, tuple(path for path, _ in groups), models),
+        pools=numbered(problem, paths, models),
         most_saved=most_saved(problem, beds),
     )
+
+
+def _pods(request: OnlineRequest) -> tuple[tuple[int, Shape], ...]:
+    """(member, shape) of the pods of one replica."""
+    members = enumerate(request.pods)
+    return tuple((number, one.shape) for number, one in members for _ in range(one.count))
+
+
+def _pieces(pods: tuple[tuple[int, Shape], ...]) -> tuple[Piece, ...]:
+    return tuple(piece for _, shape in pods for piece in (shape.piece,) * shape.pieces)
 
 
 def _limits_of(problem: Problem) -> tuple[tuple[int, ...], ...]:
@@ -155,7 +156,7 @@ def _limits_of(problem: Problem) -> tuple[tuple[int, ...], ...]:
 
 
 def _beds_of(
-    beds: tuple[tuple[Bed, ...], ...], leaf_of: list[int]
+    beds: tuple[tuple[Bed, ...], ...], leaf_of: tuple[int, ...]
 ) -> dict[tuple[Kind, int], tuple[Bed, ...]]:
     found: dict[tuple[Kind, int], tuple[Bed, ...]] = {}
     for node, some in enumerate(beds):
@@ -240,90 +241,3 @@ def _gangs_on(
         for node, gpus in parts[gang]:
             found[node].append((gang, gpus))
     return tuple(tuple(entries) for entries in found)
-
-
-def _check(problem: Problem) -> None:
-    """Refuse what would make "free", "cost" or "key" ambiguous."""
-    _distinct("supplies", "node", [supply.node for supply in problem.supplies])
-    _distinct("online", "key", [request.key for request in problem.online])
-    _distinct("batch", "key", [request.key for request in problem.batch])
-    _distinct("gangs", "key", [gang.key for gang in problem.gangs])
-    _distinct("standby", "key", [unit.key for unit in problem.standby])
-    _at_least(0, "late_price", problem.late_price)
-    for supply in problem.supplies:
-        _at_least(0, f"supplies: free of {supply.node}", supply.free)
-        _at_least(0, f"supplies: cpu_milli of {supply.node}", supply.cpu_milli or 0)
-        _at_least(0, f"supplies: memory_mib of {supply.node}", supply.memory_mib or 0)
-    for request in problem.online:
-        if request.members and request.shape != Shape(0, 0):
-            raise ValueError(f"online: {request.key} has a shape and members; give one of them")
-        for member in request.pods:
-            _at_least(1, f"online: count of {member.role} of {request.key}", member.count)
-            _check_shape("online", request.key, member.shape)
-        for model, milli in request.capacity_milli.items():
-            _at_least(1, f"online: capacity_milli[{model}] of {request.key}", milli)
-        check(request)
-    for job in problem.batch:
-        _check_shape("batch", job.key, job.shape)
-    check_pools(problem)
-    _check_stops(problem)
-    _check_cards(problem)
-
-
-def _check_stops(problem: Problem) -> None:
-    for limit in problem.stop_limits:
-        _at_least(0, f"stop_limits: most of {limit.name}", limit.most)
-    for gang in problem.gangs:  # a free stop would be taken for nothing
-        _at_least(1, f"gangs: cost of {gang.key}", gang.cost)
-        _at_least(0, f"gangs: cpu_milli of {gang.key}", gang.cpu_milli)
-        _at_least(0, f"gangs: memory_mib of {gang.key}", gang.memory_mib)
-
-
-def _check_shape(field: str, key: str, shape: Shape) -> None:
-    _at_least(1, f"{field}: shape.pieces of {key}", shape.pieces)
-    if shape.share == NO_SHARE:
-        _at_least(1, f"{field}: shape.gpus of {key}", shape.gpus)
-    else:
-        _within(1, f"{field}: shape.share of {key} in milli-GPU", shape.share.milli)
-        if shape.gpus:
-            raise ValueError(f"{field}: shape of {key} has GPUs and a share; give one of them")
-    _at_least(0, f"{field}: shape.cpu_milli of {key}", shape.cpu_milli)
-    _at_least(0, f"{field}: shape.memory_mib of {key}", shape.memory_mib)
-
-
-def _check_cards(problem: Problem) -> None:
-    """Cards are neither whole nor overdrawn, now or once all their gangs are stopped."""
-    rooms: dict[tuple[str, int], int] = {}
-    for supply in problem.supplies:
-        for number, card in enumerate(supply.cards):
-            _within(0, f"supplies: card {number} of {supply.node}", card.milli)
-            rooms[supply.node, number] = card.milli
-    nodes = {supply.node for supply in problem.supplies}
-    for gang in problem.gangs:
-        for node, number, share in gang.shares:
-            _within(1, f"gangs: share of {gang.key} in milli-GPU", share.milli)
-            if node in nodes and (node, number) not in rooms:
-                raise ValueError(f"gangs: {gang.key} holds card {number} of {node}, which has none")
-            rooms[node, number] = rooms.get((node, number), 0) + share.milli
-    for (node, number), milli in rooms.items():
-        if milli > WHOLE_GPU_MILLI:
-            raise ValueError(
-                f"gangs: those on card {number} of {node} and what is left of it make {milli}"
-                f" milli-GPU; give {WHOLE_GPU_MILLI} or less"
-            )
-
-
-def _within(least: int, what: str, milli: int) -> None:
-    if not least <= milli < WHOLE_GPU_MILLI:
-        raise ValueError(f"{what} is {milli}; give {least} to {WHOLE_GPU_MILLI - 1}")
-
-
-def _at_least(least: int, what: str, value: int) -> None:
-    if value < least:
-        raise ValueError(f"{what} is {value}; give {least} or more")
-
-
-def _distinct(field: str, name: str, keys: list[str]) -> None:
-    if len(set(keys)) != len(keys):
-        twice = min(key for key, count in Counter(keys).items() if count > 1)
-        raise ValueError(f"{field}: {name} {twice} appears twice; state each one once")

@@ -46,18 +46,11 @@ def materialise(problem: Problem, board: Board, counts: Counts) -> Draft | None:
     layout = board.layout
     replicas = [(request, [leaf] * len(layout.pods[request])) for request, leaf in counts.online]
     replicas += _split(problem, layout, counts)
-    waiting: list[list[_Piece]] = [[] for _ in layout.leaves]
-    for owner, (request, leaves) in enumerate(replicas):
-        for place, (leaf, shape) in enumerate(zip(leaves, layout.pods[request], strict=True)):
-            kind = (request, layout.members[request][place])
-            waiting[leaf].append(_Piece(owner, place, shape, kind))
-    for number, (job, leaf) in enumerate(counts.batch):
-        waiting[leaf].append(_Piece(len(replicas) + number, 0, problem.batch[job].shape, None))
     beds: list[list[Bed]] = [[] for _ in layout.leaves]
     for bed in counts.beds:
         beds[layout.leaf_of[bed.node]].append(bed)
     found: dict[tuple[int, int], tuple[int, ...]] = {}
-    for leaf, pieces in enumerate(waiting):
+    for leaf, pieces in enumerate(_waiting(problem, layout, replicas, counts.batch)):
         nodes = _seated(board, leaf, pieces, beds[leaf])
         if nodes is None:
             return None
@@ -69,9 +62,26 @@ def materialise(problem: Problem, board: Board, counts: Counts) -> Draft | None:
         for owner, (request, leaves) in enumerate(replicas)
     )
     batch = tuple(
-        Seat(job, found[len(replicas) + number, 0]) for number, (job, _) in enumerate(counts.batch)
+        Seat(job, found[owner, 0]) for owner, (job, _) in enumerate(counts.batch, len(replicas))
     )
     return Draft(board, online, batch)
+
+
+def _waiting(
+    problem: Problem,
+    layout: Layout,
+    replicas: Sequence[tuple[int, Sequence[int]]],
+    batch: Sequence[tuple[int, int]],
+) -> list[list[_Piece]]:
+    """The pods to seat, by leaf; the jobs' owners are numbered after the replicas."""
+    found: list[list[_Piece]] = [[] for _ in layout.leaves]
+    for owner, (request, leaves) in enumerate(replicas):
+        for place, (leaf, shape) in enumerate(zip(leaves, layout.pods[request], strict=True)):
+            kind = (request, layout.members[request][place])
+            found[leaf].append(_Piece(owner, place, shape, kind))
+    for owner, (job, leaf) in enumerate(batch, len(replicas)):
+        found[leaf].append(_Piece(owner, 0, problem.batch[job].shape, None))
+    return found
 
 
 def _split(problem: Problem, layout: Layout, counts: Counts) -> Iterator[tuple[int, list[int]]]:

@@ -7,7 +7,7 @@ less in every size and spares every stop limit: among gangs of equal size the ch
 Gangs that hold GPUs of several nodes are not compared: stopping one is one choice for all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, combinations, product
 from typing import NamedTuple
 
@@ -77,34 +77,50 @@ def _useful(
     beds: Sequence[frozenset[int]],
 ) -> list[Option]:
     """The undominated sets that stop just these shared gangs."""
-    (shared, classes), tried = gangs, []
-    for counts in product(*(range(len(members) + 1) for members in classes)):
-        stops = [*shared]
-        for members, number in zip(classes, counts, strict=True):
-            stops += members[:number]
-        room = free + sum(one.gpus for one in stops)
-        gains = tuple(room // size - free // size for size in sizes)
-        gains += tuple(sum(one.beside[n] for one in stops) for n in (0, 1))
-        if beds:
-            keys = {one.gang for one in stops}
-            gains += tuple(int(bed <= keys) for bed in beds)
-        limits = sorted(limit for one in stops for limit in one.limits)
-        tried.append((sum(one.cost for one in stops), len(stops), gains, limits, stops))
-    tried.sort(key=lambda one: one[:3])
-    kept: list[tuple[tuple[int, ...], list[int]]] = []
-    found: list[Option] = []
-    for _, _, gains, limits, stops in tried:
-        if not any(_covers(one, gains, limits) for one in kept):
-            kept.append((gains, limits))
-            if stops:
-                found.append(Option(tuple(one.gang for one in stops), gains[: len(sizes)]))
-    return found
+    shared, classes = gangs
+    tried = [
+        _tried(free, (*shared, *_cheapest(classes, counts)), sizes, beds)
+        for counts in product(*(range(len(members) + 1) for members in classes))
+    ]
+    tried.sort(key=lambda one: (one.cost, len(one.gangs), one.gains))
+    kept: list[_Tried] = []
+    for one in tried:
+        if not any(_covers(other, one) for other in kept):
+            kept.append(one)
+    return [Option(one.gangs, one.gains[: len(sizes)]) for one in kept if one.gangs]
 
 
-def _covers(
-    other: tuple[tuple[int, ...], list[int]], gains: tuple[int, ...], limits: list[int]
-) -> bool:
+class _Tried(NamedTuple):
+    """A set of gangs, and what decides whether it is of use."""
+
+    cost: int
+    gangs: tuple[int, ...]
+    gains: tuple[int, ...]
+    """Slots by size, then CPU, memory, and each of the beds."""
+    limits: tuple[int, ...]
+
+
+def _cheapest(classes: Sequence[Sequence[Stoppable]], counts: Sequence[int]) -> Iterator[Stoppable]:
+    """So many of each class."""
+    for members, count in zip(classes, counts, strict=True):
+        yield from members[:count]
+
+
+def _tried(
+    free: int, stops: Sequence[Stoppable], sizes: Sequence[int], beds: Sequence[frozenset[int]]
+) -> _Tried:
+    room, keys = free + sum(one.gpus for one in stops), tuple(one.gang for one in stops)
+    gains = (
+        *(room // size - free // size for size in sizes),
+        *(sum(one.beside[n] for one in stops) for n in (0, 1)),
+        *(int(bed.issubset(keys)) for bed in beds),
+    )
+    limits = tuple(limit for one in stops for limit in one.limits)
+    return _Tried(sum(one.cost for one in stops), keys, gains, limits)
+
+
+def _covers(other: _Tried, one: _Tried) -> bool:
     """Return whether the other, which costs no more, gains no less and spares every limit."""
-    if any(have < gain for have, gain in zip(other[0], gains, strict=True)):
+    if any(have < gain for have, gain in zip(other.gains, one.gains, strict=True)):
         return False
-    return all(other[1].count(limit) <= limits.count(limit) for limit in set(other[1]))
+    return all(other.limits.count(limit) <= one.limits.count(limit) for limit in set(other.limits))

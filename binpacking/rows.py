@@ -164,29 +164,9 @@ class _Maker:
         milli = max(0, request.shortage_milli)
         unit = gcd(milli, *request.capacity_milli.values()) or 1
         self.units.append(unit)
-        unserved = self.draft.column(milli // unit)
-        self.unserved[index] = unserved
-        size = request.size_milli * unit
-        if size % WHOLE_GPU_MILLI:
-            most = -(-milli * request.size_milli // WHOLE_GPU_MILLI)
-            self.rounded[index] = self.draft.column(most)
-            divisor = gcd(size, WHOLE_GPU_MILLI)
-            rounded = (self.rounded[index], WHOLE_GPU_MILLI // divisor)
-            self.draft.row((rounded, (unserved, -size // divisor)), 0, FREE)
-        leaves = self.capacity.layout.allowed(tuple(request.capacity_milli))
-        replicas: list[Term] = []
-        fence = self.capacity.layout.fences.get(index)
-        for leaf in leaves if request.capacity_milli else ():
-            gain = request.capacity_milli[self.capacity.layout.models[leaf]]
-            most = min(most_replicas(request, gain), fence.at(leaf) if fence else PLENTY)
-            column = self._load(leaf, need_of(request.pods), most)
-            if column is not None:
-                self.online[index, leaf] = column
-                replicas.append((column, gain))
-        if request.reach == "spine" and sum(member.count for member in request.pods) > 1:
-            replicas += self._splits(index, request, leaves)
-        if fence:
-            fenced(self.draft, self.capacity.layout, (index, fence), self.online, self.split)
+        unserved = self.unserved[index] = self.draft.column(milli // unit)
+        self._round_up(index, request.size_milli, milli)
+        replicas = self._replicas(index, request)
         terms = [(column, gain // unit) for column, gain in replicas]
         most = (milli + max((gain for _, gain in replicas), default=1) - 1) // unit
         self.draft.row(((unserved, 1), *terms), milli // unit, most)
@@ -195,6 +175,32 @@ class _Maker:
             self.draft.row(((column, 1) for column, _ in replicas), -FREE, request.limit)
         if index in self.woken or request.key in self.tied:
             no_waste(self.draft, terms, milli // unit)
+
+    def _round_up(self, index: int, size_milli: int, milli: int) -> None:
+        """What is unserved in whole GPUs, where it is no whole number of them by itself."""
+        size = size_milli * self.units[index]
+        if size % WHOLE_GPU_MILLI:
+            self.rounded[index] = self.draft.column(-(-milli * size_milli // WHOLE_GPU_MILLI))
+            divisor = gcd(size, WHOLE_GPU_MILLI)
+            rounded = (self.rounded[index], WHOLE_GPU_MILLI // divisor)
+            self.draft.row((rounded, (self.unserved[index], -size // divisor)), 0, FREE)
+
+    def _replicas(self, index: int, request: OnlineRequest) -> list[Term]:
+        """Columns of replicas in one leaf or in one spine pod, with the milli-replicas of each."""
+        layout, found = self.capacity.layout, list[Term]()
+        leaves, fence = layout.allowed(tuple(request.capacity_milli)), layout.fences.get(index)
+        for leaf in leaves if request.capacity_milli else ():
+            gain = request.capacity_milli[layout.models[leaf]]
+            most = min(most_replicas(request, gain), fence.at(leaf) if fence else PLENTY)
+            column = self._load(leaf, need_of(request.pods), most)
+            if column is not None:
+                self.online[index, leaf] = column
+                found.append((column, gain))
+        if request.reach == "spine" and sum(member.count for member in request.pods) > 1:
+            found += self._splits(index, request, leaves)
+        if fence:
+            fenced(self.draft, layout, (index, fence), self.online, self.split)
+        return found
 
     def _splits(self, index: int, request: OnlineRequest, leaves: Sequence[int]) -> list[Term]:
         """Replicas over leaves of one spine pod: as many of each member as they have."""

@@ -50,18 +50,8 @@ class Stops:
 
         `beside`: CPU and memory that come free are of use too.
         """
-        layout = self.capacity.layout
-        gangs = [
-            Stoppable(
-                gang,
-                gpus,
-                self.problem.gangs[gang].cost,
-                layout.limits_of[gang],
-                len(layout.parts[gang]) > 1 or bool(layout.held[gang]),
-                layout.freed[gang].get(node, _NOTHING) if beside else _NOTHING,
-            )
-            for gang, gpus in self.capacity.gangs_on[node]
-        ]
+        here = self.capacity.gangs_on[node]
+        gangs = [self._stoppable(node, gang, gpus, beside=beside) for gang, gpus in here]
         beds = tuple(dict.fromkeys(bed.gangs for _, bed in wakes if bed.gangs))
         options = menu(self.capacity.free[node], gangs, sizes, beds)
         if options is None:
@@ -69,21 +59,35 @@ class Stops:
         shared = {one.gang for one in gangs if one.shared}
         if len(gangs) == 1 and shared:
             return [self._choice(node, self.stop(gangs[0].gang), one) for one in options]
+        return self._stated(node, options, shared)
+
+    def _stoppable(self, node: int, gang: int, gpus: int, *, beside: bool) -> Stoppable:
+        layout = self.capacity.layout
+        return Stoppable(
+            gang,
+            gpus,
+            self.problem.gangs[gang].cost,
+            layout.limits_of[gang],
+            len(layout.parts[gang]) > 1 or bool(layout.held[gang]),
+            layout.freed[gang].get(node, _NOTHING) if beside else _NOTHING,
+        )
+
+    def _stated(self, node: int, options: Sequence[Option], shared: set[int]) -> list[Choice]:
+        """A column per option, at most one of which is taken; with it, its shared gangs stop."""
         found = []
-        ties: dict[int, list[Term]] = {gang: [] for gang in shared}
+        ties: dict[int, list[Term]] = {}
         for option in options:
             column = self.draft.column(1)
             own = tuple(gang for gang in option.gangs if gang not in shared)
             if own:
                 self.gangs[column] = own
             for gang in shared.intersection(option.gangs):
-                ties[gang].append((column, 1))
+                ties.setdefault(gang, []).append((column, 1))
             found.append(self._choice(node, column, option))
         if len(found) > 1:
             self.draft.row(((choice.column, 1) for choice in found), -FREE, 1)
         for gang in sorted(ties):
-            if ties[gang]:
-                self.draft.row((*ties[gang], (self.stop(gang), -1)), -FREE, 0)
+            self.draft.row((*ties[gang], (self.stop(gang), -1)), -FREE, 0)
         return found
 
     def _choice(self, node: int, column: int, option: Option) -> Choice:

@@ -121,15 +121,7 @@ class Uneven:
         kinds = sorted({kind for _, need in loads for kind, _ in need})
         shares = sorted({kind.share for kind in kinds} - {NO_SHARE})
         sizes = tuple(sorted(({kind.gpus for kind in kinds} | ({1} if shares else set())) - {0}))
-        odd, bound = list[tuple[int, Choices]](), list(ground.bound)
-        for node in ground.odd:
-            many = ways(self.capacity.cleared(node).gpus, sizes, full=full) is None
-            choices = None if many else self.choices(node)
-            if choices is None:
-                bound.append(node)
-            else:
-                odd.append((node, choices))
-                self.odd.append(node)
+        odd, bound = self._sorted_out(ground, sizes, full=full)
         rest: list[Load] = [(column, _by_size(need)) for column, need in loads]
         asking: Covers = {NO_SHARE: [], **{share: [] for share in shares}}
         for column, need in loads:
@@ -152,6 +144,23 @@ class Uneven:
             room = sum(gpus // size for gpus in plain) if size == power_of_two(size) else 0
             rest = self._share(size, covers[size], rest, room > 0, full=full)
         return rest
+
+    def _sorted_out(
+        self, ground: Ground, sizes: tuple[int, ...], *, full: bool
+    ) -> tuple[list[tuple[int, Choices]], list[int]]:
+        """The odd nodes, with what may be stopped there; and the bound ones, with those of which
+        there would be too many ways or choices.
+        """
+        odd, bound = list[tuple[int, Choices]](), list(ground.bound)
+        for node in ground.odd:
+            many = ways(self.capacity.cleared(node).gpus, sizes, full=full) is None
+            choices = None if many else self.choices(node)
+            if choices is None:
+                bound.append(node)
+            else:
+                odd.append((node, choices))
+                self.odd.append(node)
+        return odd, bound
 
     def _share(
         self,

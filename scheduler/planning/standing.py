@@ -10,6 +10,7 @@ which others still wait.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import msgspec
 
@@ -240,27 +241,33 @@ def _stopping(snapshot: Snapshot, plan: Plan) -> tuple[str, ...]:
 
 def _leaving(snapshot: Snapshot, plan: Plan) -> dict[str, tuple[int, tuple[str, ...]]]:
     """GPUs per node, and whose: jobs that stop, shrink or have notice, and replicas that go."""
-    scaled = (action for action in plan.actions if isinstance(action, ScaleRole))
-    retired = {replica for action in scaled for replica in action.retire}
+    total: dict[str, tuple[int, tuple[str, ...]]] = {}
+    going = chain(_pods_of_jobs(snapshot, plan), _pods_of_roles(snapshot, plan))
+    for node, gpus, whose in sorted((pod.node, pod.gpus, whose) for pod, whose in going):
+        before, names = total.get(node, (0, ()))
+        total[node] = (before + gpus, names if whose in names else (*names, whose))
+    return total
+
+
+def _pods_of_jobs(snapshot: Snapshot, plan: Plan) -> Iterator[tuple[Pod, str]]:
+    """Bound pods that go, with the job."""
     resized = (action for action in plan.actions if isinstance(action, ResizeJob))
     released = {(action.job, pod) for action in resized for pod in action.release}
     stopped = set(_stopping(snapshot, plan))
-    going: dict[str, tuple[str, int, str]] = {}
     for job in snapshot.jobs:
         whole = job.id in stopped or job.state in {"notified", "acknowledged"}
         for pod in job.placed:
             if pod.node and (whole or (job.id, pod.name) in released):
-                going[pod.uid] = (pod.node, pod.gpus, job.id)
+                yield pod, job.id
+
+
+def _pods_of_roles(snapshot: Snapshot, plan: Plan) -> Iterator[tuple[Pod, str]]:
+    """Bound pods that go, with the role."""
+    scaled = (action for action in plan.actions if isinstance(action, ScaleRole))
+    retired = {replica for action in scaled for replica in action.retire}
     for replica in snapshot.replicas:
         if replica.state == "draining" or replica.id in retired:
-            going |= {
-                pod.uid: (pod.node, pod.gpus, replica.role) for pod in replica.pods if pod.node
-            }
-    total: dict[str, tuple[int, tuple[str, ...]]] = {}
-    for node, gpus, whose in sorted(going.values()):
-        before, names = total.get(node, (0, ()))
-        total[node] = (before + gpus, names if whose in names else (*names, whose))
-    return total
+            yield from ((pod, replica.role) for pod in replica.pods if pod.node)
 
 
 def _places(

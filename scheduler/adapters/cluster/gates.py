@@ -7,7 +7,7 @@ pods carry the reservation's id: it says which gang has taken which reservation,
 planner, and an interrupted gang goes on with its own. Without that reservation nothing is lifted.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -112,20 +112,26 @@ def lifts(
     for owner, kept in sorted(by_owner.items()):
         groups = gangs.staying(owner)
         taken = {_taken(pod) for pods in groups.values() for pod in pods}
-        free = [one for one in kept if one.id not in taken]
-        own = {one.id: one for one in kept}
         for gang, pods in groups.items():
-            if all(_gate(pod) is None for pod in pods) or len(pods) < sizes.get(owner, 1):
+            if len(pods) < sizes.get(owner, 1):
                 continue
-            begun = next((_taken(pod) for pod in pods if _taken(pod)), "")
-            if not begun and any(_gate(pod) is None for pod in pods):
-                continue  # somebody else lifts this gang
-            for one in [own[begun]] if begun in own else free if not begun else []:
+            for one in _open_to(pods, kept, taken):
                 nodes = _nodes(pods, one, fit)
                 if nodes:
                     yield Lift(gang, one.id, nodes)
-                    free = [other for other in free if other.id != one.id]
+                    taken.add(one.id)
                     break
+
+
+def _open_to(
+    pods: Sequence[Pod], kept: Sequence[Reservation], taken: set[str]
+) -> list[Reservation]:
+    """Return the reservations that the gang may take: the one it has begun, else any free one."""
+    gated = [_gate(pod) is not None for pod in pods]
+    begun = next((_taken(pod) for pod in pods if _taken(pod)), "")
+    if not any(gated) or not (begun or all(gated)):
+        return []  # lifted already, or by somebody else
+    return [one for one in kept if (one.id == begun if begun else one.id not in taken)]
 
 
 def ungated(pod: Pod, host: str, reservation: str) -> list[Operation]:
