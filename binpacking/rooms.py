@@ -114,26 +114,27 @@ def simple(kinds: Iterable[Piece]) -> bool:
 
 def ground(capacity: Capacity, leaf: int, kinds: Sequence[Piece]) -> Ground:
     """The leaf's nodes, given the pieces that may come there."""
-    found: tuple[list[int], list[int], list[int]] = ([], [], [])
+    plain, odd, bound = list[int](), list[int](), list[int]()
     nodes, decks = capacity.layout.leaves[leaf], capacity.layout.decks
     sharing = any(kind.share != NO_SHARE for kind in kinds)
     for node in nodes:
         gpus = capacity.free[node] + sum(held for _, held in capacity.gangs_on[node])
         mine = [kind for kind in kinds if kind.gpus <= gpus]
-        asleep = bool(capacity.beds and capacity.beds[node])
         other = sharing and decks[node].whole != decks[nodes[0]].whole
-        alone = any(
-            one.keeps and capacity.most(node, one) < capacity.fits(node, one) for one in mine
-        )
-        apart = asleep or alone or other or capacity.sharers(node)
-        if apart or _may_bind(capacity, node, mine):
-            found[2].append(node)
+        if other or _apart(capacity, node, mine) or _may_bind(capacity, node, mine):
+            bound.append(node)
         elif all(kind.gpus == power_of_two(kind.gpus) for kind in mine if kind.gpus):
-            found[0].append(node)
+            plain.append(node)
         else:
-            found[1].append(node)
-    plain, odd, bound = found
+            odd.append(node)
     return Ground(tuple(plain), tuple(odd), tuple(bound))
+
+
+def _apart(capacity: Capacity, node: int, kinds: Sequence[Piece]) -> bool:
+    """Whether units sleep there, gangs share cards, or tickets allow less than would fit."""
+    if (capacity.beds and capacity.beds[node]) or capacity.sharers(node):
+        return True
+    return any(one.keeps and capacity.most(node, one) < capacity.fits(node, one) for one in kinds)
 
 
 def times(kind: Piece, room: Piece, cards: Iterable[Share] = (), whole: Share = NO_SHARE) -> int:

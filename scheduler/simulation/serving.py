@@ -200,15 +200,15 @@ class Fleet:
             line.prefill_keys, rates, replicas, _shares(rates, rate), strict=True
         ):
             flows[key] = Flow(
-                arrived * share,
-                served * share,
-                0.0,
-                refused * share,
-                queued * share,
-                queued * share,
-                number,
-                own,
-                draining.get(key, 0),
+                arrived=arrived * share,
+                served=served * share,
+                served_draining=0.0,
+                refused=refused * share,
+                queued=queued * share,
+                waiting=queued * share,
+                ready=number,
+                capacity=own,
+                drained=draining.get(key, 0),
             )
         return done
 
@@ -226,11 +226,10 @@ class Fleet:
         ready, draining, lost = counts
         now = self._demand.start_seconds + index * self._step
         refused = roles.refuse(now - self._timeout, score)
-        fallen = []
-        for key, site in zip(line.decode_keys, roles.sites, strict=True):
-            fallen.append(
-                site.resize(ready.get(key, 0), draining.get(key, 0), lost.get(key, 0), score)
-            )
+        fallen = [
+            site.resize(ready.get(key, 0), draining.get(key, 0), lost.get(key, 0), score)
+            for key, site in zip(line.decode_keys, roles.sites, strict=True)
+        ]
         speeds = [(alpha, slope[index], batch[index]) for alpha, slope, batch in course.decode]
         arrived = roles.step(now, self._step, done, speeds, score)
         capacities = [site.ready.capacity for site in roles.sites]
@@ -239,15 +238,15 @@ class Fleet:
             line.decode_keys, roles.sites, _shares(capacities, sum(capacities)), fallen, strict=True
         ):
             flows[key] = Flow(
-                arrived * share,
-                site.ready.served,
-                site.served_draining,
-                refused * share + gone,
-                waiting * share + site.remaining,
-                waiting * share,
-                site.ready.replicas,
-                site.ready.capacity,
-                site.drained,
+                arrived=arrived * share,
+                served=site.ready.served,
+                served_draining=site.served_draining,
+                refused=refused * share + gone,
+                queued=waiting * share + site.remaining,
+                waiting=waiting * share,
+                ready=site.ready.replicas,
+                capacity=site.ready.capacity,
+                drained=site.drained,
             )
 
 
