@@ -51,8 +51,17 @@ def _head(plan: Decision) -> tuple[Cell, ...]:
 
 
 def reason_rows(reasons: Sequence[Reason]) -> list[tuple[Cell, ...]]:
-    """Return one row per step, under `REASON_HEADERS`; replicas are counted in thousandths."""
-    return [(one.step, f"{one.before:,.0f}", f"{one.after:,.0f}", one.sentence) for one in reasons]
+    """Return one row per step, under `REASON_HEADERS`."""
+    return [
+        (one.step, _amount(one, one.before), _amount(one, one.after), one.sentence)
+        for one in reasons
+    ]
+
+
+def _amount(reason: Reason, value: float) -> str:
+    if reason.unit == "tokens_per_second":
+        return f"{value:,.0f} tok/s"
+    return words.milli(round(value))
 
 
 def _sizing_rows(plan: Decision) -> list[tuple[Cell, ...]]:

@@ -96,6 +96,8 @@ class Reason(msgspec.Struct, frozen=True):
     before: float
     after: float
     sentence: str
+    unit: Literal["milli_replicas", "tokens_per_second"] = "milli_replicas"
+    """Of both values."""
 
 
 class Sizing(msgspec.Struct, frozen=True, kw_only=True):

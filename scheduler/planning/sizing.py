@@ -307,7 +307,7 @@ def _asked(sizing: Sizing) -> int:
 def _raise_tokens(sizing: Sizing, step: str, rate: float, sentence: str) -> Sizing:
     if rate <= sizing.tokens_per_second:
         return sizing
-    reason = Reason(step, sizing.tokens_per_second, rate, sentence)
+    reason = Reason(step, sizing.tokens_per_second, rate, sentence, "tokens_per_second")
     return msgspec.structs.replace(
         sizing, tokens_per_second=rate, reasons=(*sizing.reasons, reason)
     )

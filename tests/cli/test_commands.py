@@ -10,9 +10,11 @@ import yaml
 
 from scheduler.adapters.ledger import open_ledger
 from scheduler.cli.main import COMMANDS, main
+from scheduler.cli.plan import reason_rows
 from scheduler.daemon.api import Api, ApiServer
 from scheduler.daemon.documents.shapes import Facts
 from scheduler.daemon.tick import Progress
+from scheduler.planning.actions import Reason
 from tests.fixtures.ticks import busy_tick, tampered
 
 Capture = pytest.CaptureFixture[str]
@@ -112,8 +114,8 @@ def test_json_and_yaml_hold_the_same_document(
         (
             ("plan",),
             [
-                "chat/decode   lead_peak   0        8,000   the peak within 300 s is",
-                "chat/decode   wanted      1        8 ",
+                "chat/decode   lead_peak   0 tok/s   8,000 tok/s   the peak within 300 s is",
+                "chat/decode   wanted      1         8 ",
                 "chat/decode    n0:2    5m           chat/decode@10000.000-0",
                 "online     1       6        a-0,b-1",
                 "chat/decode lacks 1.0 replicas: no further GPU can be freed",
@@ -271,3 +273,11 @@ def test_help_lists_every_command(capsys: Capture) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(capsys: Capture, command: str) -> None:
     assert shown(capsys, command, "--help").startswith(f"usage: scalerctl {command} ")
+
+
+def test_steps_of_a_sizing_are_told_in_tokens_or_replicas() -> None:
+    steps = (Reason("level", 0, 7640, "a", "tokens_per_second"), Reason("replicas", 0, 1008, "b"))
+    assert reason_rows(steps) == [
+        ("level", "0 tok/s", "7,640 tok/s", "a"),
+        ("replicas", "0", "1.01", "b"),
+    ]
