@@ -1,4 +1,8 @@
-"""One pod among slots and newer binds: what is kept for whom, before any node is looked at."""
+"""One pod among slots and newer binds: what is kept for whom, before any node is looked at.
+
+Made from the `index` for each question, and read by `verdicts` for each node. Tables of the index
+are taken over as long as no newer bind, and no reservation's end, has changed them.
+"""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,9 @@
-"""A standing with its look-up tables, made once per publication and shared by all answers to it."""
+"""A standing with its look-up tables, made once per publication and shared by all answers to it.
+
+    standing (what is known) -> index (its tables) -> bench (one pod) -> verdicts (each node)
+
+All that no single pod changes is computed here, so that an answer costs what its own pod asks.
+"""
 
 import math
 from typing import Literal

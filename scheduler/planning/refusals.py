@@ -1,4 +1,7 @@
-"""Why nobody else could give way: the running jobs that were not asked, counted by reason."""
+"""Why nobody else could give way: the running jobs that were not asked, counted by reason.
+
+For the sentence of a role that stays short, after packing.
+"""
 
 from collections import Counter
 

@@ -1,4 +1,7 @@
-"""How long replicas took from being bound to Ready, measured on those that are ready now."""
+"""How long replicas took from being bound to Ready, measured on those that are ready now.
+
+For the snapshot: a loan states how soon its GPUs would serve again, by the slowest role's P99.
+"""
 
 from collections.abc import Iterable, Sequence
 

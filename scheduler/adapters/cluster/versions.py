@@ -1,4 +1,7 @@
-"""Values derived from objects, kept for as long as the object's version stays."""
+"""Values derived from objects, kept for as long as the object's version stays.
+
+Between two ticks few objects change, so `assembly` derives little anew.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar

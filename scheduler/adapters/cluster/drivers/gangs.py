@@ -1,4 +1,7 @@
-"""Pods by owner and by the replica or job that they make up together."""
+"""Pods by owner and by the replica or job that they make up together.
+
+Drivers choose whole groups by it, and `gates` lifts whole gangs.
+"""
 
 from collections.abc import Iterable, Mapping
 
