@@ -7,9 +7,10 @@ compared in whole steps; ties go to the host with the least idle GPU, then to th
 a host to a card in use before a whole one, and to the lowest card. Ties matter: they fill hosts
 one after the other, which keeps empty ones for pods that need all their cards.
 
-A pod without GPU is weighed in coarser steps, without balance and at half the price of slots: it
-takes the first hosts whose GPUs can spare its CPU, not a little of all, which would keep blocks of
-CPU free everywhere for more such pods. What it does not take, another of its kind may.
+A pod without GPU is weighed in coarser steps, without balance and at a tenth of the price of slots:
+it takes the first hosts whose GPUs can spare its CPU, not a little of all, which would keep blocks
+of CPU free everywhere for more such pods. What it does not take, another of its kind may: a slot
+that is kept from them while other hosts have room goes to them when none has.
 """
 
 from typing import Self
@@ -27,6 +28,9 @@ STEP_MILLI = 10
 """Differences of worth below this are a tie."""
 COARSE_STEP_MILLI = 40
 """The same for pods without GPU: about a point of FGD's score, whose slope at 0 is 25 a GPU."""
+SLOTS_PAID_WITHOUT_GPU = 0.1
+"""Part of the price of slots that a pod without GPU pays: enough to tell hosts apart whose GPUs can
+spare its CPU alike."""
 INFEASIBLE = -(10**9)
 """Steps of a host that the pod does not fit on; any other has more."""
 _NEVER = -1e12
@@ -131,7 +135,8 @@ class Foresight:
         worth = known.worth - self._card_price * (shape.gpu_milli / WHOLE_GPU_MILLI)
         if not self._slot_price.size:
             return worth
-        return worth - known.lost @ (self._slot_price if shape.cards else self._slot_price / 2)
+        paid = 1.0 if shape.cards else SLOTS_PAID_WITHOUT_GPU
+        return worth - known.lost @ (self._slot_price * paid)
 
     def _up_to_date(self, shape: PodShape) -> _Known:
         known = self._known.get(shape)

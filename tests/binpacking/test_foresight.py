@@ -10,7 +10,7 @@ from binpacking.cards import Fleet, Host, Ints, PodShape, Population
 from binpacking.chances import exceeds, expected_excess
 from binpacking.foresight import INFEASIBLE, Foresight, Seat
 from binpacking.fragmentation import Mixture
-from binpacking.prices import HostKind, Prices, Slots
+from binpacking.prices import HostKind, Prices, SlotPrice, Slots
 from binpacking.scarcity import Scarcity
 from tests.binpacking.fleets import fleets, host, pod, shapes
 
@@ -110,6 +110,19 @@ def test_a_pod_without_gpu_fills_a_host_up_before_it_begins_another() -> None:
         rows.append(seat.row)
     # down to the CPU that the larger pod with GPU asks, but one host at a time
     assert rows == [0] * 12 + [1] * 8
+
+
+@pytest.mark.parametrize(("spare", "name"), [(0, "slot"), (1000, "one")])
+def test_a_pod_without_gpu_spares_a_slot_only_where_that_costs_little(
+    spare: int, name: str
+) -> None:
+    world = Fleet((host("one", 1000, cpu=7000 + spare), host("slot", 1000, 1000, cpu=14000)))
+    slot = SlotPrice(cards=2, kinds=(1,), asks=((14000, 0, 1),), milli_gpus=4000)
+    prices = Prices(kinds=(), cards=(0, 0), slots=(slot,))
+    mixture = Mixture(((pod(1, cpu=7000), 1),))
+    seat = Foresight(world, np.array([0, 1]), mixture, prices).choose(pod(0, cpu=1000))
+    assert seat is not None
+    assert world.names[seat.row] == name
 
 
 def test_a_scarce_model_is_kept_for_the_pods_that_demand_it() -> None:
