@@ -56,6 +56,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     slices of cards, none of which is among the devices."""
     ready: bool = True
     cordoned: bool = False
+    section: str = ""
+    """Nodes of one section admit pods of the same workloads; empty where all may come."""
     spot: bool = False
     cpu_milli: int = 0
     memory_mib: int = 0
@@ -82,6 +84,16 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def free_cards(self) -> tuple[int, ...]:
         """Free milli-GPU per device, whether or not the node takes new pods."""
         return tuple(device.free_milli for device in self.devices)
+
+    @cached_property
+    def variety(self) -> str:
+        """What a request must name to be placed here: GPU model and section."""
+        return f"{self.gpu_model} like {self.section}" if self.section else self.gpu_model
+
+    @cached_property
+    def packing_leaf(self) -> tuple[str, ...]:
+        """The leaf as the packer counts it: one for each variety."""
+        return (*self.switch_path, self.variety)
 
     @cached_property
     def leaf(self) -> tuple[str, ...]:

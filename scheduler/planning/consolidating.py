@@ -15,6 +15,7 @@ from preemption.cost import cost
 from preemption.values import Claimant
 from scheduler.planning import placing, recalls
 from scheduler.planning.actions import Action, NotifyJob, ScaleRole, StopJob
+from scheduler.planning.admission import varieties
 from scheduler.planning.situation import Situation
 from scheduler.planning.snapshot import Job
 
@@ -42,7 +43,7 @@ def moves(
     cells = tuple(
         Cell(
             node=node.name,
-            gpu_model=node.gpu_model,
+            gpu_model=node.variety,
             free=free_by_node.get(node.name, 0),
             total=len(node.devices),
             movers=tuple(movable.get(node.name, ())),
@@ -67,18 +68,20 @@ def _notices(situation: Situation, cleared: Cleared) -> list[NotifyJob]:
 
 
 def wanted_nodes(situation: Situation, touched: set[str]) -> dict[str, int]:
-    """Return, by GPU model, how many waiting jobs could use one whole node of it.
+    """Return, by variety of nodes, how many waiting jobs could use one whole node of it.
 
     A job that may run on several counts for each: `MOST_MOVES` bounds what that can cost.
     """
-    sizes = {(node.gpu_model, len(node.devices)) for node in situation.snapshot.nodes}
+    there = varieties(situation.snapshot)
+    sizes = {(node.variety, len(node.devices)) for node in situation.snapshot.nodes}
     wanted: Counter[str] = Counter()
     for job in situation.snapshot.jobs:
         if job.state != "queued" or job.id in touched or job.pods != 1:
             continue
-        for model, size in sorted(sizes):
-            if job.gpus_per_pod == size and (not job.gpu_models or model in job.gpu_models):
-                wanted[model] += 1
+        usable = there.models(job)
+        for variety, size in sorted(sizes) if usable is not None else ():
+            if job.gpus_per_pod == size and (not usable or variety in usable):
+                wanted[variety] += 1
     return dict(wanted)
 
 

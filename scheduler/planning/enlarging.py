@@ -85,9 +85,9 @@ def _lacking(situation: Situation, lent: Lent, actions: tuple[Action, ...]) -> d
 def _room(situation: Situation, lent: Lent, job: Job, wanted: Collection[str]) -> int:
     """Return how many more of its pods the GPUs that stay empty in its leaf would hold.
 
-    `wanted`: GPU models of which whole nodes are.
+    `wanted`: varieties of nodes of which whole ones are.
     """
-    leaves = {node.name: node.leaf for node in situation.snapshot.nodes}
+    leaves = {node.name: node.packing_leaf for node in situation.snapshot.nodes}
     home = leaves.get(job.staying[0].node, ("",))
     free = (gpus for node, gpus in lent.free_by_node.items() if leaves[node] == home)
     return 0 if home[-1] in wanted else sum(gpus // job.gpus_per_pod for gpus in free)
@@ -127,8 +127,8 @@ def _seats(
 ) -> tuple[tuple[str, int], ...]:
     """Return places for as many of the pods as the job's leaf has room for."""
     keep = situation.policy.lending.reserve_gpus
-    home = next(n.leaf for n in situation.snapshot.nodes if n.name == job.staying[0].node)
     free = supply.batch_supplies(situation.snapshot, reserved, keep)
+    home = next(one.leaf for one in free if one.node == job.staying[0].node)
     shape = placing.shape_of(job, 1)
     asked = tuple(
         BatchRequest(key=f"{job.id} {number:04}", shape=shape, gpu_models=(), value=1)

@@ -10,7 +10,7 @@ import msgspec
 
 from binpacking.problem import Packing, Problem
 from preemption.victims import Demand, demands
-from scheduler.planning import closeness, placing, recalls, refusals, spreading
+from scheduler.planning import admission, closeness, placing, recalls, refusals, spreading
 from scheduler.planning.actions import (
     Action,
     NotifyJob,
@@ -143,7 +143,9 @@ def _lacks(
             why = f"{apart}; elsewhere no further GPU can be freed; {who}"
             yield Unplaced(key, milli, f"{lacks}: {why}", "spread")
         else:
-            yield Unplaced(key, milli, f"{lacks}: no further GPU can be freed; {who}")
+            shut = admission.refusals(situation.snapshot, asked[key].holding.target)
+            why = "; ".join(("no further GPU can be freed", who, *shut))
+            yield Unplaced(key, milli, f"{lacks}: {why}")
 
 
 def _barred(situation: Situation, lack: placing.Shortage, packing: Packing) -> str:

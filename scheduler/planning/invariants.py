@@ -124,6 +124,17 @@ def reservations_fit(snapshot: Snapshot, plan: Plan) -> Iterator[str]:
             yield f"{amount(milli)} reserved on {node}, which has {healthy.get(node, 0)}"
 
 
+def places_are_open(snapshot: Snapshot, plan: Plan) -> Iterator[str]:
+    """No place is on a node that does not take its owner's pods."""
+    sections = {node.name: node.section for node in snapshot.nodes}
+    shut = {role.key: role.shut for role in snapshot.roles}
+    shut |= {job.id: job.shut for job in snapshot.jobs}
+    for reservation in plan.reservations:
+        for node, _ in reservation.parts:
+            if sections.get(node, "") in shut.get(reservation.owner, {}):
+                yield f"{node} is planned for {reservation.owner}, whose pods it does not take"
+
+
 WORLD_RULES: tuple[Callable[[Snapshot], Iterator[str]], ...] = (
     devices_not_shared_beyond_whole,
     ids_unique,
@@ -135,4 +146,5 @@ PLAN_RULES: tuple[Callable[[Snapshot, Plan], Iterator[str]], ...] = (
     one_action_per_target,
     actions_fit_the_world,
     reservations_fit,
+    places_are_open,
 )

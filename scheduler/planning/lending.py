@@ -12,6 +12,7 @@ import msgspec
 from binpacking.inventory import WHOLE_GPU_MILLI
 from binpacking.problem import BatchRequest
 from scheduler.planning import placing
+from scheduler.planning.admission import varieties
 from scheduler.planning.beliefs import series_key
 from scheduler.planning.holdings import Holding
 from scheduler.planning.policy import Policy
@@ -65,12 +66,17 @@ def tidal_offers(situation: Situation) -> tuple[Offer, ...]:
 
 
 def offers(snapshot: Snapshot, policy: Policy, waters: Tide) -> tuple[Offer, ...]:
-    """Return terms for the first waiting jobs, by priority and age."""
+    """Return terms for the first waiting jobs that some node takes, by priority and age."""
+    there = varieties(snapshot)
     waiting = [job for job in snapshot.jobs if job.state == "queued"]
     waiting.sort(key=lambda job: (-job.priority, job.submitted_seconds, job.id))
-    first = waiting[: policy.lending.candidates]
+    usable = ((job, there.models(job)) for job in waiting)
+    able = [(job, models) for job, models in usable if models is not None]
     claims = _claims(snapshot, waters)
-    return tuple(_offer(snapshot, policy, job, waters, claims) for job in first)
+    return tuple(
+        _offer(snapshot, policy, job, models, waters, claims)
+        for job, models in able[: policy.lending.candidates]
+    )
 
 
 def _needed(snapshot: Snapshot, policy: Policy, holding: Holding, lead: float) -> int:
@@ -99,7 +105,12 @@ def _claims(snapshot: Snapshot, waters: Tide) -> tuple[int, ...]:
 
 
 def _offer(
-    snapshot: Snapshot, policy: Policy, job: Job, waters: Tide, claims: tuple[int, ...]
+    snapshot: Snapshot,
+    policy: Policy,
+    job: Job,
+    gpu_models: tuple[str, ...],
+    waters: Tide,
+    claims: tuple[int, ...],
 ) -> Offer:
     lasts = waters.horizon_seconds
     for lead, lasting, claimed in zip(
@@ -114,7 +125,7 @@ def _offer(
     request = BatchRequest(
         key=job.id,
         shape=placing.shape_of(job, job.pods),
-        gpu_models=job.gpu_models,
+        gpu_models=gpu_models,
         value=max(1, value // WHOLE_GPU_MILLI),
     )
     return Offer(job, snapshot.now_seconds + lasts, request)

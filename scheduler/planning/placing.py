@@ -26,6 +26,7 @@ from preemption.candidates import candidates
 from preemption.values import Claimant, Refusal, Rules
 from preemption.victims import bounds, gangs
 from scheduler.planning.actions import SolverAnswer
+from scheduler.planning.admission import Varieties, varieties
 from scheduler.planning.asleep import late_price, standby
 from scheduler.planning.closeness import company, pools
 from scheduler.planning.holdings import Holding
@@ -91,7 +92,8 @@ def online_problem(
 
     Where engines of a role sleep, its replicas wake them if what that saves is worth the stops.
     """
-    online = tuple(_request(shortage) for shortage in shortages)
+    there = varieties(situation.snapshot)
+    online = tuple(_request(shortage, there) for shortage in shortages)
     lacks = {shortage.holding.role: shortage.milli for shortage in shortages}
     shapes = {request.key: request.shape for request in online}
     return Problem(
@@ -220,12 +222,12 @@ def rules(policy: Policy) -> Rules:
     )
 
 
-def _request(shortage: Shortage) -> OnlineRequest:
+def _request(shortage: Shortage, there: Varieties) -> OnlineRequest:
     holding = shortage.holding
     return OnlineRequest(
         key=holding.role,
         shape=shape_of(holding.target, holding.target.pods_per_replica),
-        capacity_milli=holding.capacity_milli,
+        capacity_milli=there.capacities(holding.target, holding.capacity_milli),
         shortage_milli=shortage.milli,
         limit=shortage.limit,
         spread=shortage.spread,

@@ -64,6 +64,8 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     cpu_milli_per_pod: int = 0
     """By its template; of CPU and memory only the placing of single pods knows."""
     memory_mib_per_pod: int = 0
+    shut: dict[str, str] = {}
+    """Sections of nodes that do not admit its pods, and why."""
     scaled_by_other: str = ""
     """Name of an HPA or ScaledObject on the same target; then Tidal refuses to act."""
     override_until_seconds: float | None = None
@@ -110,6 +112,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     max_pods: int
     """Elastic bounds; both equal `pods` for a rigid gang."""
     gpu_models: tuple[str, ...] = ()
+    shut: dict[str, str] = {}
+    """As in `Role`."""
     submitted_seconds: float
     started_seconds: float | None = None
     attempt: int = 0

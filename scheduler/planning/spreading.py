@@ -17,6 +17,7 @@ import msgspec
 
 from binpacking.inventory import Node
 from binpacking.problem import Domain, Level, Spread, domain
+from scheduler.planning.admission import admits
 from scheduler.planning.closeness import Company
 from scheduler.planning.policy import Policy
 from scheduler.planning.reasons import NAMED
@@ -98,7 +99,8 @@ def terms_of(
 
 
 def _able(node: Node, role: Role, models: Mapping[str, float]) -> bool:
-    return node.schedulable and node.gpu_model in models and node.healthy_gpus >= role.gpus_per_pod
+    large_enough = node.gpu_model in models and node.healthy_gpus >= role.gpus_per_pod
+    return node.schedulable and large_enough and admits(node, role)
 
 
 def spread_of(terms: Terms, standing: Sequence[Parts], more: int) -> Spread:

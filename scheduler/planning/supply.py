@@ -12,6 +12,7 @@ import msgspec
 
 from binpacking.problem import Supply
 from binpacking.shares import NO_SHARE, Held
+from scheduler.planning.admission import admits
 from scheduler.planning.beside import left
 from scheduler.planning.sharers import (
     NONE_LEAVES,
@@ -21,7 +22,7 @@ from scheduler.planning.sharers import (
     held_by,
     leaving_shares,
 )
-from scheduler.planning.snapshot import Job, Parts, Pod, Replica, Reservation, Snapshot
+from scheduler.planning.snapshot import Job, Parts, Pod, Replica, Reservation, Role, Snapshot
 
 NOTICED = ("notified", "acknowledged")
 
@@ -36,21 +37,23 @@ def open_reservations(snapshot: Snapshot, told: Told = NOBODY) -> tuple[Reservat
     A reservation is filled when each part has a pod of its owner, bound on that node since the
     reservation was made and not counted for an older one. It is void when it expired, when its
     role or job is gone, when a job has all its pods on nodes (others than planned, where nobody
-    asked Tidal), when a node of it is gone or takes no pods, or when its GPUs are neither free nor
-    coming free: they broke, somebody took them, or whoever held them was not told to go after all.
-    One that nothing fills yet counts from now on: the pods seen so far belong to others, which will
-    be gone from the set when it is looked at again.
+    asked Tidal), when a node of it is gone, takes no pods or none of the owner's, or when its GPUs
+    are neither free nor coming free: they broke, somebody took them, or whoever held them was not
+    told to go after all. One that nothing fills yet counts from now on: the pods seen so far belong
+    to others, which will be gone from the set when it is looked at again.
     """
     coming = _gpus(_releasing(snapshot, told))
     backing = Backing(snapshot, coming, _shares_leaving(snapshot, told))
     waiting = {job.id for job in snapshot.jobs if len(job.parts) < job.pods}
     owners = waiting.union(role.key for role in snapshot.roles)
+    closed = _closed(snapshot)
     pods = _bound_pods(snapshot)
     found = []
     for reservation in sorted(snapshot.reservations, key=lambda r: (r.created_seconds, r.id)):
         unfilled = _unfilled(reservation, pods.get(reservation.owner, []))
         expired = reservation.expires_seconds <= snapshot.now_seconds
-        gone = any(node not in backing.gpus for node, _ in reservation.parts)
+        shut = closed.get(reservation.owner, frozenset())
+        gone = any(node not in backing.gpus or node in shut for node, _ in reservation.parts)
         void = not unfilled or expired or gone or reservation.owner not in owners
         if void or not backing.take(unfilled, reservation.share):
             continue
@@ -60,6 +63,16 @@ def open_reservations(snapshot: Snapshot, told: Told = NOBODY) -> tuple[Reservat
             reservation if begun else msgspec.structs.replace(reservation, created_seconds=now)
         )
     return tuple(found)
+
+
+def _closed(snapshot: Snapshot) -> dict[str, frozenset[str]]:
+    """Return the nodes that do not take an owner's pods, of those who meet any."""
+    owners: dict[str, Role | Job] = {role.key: role for role in snapshot.roles if role.shut}
+    owners |= {job.id: job for job in snapshot.jobs if job.shut}
+    return {
+        key: frozenset(node.name for node in snapshot.nodes if not admits(node, owner))
+        for key, owner in owners.items()
+    }
 
 
 def online_supplies(
@@ -73,8 +86,8 @@ def online_supplies(
     return tuple(
         Supply(
             node.name,
-            node.gpu_model,
-            node.leaf,
+            node.variety,
+            node.packing_leaf,
             max(0, node.free_gpus + releasing[node.name] - taken[node.name] + cards.whole(node))
             if node.schedulable
             else 0,
@@ -101,8 +114,8 @@ def batch_supplies(
         supplies.append(
             Supply(
                 node.name,
-                node.gpu_model,
-                node.leaf,
+                node.variety,
+                node.packing_leaf,
                 free - kept,
                 len(node.devices),
                 *beside.get(node.name, (None, None)),

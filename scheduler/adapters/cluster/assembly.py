@@ -13,6 +13,7 @@ import msgspec
 
 from binpacking.inventory import Node
 from scheduler.adapters.cluster import batchjobs, inventory, occupancy, podfacts, replicas
+from scheduler.adapters.cluster.around import Around
 from scheduler.adapters.cluster.budgets import by_namespace
 from scheduler.adapters.cluster.cardless import NOTHING, Amount
 from scheduler.adapters.cluster.grouping import Grouped, Held, group, in_order
@@ -20,9 +21,10 @@ from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.occupancy import Seat
 from scheduler.adapters.cluster.overrides import hold
 from scheduler.adapters.cluster.podfacts import PodFacts
+from scheduler.adapters.cluster.sections import Frames, Sections
 from scheduler.adapters.cluster.starts import start_seconds, start_signals
 from scheduler.adapters.cluster.versions import Versions
-from scheduler.adapters.cluster.workloads import Scalers, workloads
+from scheduler.adapters.cluster.workloads import Scalers, Workload, workloads
 from scheduler.apiserver import objects
 from scheduler.apiserver.sharing import per_pod
 from scheduler.planning.policy import Policy
@@ -35,8 +37,6 @@ from scheduler.planning.snapshot import (
     StartSignal,
 )
 from scheduler.planning.targets import Targets
-
-Frames = tuple[inventory.Frame | None, ...]
 
 
 class Stand(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +101,7 @@ class Lens:
         self._frames: Versions[objects.Node, inventory.Frame | None] = Versions()
         self._jobs: Versions[objects.Job, batchjobs.JobFacts | None] = Versions()
         self._nodes: dict[str, tuple[inventory.Frame, Held, Node, dict[str, Seat]]] = {}
+        self._sections = Sections()
         self._stand: Stand | None = None
         self._card: tuple[Frames, int] | None = None
         self._full: Full | None = None
@@ -110,17 +111,20 @@ class Lens:
     ) -> Snapshot:
         """Return the snapshot, without what Tidal itself keeps."""
         frames = self._frames.of(observed.nodes, lambda one, _: inventory.frame(one, self._rules))
-        card = self._card_memory(frames)
-        roles = self._roles(observed, now_seconds, card)
+        found = workloads(observed, self._targets.items(), self._rules.gpu_resources)
         jobs = self._job_facts(observed.jobs)
-        stand = self._standing(observed, frames, roles, jobs, now_seconds)
-        around = batchjobs.Around(
+        words = (*(one.shape.terms for one in found.values()), *(j.terms for j in jobs.values()))
+        sectioned = self._sections.of(frames, frozenset(one for one in words if one is not None))
+        around = Around(
             now_seconds=now_seconds,
             blocked=blocked,
             budgets=by_namespace(observed.budgets),
             priorities=_priorities(observed.priority_classes),
-            card_memory_mib=card,
+            shut=sectioned.shut,
+            card_memory_mib=self._card_memory(sectioned.frames),
         )
+        roles = self._roles(observed, found, around)
+        stand = self._standing(observed, sectioned.frames, roles, jobs, now_seconds)
         gangs, placed = stand.grouped.jobs, stand.placed
         made = tuple(
             batchjobs.job_of(one, gangs.get(key, ()), placed.get(key, ()), around)
@@ -145,14 +149,15 @@ class Lens:
             self._card = frames, inventory.card_memory_mib(nodes)
         return self._card[1]
 
-    def _roles(self, observed: Observed, now_seconds: float, card: int) -> dict[str, Role]:
+    def _roles(
+        self, observed: Observed, found: Mapping[str, Workload], around: Around
+    ) -> dict[str, Role]:
         scalers = Scalers(observed)
-        found = workloads(observed, self._targets.items(), self._rules.gpu_resources)
         roles = {}
         for key, one in sorted(found.items()):
-            until = hold(one, now_seconds, self._rules.override_hold_seconds).until_seconds
+            until = hold(one, around.now_seconds, self._rules.override_hold_seconds).until_seconds
             scaler = scalers.of(self._targets[key])
-            roles[key] = replicas.role_of(key, self._policy, one, scaler, until, card)
+            roles[key] = replicas.role_of(key, self._policy, one, scaler, until, around)
         return roles
 
     def _job_facts(self, jobs: tuple[objects.Job, ...]) -> dict[str, batchjobs.JobFacts]:

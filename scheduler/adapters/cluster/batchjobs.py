@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from scheduler.adapters.cluster import budgets, inventory
+from scheduler.adapters.cluster.around import Around
 from scheduler.adapters.cluster.jobmarks import (
     Declared,
     acknowledges,
@@ -23,6 +24,7 @@ from scheduler.adapters.cluster.jobmarks import (
 from scheduler.adapters.cluster.optouts import opt_out
 from scheduler.adapters.cluster.podfacts import PodFacts, time_of
 from scheduler.apiserver import objects
+from scheduler.apiserver.nodeterms import NodeTerms, node_terms
 from scheduler.apiserver.requests import cpu_and_memory, gpus_of, part_asked
 from scheduler.apiserver.sharing import Part, per_pod
 from scheduler.planning import marks
@@ -54,6 +56,8 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Of each pod, as `memory_mib`."""
     memory_mib: int
     gpu_models: tuple[str, ...]
+    terms: NodeTerms
+    """Beyond the GPU models."""
     suspended: bool
     created_seconds: float
     started_seconds: float | None
@@ -62,19 +66,6 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     priority_class: str
     labels: dict[str, str]
     annotations: dict[str, str]
-
-
-class Around(msgspec.Struct, frozen=True, kw_only=True):
-    """What of the rest of the cluster bears on jobs."""
-
-    now_seconds: float
-    blocked: Mapping[str, str]
-    """Job id -> why it must not be stopped now."""
-    budgets: budgets.Budgets
-    priorities: Mapping[str, int]
-    """Priority class -> value; "" is the cluster's default class."""
-    card_memory_mib: int = 0
-    """Of the card by which parts of one are measured; 0: none is shared."""
 
 
 def is_ours(job: objects.Job) -> bool:
@@ -114,6 +105,7 @@ def facts_of(job: objects.Job, rules: Kubernetes) -> JobFacts | None:
         cpu_milli=cpu_milli,
         memory_mib=memory_mib,
         gpu_models=_models(template, said, rules),
+        terms=node_terms(template, rules.gpu_model_labels),
         suspended=spec.suspend,
         created_seconds=time_of(meta.creation_timestamp) or 0.0,
         started_seconds=time_of(job.status.start_time),
@@ -153,6 +145,7 @@ def job_of(
         min_pods=min(said.min_pods, facts.pods),
         max_pods=said.max_pods if said.max_pods != said.min_pods else facts.pods,
         gpu_models=facts.gpu_models,
+        shut=dict(around.shut.get(facts.terms, {})),
         submitted_seconds=facts.created_seconds,
         started_seconds=started,
         attempt=said.attempt,

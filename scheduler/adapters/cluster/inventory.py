@@ -24,6 +24,7 @@ LEAVING_TAINTS = (
     "karpenter.sh/disrupted",
     "karpenter.sh/disruption",
 )
+REPELLING_EFFECTS = ("NoSchedule", "NoExecute")
 SPOT_LABELS = (
     ("karpenter.sh/capacity-type", "spot"),
     ("cloud.google.com/gke-spot", "true"),
@@ -38,6 +39,9 @@ class Frame(msgspec.Struct, frozen=True):
     node: Node
     unhealthy: int
     """Besides those that are told to be."""
+    labels: dict[str, str]
+    taints: tuple[objects.Taint, ...]
+    """Those that keep pods away and are no part of `ready` or `cordoned`."""
 
 
 def resource_of(node: objects.Node, resources: Iterable[str]) -> str:
@@ -76,7 +80,7 @@ def frame(node: objects.Node, rules: Kubernetes) -> Frame | None:
         memory_mib=mib_down(room.get("memory", "0")),
     )
     unhealthy = 0 if sliced or cards is not None else min(total, max(0, total - able))
-    return Frame(value, unhealthy)
+    return Frame(value, unhealthy, meta.labels, _repelling(node.spec))
 
 
 def _told_model(cards: tuple[sharing.Card, ...] | None, rules: Kubernetes) -> str:
@@ -114,6 +118,13 @@ def switch_path(labels: dict[str, str], rules: Kubernetes) -> tuple[str, ...]:
         next((labels[key] for key in tier if labels.get(key)), "") for tier in rules.topology_labels
     )
     return tuple(one for one in tiers if one)
+
+
+def _repelling(spec: objects.NodeSpec) -> tuple[objects.Taint, ...]:
+    known = (*LOST_TAINTS, *LEAVING_TAINTS)
+    return tuple(
+        one for one in spec.taints if one.effect in REPELLING_EFFECTS and one.key not in known
+    )
 
 
 def _memory_mib(labels: dict[str, str]) -> int:

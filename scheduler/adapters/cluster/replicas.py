@@ -8,6 +8,7 @@ pods created together. What counts is which pods exist, and what each of them is
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from scheduler.adapters.cluster.around import Around
 from scheduler.adapters.cluster.podfacts import PodFacts
 from scheduler.adapters.cluster.workloads import Workload
 from scheduler.apiserver.sharing import per_pod
@@ -21,17 +22,13 @@ def role_of(
     workload: Workload,
     scaler: str,
     override_until_seconds: float | None,
-    card_memory_mib: int,
+    around: Around,
 ) -> Role:
-    """Return the role as its workload states it.
-
-    `scaler` is the autoscaler on it, in words; `card_memory_mib` that of the card by which a part
-    of one is measured.
-    """
+    """Return the role as its workload states it; `scaler` is the autoscaler on it, in words."""
     model, _, name = key.partition("/")
     declared = policy.models[model].roles[name]
     target, shape = declared.target, workload.shape
-    gpus, share = per_pod(shape.gpus or declared.gpus_per_pod, shape.part, card_memory_mib)
+    gpus, share = per_pod(shape.gpus or declared.gpus_per_pod, shape.part, around.card_memory_mib)
     return Role(
         key=key,
         model=model,
@@ -43,6 +40,7 @@ def role_of(
         share_per_pod=share,
         cpu_milli_per_pod=workload.shape.cpu_milli,
         memory_mib_per_pod=workload.shape.memory_mib,
+        shut=dict(around.shut.get(shape.terms, {})),
         scaled_by_other=scaler,
         override_until_seconds=override_until_seconds,
         removable=workload.removable,

@@ -15,6 +15,7 @@ import msgspec
 
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver import objects
+from scheduler.apiserver.nodeterms import NodeTerms, node_terms
 from scheduler.apiserver.requests import cpu_and_memory, gpus_of, part_asked
 from scheduler.apiserver.sharing import Part
 from scheduler.planning.targets import Target
@@ -34,6 +35,8 @@ class Shape(msgspec.Struct, frozen=True):
     cpu_milli: int = 0
     """Of each pod, as `memory_mib`."""
     memory_mib: int = 0
+    terms: NodeTerms | None = None
+    """Of the pods that ask most, where a leader's differ from its workers'."""
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +180,8 @@ def _shape(
 def _alone(template: objects.PodTemplate, resources: tuple[str, ...]) -> Shape:
     resource, gpus = gpus_of(template.spec, resources)
     part = part_asked(template.spec, resource)
-    return Shape(1, gpus, part, *cpu_and_memory(template.spec))
+    terms = node_terms(template.spec) if template.spec.containers else None
+    return Shape(1, gpus, part, *cpu_and_memory(template.spec), terms)
 
 
 def _group_role(

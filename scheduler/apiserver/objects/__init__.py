@@ -6,9 +6,13 @@ Quantities stay text, times stay RFC 3339; `times` and the readers turn them int
 """
 
 from scheduler.apiserver.objects.core import (
+    Affinity,
     Container,
     Gate,
     Node,
+    NodeAffinity,
+    NodeSelector,
+    NodeSelectorTerm,
     NodeSpec,
     NodeStatus,
     Pod,
@@ -17,6 +21,8 @@ from scheduler.apiserver.objects.core import (
     PodTemplate,
     Resources,
     Taint,
+    TemplateSpec,
+    Toleration,
 )
 from scheduler.apiserver.objects.guards import (
     Autoscaler,
@@ -61,6 +67,7 @@ __all__ = [
     "AdapterSpec",
     "AdapterStatus",
     "AdapterTarget",
+    "Affinity",
     "Autoscaler",
     "AutoscalerSpec",
     "BudgetSpec",
@@ -84,6 +91,9 @@ __all__ = [
     "LeaseSpec",
     "Meta",
     "Node",
+    "NodeAffinity",
+    "NodeSelector",
+    "NodeSelectorTerm",
     "NodeSpec",
     "NodeStatus",
     "Ordinals",
@@ -103,4 +113,6 @@ __all__ = [
     "Selector",
     "StandalonePattern",
     "Taint",
+    "TemplateSpec",
+    "Toleration",
 ]

@@ -1,12 +1,48 @@
 """Nodes and pods."""
 
-from scheduler.apiserver.objects.wire import Condition, Meta, Wire
+from scheduler.apiserver.objects.wire import Condition, Meta, Requirement, Wire
 
 
 class Taint(Wire, frozen=True):
     """A taint of a node."""
 
     key: str
+    value: str = ""
+    effect: str = ""
+
+
+class Toleration(Wire, frozen=True):
+    """What a pod tolerates; an empty effect means all, an empty key with `Exists` every taint."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSelectorTerm(Wire, frozen=True):
+    """Requirements of a node, all of which must hold."""
+
+    match_expressions: tuple[Requirement, ...] | None = None
+    match_fields: tuple[Requirement, ...] | None = None
+
+
+class NodeSelector(Wire, frozen=True):
+    """Terms of which one must hold."""
+
+    node_selector_terms: tuple[NodeSelectorTerm, ...] = ()
+
+
+class NodeAffinity(Wire, frozen=True):
+    """What a pod requires of its node."""
+
+    required_during_scheduling_ignored_during_execution: NodeSelector | None = None
+
+
+class Affinity(Wire, frozen=True):
+    """Affinity of a pod, as far as it is to nodes and required."""
+
+    node_affinity: NodeAffinity | None = None
 
 
 class NodeSpec(Wire, frozen=True):
@@ -55,7 +91,7 @@ class Gate(Wire, frozen=True):
 
 
 class PodSpec(Wire, frozen=True):
-    """spec of a Pod, or of a pod template."""
+    """spec of a Pod."""
 
     node_name: str = ""
     priority: int | None = None
@@ -88,7 +124,14 @@ class Pod(Wire, frozen=True):
     status: PodStatus = PodStatus()
 
 
+class TemplateSpec(PodSpec, frozen=True):
+    """spec of a pod template: also what only coming pods need."""
+
+    affinity: Affinity | None = None
+    tolerations: tuple[Toleration, ...] | None = None
+
+
 class PodTemplate(Wire, frozen=True):
     """The template of a workload."""
 
-    spec: PodSpec = PodSpec()
+    spec: TemplateSpec = TemplateSpec()

@@ -29,10 +29,12 @@ from scheduler.planning.actions import (
     StartJob,
     StopJob,
 )
+from scheduler.planning.admission import admits, refusals
 from scheduler.planning.cards import left_of, shared_devices
 from scheduler.planning.closeness import company
 from scheduler.planning.policy import Policy
-from scheduler.planning.snapshot import Loan, Pod, Replica, Reservation, Role, amount
+from scheduler.planning.reasons import NAMED
+from scheduler.planning.snapshot import Job, Loan, Pod, Replica, Reservation, Role, amount
 from scheduler.planning.spreading import Terms, names, terms_of
 from scheduler.ports import Tick
 
@@ -177,7 +179,8 @@ def _role_remarks(tick: Tick, role: Role) -> Iterable[str]:
     terms = _terms(tick, role)
     if terms is not None and terms.shortfall:
         yield terms.shortfall
-    yield from (one.sentence for one in tick.plan.unplaced if one.owner == role.key)
+    lacks = tuple(one.sentence for one in tick.plan.unplaced if one.owner == role.key)
+    yield from lacks or refusals(tick.snapshot, role)
 
 
 def _replica(tick: Tick, name: str) -> Explanation:
@@ -219,6 +222,7 @@ def _node(tick: Tick, name: str) -> Explanation:
         holdings=(*_held_on(node), *_kept_on(name, kept)),
         remarks=(
             *_sharing_remarks(node),
+            *_shut_remarks(tick, node),
             *(f"device {name}/{device.index} is unhealthy" for device in sick),
         ),
     )
@@ -229,6 +233,22 @@ def _sharing_remarks(node: Node) -> Iterable[str]:
         yield f"its {node.resource_name} are slices of shared cards: nothing is planned there"
     if node.sharing == "parts" and not node.devices:
         yield "no card of it is registered that may be shared: nothing is planned there"
+
+
+def _shut_remarks(tick: Tick, node: Node) -> Iterable[str]:
+    """Yield whose pods the node does not take, by reason."""
+    whose: dict[str, list[str]] = {}
+    for name, owner in (*((r.key, r) for r in tick.snapshot.roles), *_waiting(tick)):
+        if not admits(node, owner):
+            whose.setdefault(owner.shut[node.section], []).append(name)
+    for reason, owners in sorted(whose.items()):
+        shown = ", ".join(owners[:NAMED])
+        more = f" and {len(owners) - NAMED} more" if len(owners) > NAMED else ""
+        yield f"takes no pods of {shown}{more}: {reason}"
+
+
+def _waiting(tick: Tick) -> Iterable[tuple[str, Role | Job]]:
+    return ((job.id, job) for job in tick.snapshot.jobs if job.state == "queued")
 
 
 def _node_facts(node: Node) -> tuple[Fact, ...]:

@@ -8,7 +8,7 @@ from binpacking.problem import BatchRequest, Packing, Problem
 from binpacking.shares import NO_SHARE
 from preemption.victims import SURPLUS, gangs
 from scheduler.daemon.documents.shapes import Fact
-from scheduler.planning import lending
+from scheduler.planning import admission, lending
 from scheduler.planning.actions import StartJob
 from scheduler.planning.placing import claimants
 from scheduler.planning.policy import Policy
@@ -33,7 +33,8 @@ def explain_job(tick: Tick, job: Job) -> JobTold:
     sentence = f"{job.id} of {job.tenant} is {job.state}, {job.amount} at priority {job.priority}"
     waits = job.state == "queued"
     remarks = _why_it_waits(tick, job) if waits else _may_it_be_stopped(tick, job)
-    return JobTold(sentence, tuple(_facts(tick, job)), tuple(remarks))
+    shut = admission.refusals(tick.snapshot, job)
+    return JobTold(sentence, tuple(_facts(tick, job)), (*remarks, *shut))
 
 
 def _facts(tick: Tick, job: Job) -> Iterator[Fact]:
@@ -67,6 +68,9 @@ def _why_it_waits(tick: Tick, job: Job) -> Iterator[str]:
     blind = lending.blind(tick.snapshot)
     if blind:
         yield f"waits: {blind}"
+        return
+    if admission.varieties(tick.snapshot).models(job) is None:
+        yield "waits: no node takes its pods"
         return
     lendable = tick.plan.lendable_gpus
     if job.gpus > lendable:
