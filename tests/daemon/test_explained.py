@@ -157,6 +157,24 @@ def test_a_waiting_job_tells_why(
     assert remark in line
 
 
+def test_nodes_that_do_not_take_somebodys_pods_are_told_from_both_sides() -> None:
+    shut = {"n1": "taint team=a:NoSchedule is not tolerated"}
+    fenced = [msgspec.structs.replace(node(name), section="n1") for name in ("n1", "n2")]
+    nowhere = job("nowhere", shut=shut | {"": "node selector disk=ssd"})
+    jobs = (job("runs", {"n0": 8}, shut=shut), nowhere)
+    tick = tick_of(world(node("n0"), *fenced, roles=(role(0, shut=shut),), jobs=jobs), policy())
+    words = f"n1 and 1 more are not for its pods: {shut['n1']}"
+    assert explain(tick, "chat/decode").remarks == (words,)
+    assert explain(tick, "runs").remarks[-1] == words
+    assert explain(tick, "nowhere").remarks == (
+        "waits: no node takes its pods",
+        "n0 is not for its pods: node selector disk=ssd",
+        words,
+    )
+    assert explain(tick, "n1").remarks == (f"takes no pods of chat/decode, nowhere: {shut['n1']}",)
+    assert explain(tick, "n0").remarks == ("takes no pods of nowhere: node selector disk=ssd",)
+
+
 def test_sharers_are_told_by_their_parts_of_cards() -> None:
     plain = node("n0")
     card = msgspec.structs.replace(
