@@ -1,6 +1,7 @@
 """What a backtest says to a person: two tables, and a verdict in plain words for each group."""
 
 from collections.abc import Iterator, Sequence
+from math import sqrt
 
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +21,10 @@ from scheduler.cli.terminal import Cell, table
 SKILL_SHARE = 0.03
 """Losses closer together than this are called equal."""
 WRONG_POINTS = 3.0
-"""A quantile whose mean coverage is further off than this is called wrong."""
+"""A quantile whose mean coverage is further off than this, and than chance would have it, is called
+wrong."""
+CHANCE_DEVIATIONS = 2.0
+"""So many standard deviations are put down to chance."""
 LEAST_TARGETS = 48
 """Below these per series, a day at the default step, no verdict is given."""
 HOUR_SECONDS = 3600.0
@@ -47,7 +51,7 @@ def told(
         yield Text(f"TIDAL AGAINST ITS RIVALS AT {name}", "bold")
         yield table(HEADERS, [_row(record) for record in ratios])
         yield Text(EXPLAINED, "dim")
-        yield from (Text(sentence) for sentence in verdicts(ratios))
+        yield from (Text(sentence) for sentence in verdicts(ratios, protocol.step_seconds))
 
 
 def _losses(done: Sequence[Scored], protocol: Protocol) -> Table:
@@ -84,16 +88,16 @@ def _row(record: Record) -> tuple[Cell, ...]:
     )
 
 
-def verdicts(ratios: Sequence[Record]) -> Iterator[str]:
-    """Yield one verdict per group and kind of series."""
+def verdicts(ratios: Sequence[Record], step_seconds: float) -> Iterator[str]:
+    """Yield one verdict per group and kind of series; `step_seconds` lie between two origins."""
     groups: dict[str, list[Record]] = {}
     for record in ratios:
         groups.setdefault(_group(record["group"], record["intermittent"]), []).append(record)
     for group, records in groups.items():
-        yield f"{group}: {' '.join(_sentences(records))}"
+        yield f"{group}: {' '.join(_sentences(records, step_seconds))}"
 
 
-def _sentences(records: list[Record]) -> Iterator[str]:
+def _sentences(records: list[Record], step_seconds: float) -> Iterator[str]:
     enough = [r for r in records if r["targets"] >= LEAST_TARGETS * r["series"] and r["best_rival"]]
     if not enough:
         most = max(record["targets"] / record["series"] for record in records)
@@ -102,7 +106,7 @@ def _sentences(records: list[Record]) -> Iterator[str]:
         yield f"too short for a verdict: {reason}. Give more days, or a shorter --step."
         return
     skill = {_ahead(record): _skill(record) for record in enough}
-    wrong = [record for record in enough if _wrong(record)]
+    wrong = [record for record in enough if _wrong(record, step_seconds)]
     name = _quantile(enough[0]["quantile"])
     yield _advice(enough, skill, wrong)
     for kind, said in (
@@ -113,9 +117,17 @@ def _sentences(records: list[Record]) -> Iterator[str]:
         found = [_against(record) for record in enough if skill[_ahead(record)] == kind]
         if found:
             yield f"{said}: {', '.join(found)}."
+    yield from _held(enough, wrong)
+
+
+def _held(enough: list[Record], wrong: list[Record]) -> Iterator[str]:
+    name = _quantile(enough[0]["quantile"])
+    open_ = [record for record in enough if _off(record) > WRONG_POINTS and record not in wrong]
     if wrong:
-        yield f"Its {name} does not hold: {', '.join(_covers(record) for record in wrong)}."
-    else:
+        yield f"Its {name} does not hold: {', '.join(map(_covers, wrong))}."
+    if open_:
+        yield f"Too few targets to tell whether its {name} holds: {', '.join(map(_covers, open_))}."
+    if not wrong and not open_:
         yield f"Its {name} holds: on average it covered what it should within 3 points."
 
 
@@ -142,9 +154,19 @@ def _skill(record: Record) -> str:
     return "equal" if ratio < 1 + SKILL_SHARE else "worse"
 
 
-def _wrong(record: Record) -> bool:
-    error = record[f"coverage_error_{quantile_name(record['quantile'])}_points"]
-    return error is not None and abs(error) > WRONG_POINTS
+def _wrong(record: Record, step_seconds: float) -> bool:
+    return _off(record) > max(WRONG_POINTS, _chance(record, step_seconds))
+
+
+def _off(record: Record) -> float:
+    return abs(float(record[f"coverage_error_{quantile_name(record['quantile'])}_points"] or 0.0))
+
+
+def _chance(record: Record, step_seconds: float) -> float:
+    """Return points that a right quantile may be off; origins within one horizon count as one."""
+    independent = record["targets"] * min(1.0, step_seconds / _seconds(record))
+    tau = record["quantile"]
+    return float(100 * CHANCE_DEVIATIONS * sqrt(tau * (1 - tau) / independent))
 
 
 def _against(record: Record) -> str:

@@ -198,14 +198,25 @@ def record(**changes: object) -> dict[str, object]:
         ({"pinball_ratio_best_rival": 0.99}, "g: No skill up to an hour: rely on its quantiles"),
         ({"pinball_ratio_best_rival": 1.2}, "g: No skill: a rival would have served this history"),
         ({"coverage_error_p90_points": -5.0}, "g: Do not rely on its P90 here yet."),
+        ({"targets": 97, "series": 1, "coverage_error_p90_points": 3.8}, "g: Trust it."),
         ({"targets": 20}, "g: too short for a verdict: 10 targets a series, 48 are needed."),
         ({"best_rival": None}, "g: too short for a verdict: no rival has known errors enough"),
         ({"intermittent": True}, "g, mostly zero: Trust it."),
     ],
 )
 def test_the_verdict_says_what_the_figures_say(changes: dict[str, object], said: str) -> None:
-    (sentence,) = verdicts([record(**changes)])
+    (sentence,) = verdicts([record(**changes)], 1800.0)
     assert sentence.startswith(said)
+
+
+def test_what_may_be_chance_is_not_called_wrong() -> None:
+    """At a day, 600 targets half an hour apart say as much as 12."""
+    near = record(coverage_p90=0.85, coverage_error_p90_points=-5.0)
+    far = record(horizon_seconds=86400.0, coverage_p90=0.8, coverage_error_p90_points=-10.0)
+    (sentence,) = verdicts([far], 1800.0)
+    assert sentence.endswith("Too few targets to tell whether its P90 holds: 1d (80.0%).")
+    (sentence,) = verdicts([near, far], 1800.0)
+    assert "Its P90 does not hold: 30m (85.0%). Too few targets" in sentence
 
 
 def test_a_verdict_names_the_horizons_that_a_rival_wins() -> None:
@@ -213,10 +224,10 @@ def test_a_verdict_names_the_horizons_that_a_rival_wins() -> None:
         horizon_seconds=86400.0,
         best_rival="fft",
         pinball_ratio_best_rival=1.3,
-        coverage_p90=0.8,
-        coverage_error_p90_points=-10.0,
+        coverage_p90=0.7,
+        coverage_error_p90_points=-20.0,
     )
-    (sentence,) = verdicts([record(), far])
+    (sentence,) = verdicts([record(), far], 1800.0)
     assert sentence.startswith("g: Trust it up to an hour.")
     assert "A rival does better: 1d (+30% against fft)." in sentence
-    assert "Its P90 does not hold: 1d (80.0%)." in sentence
+    assert "Its P90 does not hold: 1d (70.0%)." in sentence
