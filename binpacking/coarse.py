@@ -109,6 +109,8 @@ def settle(
     """
     state = _Settling(parts, costs, coarse, answer)
     for price in (_SHORT, _DEAR):
+        if price == _DEAR:
+            state.asks_at_least(float(state.prices.max(initial=0.0)))
         for block in range(parts.count):
             if price == _DEAR and not state.short():
                 break
@@ -138,6 +140,10 @@ class _Settling:
         mine = np.where(coarse.parts.block_of == block, point, 0.0)
         shares = coarse.parts.linear.activity(mine)[coarse.row_of]
         return np.where(self.coupling, shares, 0.0)
+
+    def asks_at_least(self, price: float) -> None:
+        """What the relaxation has for nothing may cost whole numbers as much as anything else."""
+        self.prices = np.maximum(self.prices, price)
 
     def short(self) -> bool:
         """Whether something that was shared out is left undone."""

@@ -110,6 +110,30 @@ def test_what_a_block_cannot_do_is_asked_of_the_others() -> None:
     assert values.tolist() == [0.0, 0.0, 2.0]
 
 
+def test_what_the_relaxation_has_for_nothing_is_done_even_by_a_stop() -> None:
+    """The first row has no price, and only the first block can do it, by a stop that costs 5."""
+    rows = [
+        ([(0, 1), (1, 1)], 2.0, 2.0),
+        ([(0, 4), (2, -4)], -FREE, 4.0),
+        ([(1, 4)], -FREE, 0.0),
+        ([(3, 1), (4, 1)], 1.0, 1.0),
+    ]
+    parts = Parts(program([2, 1, 1, 1, 1], rows), np.array([0, 1, 0, 0, 1]), 2)
+    costs = np.array([0.0, 0.0, 5.0, 0.0, 0.0])
+    coarse = together(parts, costs, np.array([-1, 0, 1, -1]))
+    point = coarse_point(coarse.column_of, [2.0, 0.0, 1.0, 1.0, 0.0])
+    prices = np.zeros(coarse.parts.linear.rows)
+    prices[coarse.row_of[3]] = 9.0
+    values = settle(parts, costs, coarse, (point, prices), FULL, 0.5)
+    assert values is not None
+    assert values.tolist() == [2.0, 0.0, 1.0, 1.0, 0.0]
+
+
+def coarse_point(column_of: Integers, values: list[float]) -> Floats:
+    """What the coarse program calls these values."""
+    return np.bincount(column_of, values).astype(float)
+
+
 def test_far_stops_are_looked_at_where_the_near_ones_prove_too_little(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
