@@ -2,7 +2,8 @@
 
 Steps, each for every (series, target, quantile) on its own:
 0. whether errors grow with what is said, as where demand varies by a share of itself;
-1. split-conformal bands per voice: weighted quantiles of its replayed errors;
+1. split-conformal bands per voice: weighted quantiles of its replayed errors; the widths of far
+   ones lean on the usual one (`widths`);
 2. weights from the pinball loss of those bands, so that a season has to earn its weight.
 "Voices" are the members that vote and the stack. Some have two bands up to an hour ahead: bursts
 need bands in proportion to the present restlessness, calm series do better with its root.
@@ -16,7 +17,8 @@ import numpy as np
 
 from forecasting.grid import Floats, Grid, Ints, Reals, Singles
 from forecasting.replay import Replay
-from forecasting.scales import Scales, assumed_band, near
+from forecasting.scales import MEDIAN, Scales, assumed_band, near
+from forecasting.widths import steadied
 
 # Memory of near targets (up to an hour) and of far ones; the sharpness serves both.
 _ERROR_HALF_LIFE_DAYS = (3.0, 7.0)
@@ -29,6 +31,9 @@ _PRIOR_LOSS_DAYS = 1.0
 # As many independent errors as this, and the assumed band counts half; it fades with the square.
 # Errors are independent that lie as far apart as the target is ahead.
 _PRIOR_ERRORS = 1.0
+# Far bands are usually so wide against the assumed one, which has to hold for all that is young:
+# the geometric mean over clients and models of public LLM traces.
+_USUAL_SHARE = 0.5
 # The power by which errors may grow with the root that is said, over the level within bounds.
 _GROWTH = 0.5
 _LEAST_AND_MOST_RATIO = (0.1, 4.0)
@@ -111,9 +116,9 @@ def _learnt(one: _Target, grid: Grid) -> tuple[Singles, Singles, Singles, Single
     """Offset, trust, weight and growth of one target."""
     growth = _growth(one, grid)
     units = one.units(growth)
-    offset = _offsets(one, units, grid)
     known = np.isfinite(one.seen - one.said)
     independent = known.sum(axis=-1) * grid.origin_step / max(one.steps, grid.origin_step)
+    offset = _offsets(one, units, grid) if one.near else _steadied(one, units, independent, grid)
     trust: Singles = (independent**2 / (independent**2 + _PRIOR_ERRORS**2)).astype(np.float32)
     offset = np.where(trust[..., None] > 0, offset, np.float32(0.0))
     recency = _recency(one.age, _LOSS_HALF_LIFE_DAYS[not one.near], grid)
@@ -131,11 +136,22 @@ def _learnt(one: _Target, grid: Grid) -> tuple[Singles, Singles, Singles, Single
     return offset, trust, weight, growth
 
 
-def _offsets(one: _Target, units: Singles, grid: Grid) -> Singles:
-    """Conformal offsets [series, voice, quantile] in units."""
+def _offsets(one: _Target, units: Singles, grid: Grid, *more: float) -> Singles:
+    """Conformal offsets [series, voice, quantile] in units, of the grid's quantiles and `more`."""
     recency = _recency(one.age, _ERROR_HALF_LIFE_DAYS[not one.near], grid)
-    offset = weighted_quantiles((one.seen - one.said) / units, recency, grid.quantiles)
+    offset = weighted_quantiles((one.seen - one.said) / units, recency, (*grid.quantiles, *more))
     return offset.astype(np.float32)
+
+
+def _steadied(one: _Target, units: Singles, independent: Floats, grid: Grid) -> Singles:
+    """Offsets [series, band, quantile] whose widths lean on the usual share of the level."""
+    both = _offsets(one, units, grid, MEDIAN)
+    known = np.isfinite(one.seen - one.said)
+    recency = _recency(one.age, _ERROR_HALF_LIFE_DAYS[1], grid)
+    level = np.where(known, one.level / units, np.float32(0.0)) @ recency
+    level /= np.maximum(known.astype(np.float32) @ recency, 1e-12)
+    usual = _USUAL_SHARE * level[..., None] * one.assumed
+    return steadied(both[..., :-1], both[..., -1:], usual, independent).astype(np.float32)
 
 
 def _growth(one: _Target, grid: Grid) -> Singles:
