@@ -37,6 +37,7 @@ class Cell(msgspec.Struct, frozen=True):
     free: int
     total: int
     movers: tuple[Mover, ...] = ()
+    leaf: tuple[str, ...] = ()
 
     @property
     def clearable(self) -> bool:
@@ -63,14 +64,15 @@ def consolidate(
     found: list[Cleared] = []
     for gpu_model in sorted(wanted):
         mine = [cell for cell in cells if cell.gpu_model == gpu_model]
-        gains = {cell.node: _gain(cell, hole_seconds) for cell in mine if cell.clearable}
+        gains = {cell.node: gain(cell, hole_seconds) for cell in mine if cell.clearable}
         worth = [cell for cell in mine if gains.get(cell.node, 0) > 0]
         if worth and wanted[gpu_model] > 0:
             found.extend(_best(mine, worth, gains, wanted[gpu_model], effort))
     return tuple(sorted(found, key=lambda one: one.node))
 
 
-def _gain(cell: Cell, hole_seconds: int) -> int:
+def gain(cell: Cell, hole_seconds: int) -> int:
+    """Return what emptying the node brings: its holes for that long, less what moving loses."""
     return cell.free * hole_seconds - sum(mover.cost for mover in cell.movers)
 
 

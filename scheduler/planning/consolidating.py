@@ -2,13 +2,15 @@
 
 After lending, in full plans only. Holes that no waiting job fits are worth nothing; where jobs
 that can write a checkpoint on notice stand alone on a node and fit into holes elsewhere, they are
-asked to move. Each move counts against the stop budgets, and a job that moved is protected like
-any other that was resumed.
+asked to move. Where no node is worth emptying for itself, several of one leaf may be, for a gang
+that wants them together; as long as jobs still move, what they leave is awaited. Each move counts
+against the stop budgets, and a job that moved is protected like any other that was resumed.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
+from binpacking.clearing import clear_for_gang
 from binpacking.consolidation import Cell, Cleared, Mover, consolidate
 from preemption.budgets import stops_left
 from preemption.cost import cost
@@ -36,8 +38,8 @@ def moves(
     if effort.name != "full" or not effort.program or not free_by_node:
         return ()
     touched = {action.job for action in actions if not isinstance(action, ScaleRole)}
-    wanted = wanted_nodes(situation, touched)
-    if not wanted:
+    wanted, gangs = wanted_nodes(situation, touched), _gangs(situation, touched)
+    if not wanted and not gangs:
         return ()
     movable = _movable(situation, touched, actions)
     cells = tuple(
@@ -47,6 +49,7 @@ def moves(
             free=free_by_node.get(node.name, 0),
             total=len(node.devices),
             movers=tuple(movable.get(node.name, ())),
+            leaf=node.leaf,
         )
         for node in situation.snapshot.nodes
         if node.schedulable
@@ -55,7 +58,16 @@ def moves(
     for cleared in consolidate(cells, wanted, HOLE_SECONDS, effort):
         if len(told) + len(cleared.movers) <= MOST_MOVES:
             told.extend(_notices(situation, cleared))
-    return tuple(told)
+    if told or any(_moves(job) for job in situation.snapshot.jobs):
+        return tuple(told)
+    together = clear_for_gang(cells, gangs, HOLE_SECONDS, MOST_MOVES)
+    notices = [_notices(situation, cleared) for cleared in together]
+    return tuple(one for each in notices for one in each) if all(notices) else ()
+
+
+def _moves(job: Job) -> bool:
+    """Whether the job is on its way out for no role's sake."""
+    return job.state in ("notified", "acknowledged", "stopping") and not job.notice_for
 
 
 def _notices(situation: Situation, cleared: Cleared) -> list[NotifyJob]:
@@ -67,22 +79,34 @@ def _notices(situation: Situation, cleared: Cleared) -> list[NotifyJob]:
     return kept if len(kept) == len(told) else []
 
 
-def wanted_nodes(situation: Situation, touched: set[str]) -> dict[str, int]:
+def wanted_nodes(situation: Situation, touched: Collection[str]) -> dict[str, int]:
     """Return, by variety of nodes, how many waiting jobs could use one whole node of it.
 
     A job that may run on several counts for each: `MOST_MOVES` bounds what that can cost.
     """
+    return dict(Counter(variety for variety, nodes in _asked(situation, touched) if nodes == 1))
+
+
+def _gangs(situation: Situation, touched: Collection[str]) -> dict[str, set[int]]:
+    """Return, by variety of nodes, how many whole ones of it waiting gangs ask together."""
+    gangs: dict[str, set[int]] = defaultdict(set)
+    for variety, nodes in _asked(situation, touched):
+        if nodes > 1:
+            gangs[variety].add(nodes)
+    return gangs
+
+
+def _asked(situation: Situation, touched: Collection[str]) -> Iterator[tuple[str, int]]:
+    """Yield (variety, whole nodes) of each waiting job whose pods take a whole node each."""
     there = varieties(situation.snapshot)
     sizes = {(node.variety, len(node.devices)) for node in situation.snapshot.nodes}
-    wanted: Counter[str] = Counter()
     for job in situation.snapshot.jobs:
-        if job.state != "queued" or job.id in touched or job.pods != 1:
+        if job.state != "queued" or job.id in touched:
             continue
         usable = there.models(job)
         for variety, size in sorted(sizes) if usable is not None else ():
             if job.gpus_per_pod == size and (not usable or variety in usable):
-                wanted[variety] += 1
-    return dict(wanted)
+                yield variety, job.pods
 
 
 def _movable(

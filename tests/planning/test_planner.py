@@ -385,3 +385,25 @@ def test_the_same_inputs_give_the_same_plan() -> None:
     )
     first, again = (plan(snapshot, SEEN, policy(), "full") for _ in range(2))
     assert msgspec.msgpack.encode(first) == msgspec.msgpack.encode(again)
+
+
+@pytest.mark.parametrize(("leaf", "movers"), [("leaf-0", ["small"]), ("leaf-1", [])])
+@pytest.mark.parametrize("moves", [False, True])
+def test_small_jobs_leave_a_node_that_a_gang_wants_beside_a_free_one(
+    leaf: str, movers: list[str], moves: bool
+) -> None:
+    """In the same leaf, and not while another move is under way."""
+    going = job("going", {"n2": 4}, state="notified" if moves else "running", preemptible=False)
+    snapshot = world(
+        node("n0", leaf=leaf),
+        node("n1", dict.fromkeys(range(4), "small")),
+        node("n2", dict.fromkeys(range(4), "going")),
+        jobs=(
+            job("small", {"n1": 4}, checkpoint_write_seconds=30.0),
+            going,
+            job("gang", gpus_per_pod=8, pods=2),
+        ),
+        forecasts=forecasts(0.0),
+    )
+    told = [a.job for a in planned(snapshot).actions if isinstance(a, NotifyJob)]
+    assert told == ([] if moves else movers)
