@@ -1,12 +1,13 @@
 """Errors of the past become bands, bands become a mixture.
 
 Steps, each for every (series, target, quantile) on its own:
-0. whether errors grow with what is said, as where demand varies by a share of itself;
+0. how far errors follow the present restlessness, which is chance where nothing changes, and
+   whether they grow with what is said, as where demand varies by a share of itself;
 1. split-conformal bands per voice: weighted quantiles of its replayed errors; the widths of far
    ones lean on the usual one (`widths`);
 2. weights from the pinball loss of those bands, so that a season has to earn its weight.
 "Voices" are the members that vote and the stack. Some have two bands up to an hour ahead: bursts
-need bands in proportion to the present restlessness, calm series do better with its root.
+need bands in proportion to the present restlessness, other hours do better with its root.
 `feedback` corrects single series online.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from forecasting.grid import Floats, Grid, Ints, Reals, Singles
+from forecasting.grid import Bools, Floats, Grid, Ints, Reals, Singles
 from forecasting.replay import Replay
 from forecasting.scales import MEDIAN, Scales, assumed_band, near
 from forecasting.widths import steadied
@@ -39,6 +40,12 @@ _GROWTH = 0.5
 _LEAST_AND_MOST_RATIO = (0.1, 4.0)
 # Second bands weigh as if they lost so much more: they are the bolder guess.
 _SECOND_GUESS = 1.05
+# Variance of the logarithm of a restlessness where nothing changes: of means over few errors.
+_CHANCE = 0.04
+# Units follow the restlessness in full where it varies that many times as much.
+_PLAIN = 3.5
+# As if so many days of a plain restlessness had been seen.
+_PRIOR_VARIANCE_DAYS = 0.25
 # Errors older than this teach nothing: of a far target one day tells little.
 _WINDOW_DAYS = (7.0, 14.0)
 
@@ -49,21 +56,24 @@ class Calibration(msgspec.Struct, frozen=True):
     `offset` [series, band, target, quantile] in units; `trust` [series, band, target] the
     share of the learnt band against the assumed one; `weight` [series, band, target,
     quantile], sums to 1 over bands; the second bands of `_twice` come first, then one of each
-    voice; `growth` [series, target] the power by which units grow
-    with what is said.
+    voice; `growth` [series, target] the power by which units grow with what is said, `heed`
+    [series, target] the one by which those of second bands grow with the restlessness; half of it
+    serves the others.
     """
 
     offset: Singles
     trust: Singles
     weight: Singles
     growth: Singles
+    heed: Singles
 
 
 def calibrate(past: Replay, grid: Grid) -> Calibration:
     """Learn bands and weights from replayed forecasts, target by target."""
     parts = [_learnt(_of_target(past, grid, one), grid) for one in range(past.steps.size)]
     offset, trust, weight = (np.stack([part[n] for part in parts], axis=2) for n in range(3))
-    return Calibration(offset, trust, weight, np.stack([part[3] for part in parts], axis=1))
+    growth, heed = (np.stack([part[n] for part in parts], axis=1) for n in (3, 4))
+    return Calibration(offset, trust, weight, growth, heed)
 
 
 class _Target(msgspec.Struct, frozen=True):
@@ -80,6 +90,7 @@ class _Target(msgspec.Struct, frozen=True):
     said: Singles
     seen: Singles
     unit: Singles
+    heed: Singles
     level: Singles
     age: Ints
     assumed: Singles
@@ -98,22 +109,27 @@ def _of_target(past: Replay, grid: Grid, target: int) -> _Target:
     recent = past.age <= _WINDOW_DAYS[not is_near] * grid.day + steps
     over = past.age >= steps
     used = recent & (over if over.any() else ~over)
-    said, unit = _banded(past.said[:, :, target], past.scales.unit[:, None, target])
+    restless = past.scales.restless[:, None, target, used].astype(np.float32)
+    seen = past.seen[:, None, target, used].astype(np.float32)
+    known = np.isfinite(seen - past.said[:, -1:, target, used])
+    heed = _heed(restless[:, 0], known[:, 0], grid)
+    said, unit = _banded(past.said[:, :, target][..., used], restless, heed[:, None, None])
     return _Target(
         int(steps[0]),
         is_near,
         len(_twice(past.said.shape[1])),
-        said[:, :, used].astype(np.float32),
-        past.seen[:, None, target, used].astype(np.float32),
-        unit[:, :, used].astype(np.float32),
+        said.astype(np.float32),
+        seen,
+        unit.astype(np.float32),
+        heed,
         past.scales.level[:, None, used].astype(np.float32),
         past.age[used],
         assumed_band(steps, grid)[0].astype(np.float32),
     )
 
 
-def _learnt(one: _Target, grid: Grid) -> tuple[Singles, Singles, Singles, Singles]:
-    """Offset, trust, weight and growth of one target."""
+def _learnt(one: _Target, grid: Grid) -> tuple[Singles, ...]:
+    """Offset, trust, weight, growth and heed of one target."""
     growth = _growth(one, grid)
     units = one.units(growth)
     known = np.isfinite(one.seen - one.said)
@@ -133,7 +149,7 @@ def _learnt(one: _Target, grid: Grid) -> tuple[Singles, Singles, Singles, Single
         # further ahead both bands of a voice are the same
         ratio[:, : one.again] = ratio[:, : one.again] * _SECOND_GUESS if one.near else np.inf
         weight[..., index] = _softmin(ratio, heard, _LOSS_SHARPNESS)
-    return offset, trust, weight, growth
+    return offset, trust, weight, growth, one.heed
 
 
 def _offsets(one: _Target, units: Singles, grid: Grid, *more: float) -> Singles:
@@ -152,6 +168,24 @@ def _steadied(one: _Target, units: Singles, independent: Floats, grid: Grid) -> 
     level /= np.maximum(known.astype(np.float32) @ recency, 1e-12)
     usual = _USUAL_SHARE * level[..., None] * one.assumed
     return steadied(both[..., :-1], both[..., -1:], usual, independent).astype(np.float32)
+
+
+def _heed(restless: Singles, known: Bools, grid: Grid) -> Singles:
+    """The power of the restlessness in units [series], at most 1.
+
+    It grows with the share of the logarithm's variance that is no chance, for what is measured with
+    errors explains so much less (attenuation, Spearman 1904). 0 for far targets, which have none.
+    `restless`, `known` [series, origin].
+    """
+    count = known.sum(axis=1)
+    size = np.where(known, np.log(restless), 0.0)
+    usual = size.sum(axis=1) / np.maximum(count, 1)
+    square = (np.where(known, size - usual[:, None], 0.0) ** 2).sum(axis=1)
+    prior = _PRIOR_VARIANCE_DAYS * grid.day / grid.origin_step
+    variance = (square + prior * _PLAIN * _CHANCE) / (count + prior)
+    share = 1 - _CHANCE / np.maximum(variance, _CHANCE)
+    heed: Singles = np.minimum(share / (1 - 1 / _PLAIN), 1.0).astype(np.float32)
+    return heed
 
 
 def _growth(one: _Target, grid: Grid) -> Singles:
@@ -187,7 +221,7 @@ def voice_bands(
     `steps` [target] or [series, target]. The assumed band fills in where trust is missing.
     """
     level = scales.level[:, None, None, :]
-    said, unit = _banded(said, scales.unit[:, None])
+    said, unit = _banded(said, scales.restless[:, None], learnt.heed[:, None, :, None])
     unit = unit * lift(said, level, learnt.growth[:, None, :, None])
     own = learnt.offset[:, :, :, None, :] * unit[..., None]
     band = np.broadcast_to(assumed_band(steps, grid), (said.shape[0], *learnt.offset.shape[2:]))
@@ -196,15 +230,16 @@ def voice_bands(
     return said[..., None] + share * own + (1 - share) * assumed
 
 
-def _banded(said: Floats, unit: Floats) -> tuple[Floats, Floats]:
+def _banded(said: Floats, restless: Reals, heed: Reals) -> tuple[Floats, Floats]:
     """What the voice of each band says, and the unit of its errors.
 
-    `said` [series, voice, ...], `unit` [series, 1, ...]; both come back as [series, band, ...].
+    `said` [series, voice, ...], `restless` and `heed` [series, 1, ...]; both come back as [series,
+    band, ...].
     """
     again = said[:, _twice(said.shape[1])]
-    squared = np.broadcast_to(unit**2, again.shape)
-    whole = np.broadcast_to(unit, said.shape)
-    return np.concatenate([again, said], axis=1), np.concatenate([squared, whole], axis=1)
+    whole = np.broadcast_to(restless**heed, again.shape)
+    root = np.broadcast_to(restless ** (heed / 2), said.shape)
+    return np.concatenate([again, said], axis=1), np.concatenate([whole, root], axis=1)
 
 
 def _twice(voices: int) -> list[int]:

@@ -92,7 +92,9 @@ def _part(past: Replay, target: int, origins: Bools) -> Replay:
         past.seen[:, pick][..., origins],
         past.naive[:, pick][..., origins],
         Scales(
-            scales.unit[:, pick][..., origins], scales.level[:, origins], scales.spread[:, origins]
+            scales.restless[:, pick][..., origins],
+            scales.level[:, origins],
+            scales.spread[:, origins],
         ),
         past.age[origins] - past.age[origins].min(),
     )

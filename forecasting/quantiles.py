@@ -88,6 +88,7 @@ def _picked(learnt: Calibration, reached: Ints) -> Calibration:
         np.take_along_axis(learnt.trust, pick[..., 0], 2),
         np.take_along_axis(learnt.weight, pick, 2),
         np.take_along_axis(learnt.growth, reached, 1),
+        np.take_along_axis(learnt.heed, reached, 1),
     )
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from forecasting.forecast import State, forecast
 from forecasting.values import Sample
 
-VERSION = 8
+VERSION = 9
 _FAST = 1
 
 

@@ -1,9 +1,9 @@
 """What errors are measured in, and the band that is assumed before there are any.
 
 The restlessness of a target is the geometric mean of how much the series moves at present and of
-how far the stack has strayed lately. Errors up to an hour ahead grow with its square root: half way
-between errors that grow with it and errors that do not care, which do best on calm and on bursty
-series. Further ahead the restlessness says nothing, and the plain error in roots is kept.
+how far the stack has strayed lately. How far errors up to an hour ahead follow it differs between
+series (`forecasting.calibration`). Further ahead the restlessness says nothing, and the plain error
+in roots is kept.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ MEDIAN = 0.5
 
 
 class Scales(msgspec.Struct, frozen=True):
-    """`unit` of an error [series, target, origin]; `level` and `spread` of roots
+    """`restless` [series, target, origin], 1.0 for far targets; `level` and `spread` of roots
     [series, origin].
     """
 
-    unit: Floats
+    restless: Floats
     level: Floats
     spread: Floats
 
@@ -44,7 +44,7 @@ def near(steps: Ints, grid: Grid) -> Bools:
 def scales(
     panel: Panel, grid: Grid, origins: Ints, stray: Floats, steps: Ints | None = None
 ) -> Scales:
-    """Units and levels at the origins; `steps` [series, target] where series differ.
+    """Restlessness and levels at the origins; `steps` [series, target] where series differ.
 
     `stray` [series, target, origin] is how far the stack has strayed, NaN where that is unknown.
     """
@@ -52,8 +52,10 @@ def scales(
     moves = spread(panel, origins)
     least = np.maximum(moves, _LEAST_SPREAD)[:, None, :]
     strays = np.where(np.isfinite(stray), stray, least * np.sqrt(ahead)[..., None])
-    unit = (least * (strays + _LEAST_STRAY * least)) ** 0.25
-    return Scales(np.where(near(ahead, grid)[..., None], unit, 1.0), level(panel, origins), moves)
+    restless = np.sqrt(least * (strays + _LEAST_STRAY * least))
+    return Scales(
+        np.where(near(ahead, grid)[..., None], restless, 1.0), level(panel, origins), moves
+    )
 
 
 def assumed_band(steps: Ints, grid: Grid) -> Floats:

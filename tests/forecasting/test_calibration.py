@@ -164,13 +164,13 @@ def test_a_member_without_a_forecast_leaves_its_weight_to_the_others() -> None:
 def replayed(errors: Floats, spread: Floats) -> Replay:
     """Three voices that all say root 100, a target an hour ahead and one six hours ahead."""
     steps, count = np.array([HOUR, 6 * HOUR]), errors.size
-    unit = np.stack([np.sqrt(spread), np.ones(count)])
+    restless = np.stack([spread, np.ones(count)])
     return Replay(
         steps,
         np.full((1, 3, 2, count), 100.0),
         np.repeat(100.0 + errors[None, None], 2, axis=1),
         np.full((1, 2, count), np.nan),
-        Scales(unit[None], np.full((1, count), 100.0), spread[None]),
+        Scales(restless[None], np.full((1, count), 100.0), spread[None]),
         np.arange(count)[::-1] * HOUR // 2,
     )
 
@@ -189,3 +189,33 @@ def test_second_bands_weigh_more_where_errors_grow_with_the_restlessness(bursts:
     assert together == pytest.approx(near[:3] + near[3:])
     assert together.sum() == pytest.approx(1.0)
     assert far[5] == pytest.approx(4 * far[3])  # the stack, of three that say the same
+
+
+@pytest.mark.parametrize(
+    ("varies", "least", "most"),
+    [
+        pytest.param(0.0, 0.0, 0.0, id="never changes"),
+        pytest.param(0.2, 0.0, 0.2, id="as much as chance does"),
+        pytest.param(0.28, 0.55, 0.85, id="twice as much"),
+        pytest.param(1.0, 1.0, 1.0, id="comes and goes"),
+    ],
+)
+def test_units_heed_a_restlessness_that_is_no_chance(
+    varies: float, least: float, most: float
+) -> None:
+    """`varies` is the standard deviation of its logarithm."""
+    rng = np.random.default_rng(2)
+    spread = np.exp(varies * rng.normal(size=336))
+    grid = make_grid(BIN, (3600.0, 21600.0), (3600.0,), (0.5, 0.9))
+    near, far = calibrate(replayed(rng.normal(size=336), spread), grid).heed[0]
+    assert least <= near <= most
+    assert far == 0.0
+
+
+def test_what_is_not_known_yet_is_not_restless() -> None:
+    """The hours before a series' first bin look calm as nothing else does."""
+    rng = np.random.default_rng(3)
+    errors, spread = rng.normal(size=336), np.ones(336)
+    errors[:100], spread[:100] = np.nan, 1e-12
+    grid = make_grid(BIN, (3600.0, 21600.0), (3600.0,), (0.5, 0.9))
+    assert calibrate(replayed(errors, spread), grid).heed[0, 0] < 0.2

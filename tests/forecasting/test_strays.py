@@ -84,10 +84,10 @@ def test_a_replay_knows_an_error_once_its_target_has_come() -> None:
     assert at_the_end(error, GRID) == pytest.approx(strays[NEAR, -1:].T, nan_ok=True)
 
 
-def test_where_the_stack_strays_errors_are_measured_in_larger_units() -> None:
+def test_where_the_stack_strays_a_target_is_restless() -> None:
     stray = np.full((1, TARGETS, 3), np.nan)
     stray[..., 1], stray[..., 2] = 0.5, 8.0
-    unit = scales(panel(10.0), GRID, np.array([BINS - 3] * 3), stray).unit[0]
-    assert (unit[NEAR, 2] > 1.5 * unit[NEAR, 1]).all()
-    assert np.isfinite(unit).all()
-    assert (unit[~np.isin(np.arange(TARGETS), NEAR)] == 1.0).all()
+    restless = scales(panel(10.0), GRID, np.array([BINS - 3] * 3), stray).restless[0]
+    assert (restless[NEAR, 2] > 2 * restless[NEAR, 1]).all()
+    assert np.isfinite(restless).all()
+    assert (restless[~np.isin(np.arange(TARGETS), NEAR)] == 1.0).all()
