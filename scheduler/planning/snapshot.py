@@ -125,7 +125,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_write_seconds: float | None = None
     """None: writes none on notice."""
     restart_seconds: float = 0.0
-    grace_seconds: float = 30.0
     preemptible: bool = True
     """Its owner lets it be stopped."""
     opt_out: str = ""

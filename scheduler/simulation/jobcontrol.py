@@ -122,7 +122,6 @@ class BatchJob:
                 spec.checkpoint_write_seconds if spec.writes_on_notice else None
             ),
             restart_seconds=spec.restart_seconds,
-            grace_seconds=spec.grace_seconds,
             preemptible=spec.preemptible,
             checkpoint_started_seconds=run.writing_since_seconds,
             notice_deadline_seconds=run.deadline_seconds,

@@ -28,12 +28,12 @@ def test_a_checkpointing_job_declares_what_a_stop_costs() -> None:
         marks.ATTEMPT: "3",
         marks.GPU_MODELS: "H100, H200",
     }
-    one = job("j", annotations=annotations, template={"terminationGracePeriodSeconds": 75})
+    one = job("j", annotations=annotations)
     told = {marks.LAST_CHECKPOINT: text(NOW - 120)}
     found = read(one, job_pod("j", "0", "n0", annotations=told))
     assert found.last_checkpoint_seconds == NOW - 120
     assert (found.checkpoint_interval_seconds, found.checkpoint_write_seconds) == (600.0, 45.5)
-    assert (found.restart_seconds, found.grace_seconds) == (90.0, 75.0)
+    assert found.restart_seconds == 90.0
     assert (found.tenant, found.attempt, found.preemptible) == ("research", 3, True)
     assert found.gpu_models == ("H100", "H200")
 

@@ -35,8 +35,6 @@ EXPECTED_SECONDS = 4 * 3600.0
 """How long a run is expected to go on whose owner says nothing, at any age."""
 LEAST_REMAINING_SECONDS = 300.0
 """A run that outlives its declaration is expected to go on this long."""
-GRACE_SECONDS = 30.0
-"""Kubernetes' default."""
 MOST_WEIGHT = 10_000
 
 State = Literal["queued", "starting", "running", "notified", "acknowledged", "stopping"]
@@ -61,7 +59,6 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     suspended: bool
     created_seconds: float
     started_seconds: float | None
-    grace_seconds: float
     priority: int | None
     priority_class: str
     labels: dict[str, str]
@@ -94,7 +91,6 @@ def facts_of(job: objects.Job, rules: Kubernetes) -> JobFacts | None:
     if gpus == 0 or spec.parallelism < 1:
         return None
     cpu_milli, memory_mib = cpu_and_memory(template)
-    grace = template.termination_grace_period_seconds
     return JobFacts(
         id=f"{meta.namespace}/{meta.name}",
         queue=meta.labels[marks.QUEUE],
@@ -109,7 +105,6 @@ def facts_of(job: objects.Job, rules: Kubernetes) -> JobFacts | None:
         suspended=spec.suspend,
         created_seconds=time_of(meta.creation_timestamp) or 0.0,
         started_seconds=time_of(job.status.start_time),
-        grace_seconds=GRACE_SECONDS if grace is None else float(grace),
         priority=template.priority,
         priority_class=template.priority_class_name,
         labels=meta.labels,
@@ -155,7 +150,6 @@ def job_of(
         checkpoint_interval_seconds=said.checkpoint_interval_seconds,
         checkpoint_write_seconds=said.checkpoint_write_seconds,
         restart_seconds=said.restart_seconds,
-        grace_seconds=facts.grace_seconds,
         preemptible=not kept,
         opt_out=kept,
         held_by=around.blocked.get(facts.id) or budgets.forbidden(pods, around.budgets),

@@ -103,7 +103,6 @@ class PodSpec(Wire, frozen=True):
     overhead: dict[str, str] | None = None
     """What its runtime takes beside them."""
     scheduling_gates: tuple[Gate, ...] = ()
-    termination_grace_period_seconds: int | None = None
     node_selector: dict[str, str] | None = None
 
 
