@@ -160,6 +160,7 @@ def test_kube_scheduler_reads_its_configuration(
         str(program("kube-scheduler")),
         f"--config={configuration}",
         f"--write-config-to={read}",
+        "--secure-port=0",  # else its default port, which another worker may hold
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert read.exists(), done.stderr
