@@ -66,6 +66,9 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib_per_pod: int = 0
     shut: dict[str, str] = {}
     """Sections of nodes that do not admit its pods, and why."""
+    apart: bool = False
+    """Its pods' anti-affinity keeps them off each other's nodes; where the policy spreads it over
+    larger domains, packing keeps to that alone."""
     scaled_by_other: str = ""
     """Name of an HPA or ScaledObject on the same target; then Tidal refuses to act."""
     override_until_seconds: float | None = None

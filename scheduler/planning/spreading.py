@@ -5,7 +5,8 @@ than its part of the replicas, rounded up. The part is a hard rule for new repli
 no room elsewhere waits. Who stands is not moved for it, but goes first where replicas go. Domains
 without a node that could hold a pod of the role do not count, nor do those without a role that it
 must stand beside (see `closeness`), so that with fewer domains than asked the role is served over
-those that there are; `Terms.shortfall` says so.
+those that there are; `Terms.shortfall` says so. A role whose pods' own anti-affinity keeps them off
+each other's nodes has one pod a node, whatever the policy says.
 
 Counted are replicas; where domains are nodes, pods.
 """
@@ -38,9 +39,19 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """That count one by one; 1 where replicas do."""
     domain_of: dict[str, Domain]
     """By node, unschedulable ones included."""
+    apart: bool = False
+    """One pod a node, by the anti-affinity of the pods themselves."""
+
+    @property
+    def words(self) -> str:
+        """What is asked."""
+        alone = "one pod a node, by their own anti-affinity"
+        return alone if self.apart else f"over {self.asked} {names(self.level)}"
 
     def most(self, replicas: int) -> int:
         """How much one domain may hold when there are so many replicas."""
+        if self.apart:
+            return 1
         parts = max(1, min(self.asked, self.found))
         return max(1, -(-replicas * self.pods_per_replica // parts))
 
@@ -74,14 +85,14 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 def terms_of(
     snapshot: Snapshot, policy: Policy, role: Role, others: Company | None = None
 ) -> Terms | None:
-    """Return the role's floor; None where the policy asks for none.
+    """Return the role's floor; None where neither the policy nor its pods ask for one.
 
     `others`: the roles that it must stand beside, where they do not grow themselves.
     """
     rules = policy.role(role.key)
-    if rules is None or rules.spread is None:
+    if rules is None or (rules.spread is None and not role.apart):
         return None
-    level = rules.spread.level
+    level = rules.spread.level if rules.spread else "node"
     able = {
         domain(node.name, node.leaf, level)
         for node in snapshot.nodes
@@ -90,11 +101,12 @@ def terms_of(
     }
     return Terms(
         level=level,
-        asked=rules.spread.domains,
+        asked=rules.spread.domains if rules.spread else len(able),
         found=len(able),
         beside=others is not None and bool(others.every),
         pods_per_replica=role.pods_per_replica if level == "node" else 1,
         domain_of={node.name: domain(node.name, node.leaf, level) for node in snapshot.nodes},
+        apart=role.apart and level == "node",
     )
 
 
@@ -123,7 +135,8 @@ def barred(spread: Spread, terms: Terms, placed: Iterable[Parts]) -> str:
     shown = ", ".join("/".join(where) or "the only one" for where in full[:NAMED])
     more = f" and {len(full) - NAMED} others" if len(full) > NAMED else ""
     what = "pods" if terms.level == "node" else "replicas"
+    many = "one" if terms.apart else f"{spread.most} {what}"
     return (
-        f"spread over {terms.asked} {names(terms.level)}, so that none takes more than"
-        f" {spread.most} {what}, which {shown}{more} holds already"
+        f"spread {terms.words}, so that none takes more than {many},"
+        f" which {shown}{more} holds already"
     )

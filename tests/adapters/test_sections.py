@@ -107,6 +107,23 @@ def test_of_a_workload_without_a_template_nothing_is_known_and_nothing_is_shut()
     assert (sections(found), found.roles[0].shut) == ({"n0": ""}, {})
 
 
+@pytest.mark.parametrize(
+    ("term", "apart"),
+    [
+        ({"labelSelector": {"matchLabels": {"app": "llm"}}}, True),
+        ({"labelSelector": {}}, True),
+        ({"labelSelector": {"matchLabels": {"app": "other"}}}, False),
+        ({"topologyKey": "topology.kubernetes.io/zone", "labelSelector": {}}, False),
+        ({}, False),
+    ],
+)
+def test_anti_affinity_of_pods_to_their_own_kind_is_seen(term: Part, apart: bool) -> None:
+    required = [{"topologyKey": "kubernetes.io/hostname", **term}]
+    against = {"requiredDuringSchedulingIgnoredDuringExecution": required}
+    found = seen(node("n0"), deployments=(workload(affinity={"podAntiAffinity": against}),))
+    assert found.roles[0].apart == apart
+
+
 def test_unchanged_nodes_stay_the_same_values() -> None:
     assembler = Assembler()
     world = Observed(nodes=(node("n0"), tainted("n1")), deployments=(workload(),))

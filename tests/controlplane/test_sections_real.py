@@ -1,4 +1,4 @@
-"""Nodes with taints and labels, under a real kube-scheduler: who is planned where.
+"""Taints, labels and anti-affinity, under a real kube-scheduler: who is planned where.
 
 kube-scheduler filters such nodes itself. A plan that did not know them would lend a job GPUs on
 which its pods cannot run, and lend them again when the place has expired.
@@ -63,3 +63,18 @@ def nodes(rig: Rig) -> list[Object]:
     """The nodes of this namespace's rig."""
     found: list[Object] = msgspec.json.decode(rig.api.get("/api/v1/nodes"))["items"]
     return [one for one in found if one["metadata"]["name"].startswith("n-")]
+
+
+def test_replicas_that_keep_off_each_others_nodes_are_planned_so(rig: Rig) -> None:
+    """As many as there are nodes; the next one is not asked for, and the reason is told."""
+    rig.nodes(2)
+    rig.scheduler()
+    own = {"labelSelector": {"matchLabels": {"app": "chat"}}}
+    required = [{"topologyKey": "kubernetes.io/hostname", **own}]
+    against = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    rig.deployment("chat", 0, spec={"affinity": against})
+    rig.start(rig.policy(CHAT), chat__decode=3500)
+    rig.has_ready("chat", 2)
+    assert len(set(rig.nodes_of("chat"))) == 2
+    rig.stays(lambda: len(rig.nodes_of("chat")) == 2, "a third one has no node")
+    rig.has_event("chat", "SpreadBarsReplicas")

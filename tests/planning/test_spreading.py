@@ -230,3 +230,17 @@ def test_a_part_is_rounded_up(replicas: int, most: int) -> None:
     terms = terms_of(snapshot, spreading(), snapshot.roles[0])
     assert terms is not None
     assert terms.most(replicas) == most
+
+
+@pytest.mark.parametrize("rules", [policy(), spreading("node", 2)])
+def test_pods_that_keep_off_each_others_nodes_get_one_node_each(rules: Policy) -> None:
+    snapshot = cluster(4500.0, replica("r0", "n1"))
+    alone = msgspec.structs.replace(snapshot, roles=(role(1, apart=True),))
+    made = planned(alone, rules)
+    assert places(made) == ["n0", "n2"]
+    (lack,) = made.unplaced
+    assert lack.code == "spread"
+    assert "spread one pod a node, by their own anti-affinity, so that none" in lack.sentence
+    assert "which n0, n1, n2 holds already" in lack.sentence
+    standing = standing_of(alone, made, rules)
+    assert [(one.level, one.most) for one in standing.floors] == [("node", 1)]

@@ -26,6 +26,7 @@ from scheduler.adapters.cluster.drivers.writing import (
     same,
     test,
 )
+from scheduler.adapters.cluster.inventory import HOSTNAME
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.adapters.cluster.workloads import workloads
 from scheduler.apiserver.client import FIELD_MANAGER, ApiError
@@ -34,7 +35,6 @@ from scheduler.apiserver.requests import gpus_of, part_asked
 from scheduler.planning import marks
 from scheduler.planning.snapshot import Reservation
 
-HOSTNAME = "kubernetes.io/hostname"
 SELECTOR = "/spec/nodeSelector"
 MOST_GANGS = 100
 """Gangs lifted in one call."""

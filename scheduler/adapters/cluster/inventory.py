@@ -16,6 +16,7 @@ from scheduler.planning.cards import largest_memory_mib, whole_card
 from scheduler.planning.policy import Kubernetes
 
 UNKNOWN_MODEL = "unknown"
+HOSTNAME = "kubernetes.io/hostname"
 MEMORY_LABEL = "nvidia.com/gpu.memory"
 LOST_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 LEAVING_TAINTS = (

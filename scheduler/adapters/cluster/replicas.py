@@ -41,6 +41,7 @@ def role_of(
         cpu_milli_per_pod=workload.shape.cpu_milli,
         memory_mib_per_pod=workload.shape.memory_mib,
         shut=dict(around.shut.get(shape.terms, {})),
+        apart=shape.apart,
         scaled_by_other=scaler,
         override_until_seconds=override_until_seconds,
         removable=workload.removable,

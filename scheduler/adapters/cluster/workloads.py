@@ -13,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from scheduler.adapters.cluster.budgets import matches
+from scheduler.adapters.cluster.inventory import HOSTNAME
 from scheduler.adapters.cluster.observed import Observed
 from scheduler.apiserver import objects
 from scheduler.apiserver.nodeterms import NodeTerms, node_terms
@@ -37,6 +39,8 @@ class Shape(msgspec.Struct, frozen=True):
     memory_mib: int = 0
     terms: NodeTerms | None = None
     """Of the pods that ask most, where a leader's differ from its workers'."""
+    apart: bool = False
+    """No two of these pods may be on one node."""
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,7 +185,18 @@ def _alone(template: objects.PodTemplate, resources: tuple[str, ...]) -> Shape:
     resource, gpus = gpus_of(template.spec, resources)
     part = part_asked(template.spec, resource)
     terms = node_terms(template.spec) if template.spec.containers else None
-    return Shape(1, gpus, part, *cpu_and_memory(template.spec), terms)
+    return Shape(1, gpus, part, *cpu_and_memory(template.spec), terms, _apart(template))
+
+
+def _apart(template: objects.PodTemplate) -> bool:
+    """Return whether the pods' required anti-affinity keeps them off each other's nodes."""
+    affinity = template.spec.affinity
+    against = affinity.pod_anti_affinity if affinity else None
+    terms = against.required_during_scheduling_ignored_during_execution if against else None
+    return any(
+        one.topology_key == HOSTNAME and matches(one.label_selector, template.metadata)
+        for one in terms or ()
+    )
 
 
 def _group_role(

@@ -1,6 +1,6 @@
 """Nodes and pods."""
 
-from scheduler.apiserver.objects.wire import Condition, Meta, Requirement, Wire
+from scheduler.apiserver.objects.wire import Condition, Meta, Requirement, Selector, Wire
 
 
 class Taint(Wire, frozen=True):
@@ -39,10 +39,24 @@ class NodeAffinity(Wire, frozen=True):
     required_during_scheduling_ignored_during_execution: NodeSelector | None = None
 
 
+class PodAffinityTerm(Wire, frozen=True):
+    """Pods, and the label of nodes by which they are near."""
+
+    label_selector: Selector | None = None
+    topology_key: str = ""
+
+
+class PodAntiAffinity(Wire, frozen=True):
+    """What pods a pod requires not to be near."""
+
+    required_during_scheduling_ignored_during_execution: tuple[PodAffinityTerm, ...] | None = None
+
+
 class Affinity(Wire, frozen=True):
-    """Affinity of a pod, as far as it is to nodes and required."""
+    """Affinity of a pod, as far as it is required and read."""
 
     node_affinity: NodeAffinity | None = None
+    pod_anti_affinity: PodAntiAffinity | None = None
 
 
 class NodeSpec(Wire, frozen=True):
@@ -130,7 +144,14 @@ class TemplateSpec(PodSpec, frozen=True):
     tolerations: tuple[Toleration, ...] | None = None
 
 
+class TemplateMeta(Wire, frozen=True):
+    """metadata of a pod template."""
+
+    labels: dict[str, str] = {}
+
+
 class PodTemplate(Wire, frozen=True):
     """The template of a workload."""
 
+    metadata: TemplateMeta = TemplateMeta()
     spec: TemplateSpec = TemplateSpec()

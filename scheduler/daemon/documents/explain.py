@@ -35,7 +35,7 @@ from scheduler.planning.closeness import company
 from scheduler.planning.policy import Policy
 from scheduler.planning.reasons import NAMED
 from scheduler.planning.snapshot import Job, Loan, Pod, Replica, Reservation, Role, amount
-from scheduler.planning.spreading import Terms, names, terms_of
+from scheduler.planning.spreading import Terms, terms_of
 from scheduler.ports import Tick
 
 Explain = Callable[[Tick, str], Explanation]
@@ -164,7 +164,7 @@ def _rule_facts(tick: Tick, role: Role) -> Iterable[Fact]:
         staying = [one for one in mine if one.state != "draining"]
         held = terms.tally(one.parts for one in staying)
         where = (f"{'/'.join(one) or 'all'} {count}" for one, count in sorted(held.items()))
-        yield Fact("spread", f"over {terms.asked} {names(terms.level)}")
+        yield Fact("spread", terms.words)
         yield Fact("spread_most", terms.most(max(role.replicas, len(staying))))
         yield Fact("spread_now", ", ".join(where) or "nothing stands")
 
