@@ -3,11 +3,10 @@
 import contextlib
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from scheduler.apiserver.client import ApiError, ApiUnreachableError
 from tests.controlplane.kinds.world import World
-from tests.controlplane.ports import LOOPBACK
+from tests.controlplane.page import Page
 
 REQUEST_TOKENS = 500
 WINDOW_SECONDS = 60.0
@@ -23,32 +22,13 @@ class Engines:
 
     def __init__(self, world: World, app: str, model: str) -> None:
         self.rate = 0.0
-        self.broken = False
         self._world, self._app, self._model = world, app, model
         self._tokens: dict[str, float] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        outer = self
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = outer.text().encode()
-                self.send_response(500 if outer.broken else 200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer((LOOPBACK, 0), Answer)
-        self.address = f"{LOOPBACK}:{self._server.server_port}"
-        self._threads = [
-            threading.Thread(target=self._server.serve_forever, args=(0.05,)),
-            threading.Thread(target=self._serve),
-        ]
-        for one in self._threads:
-            one.start()
+        self.page = Page(self.text)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
 
     def burst(self, tokens_per_second: float) -> None:
         """Let so much more arrive, as the mean of the coming minute, within the next scrape."""
@@ -69,10 +49,8 @@ class Engines:
 
     def close(self) -> None:
         self._ended.set()
-        self._server.shutdown()
-        for one in self._threads:
-            one.join()
-        self._server.server_close()
+        self._thread.join()
+        self.page.close()
 
     def _pod(self, pod: str, tokens: float) -> str:
         labels = f'model_name="{self._model}",namespace="{self._world.namespace}",pod="{pod}"'

@@ -188,7 +188,7 @@ class Fleet:
             PrometheusServer(
                 _made(rig.folder / "prometheus"),
                 program,
-                {self.engines.address: {}},
+                {self.engines.page.address: {}},
                 SCRAPE_SECONDS,
             )
         )

@@ -102,7 +102,7 @@ class Production:
         self.engines = Engines(world, "assistant", "assistant")
         stack.callback(self.engines.close)
         (folder / "prometheus").mkdir()
-        scraped: dict[str, dict[str, str]] = {self.engines.address: {}}
+        scraped: dict[str, dict[str, str]] = {self.engines.page.address: {}}
         self.prometheus = stack.enter_context(
             PrometheusServer(folder / "prometheus", find, scraped)
         )

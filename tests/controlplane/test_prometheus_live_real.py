@@ -1,10 +1,8 @@
 """Signals read from a real Prometheus that scrapes: a reset, a lost pod, an outage."""
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from scheduler.adapters.prometheus.connection import Connection
 from scheduler.adapters.prometheus.signals import PrometheusSignals
 from scheduler.planning.snapshot import CapacitySignal, RoleSignal
 from tests.controlplane.kinds.world import WAIT_SECONDS
+from tests.controlplane.page import Page
 from tests.controlplane.pasts import Find, policy_of
 from tests.controlplane.prometheus_server import PrometheusServer
 
@@ -25,25 +24,8 @@ class Exporter:
     def __init__(self) -> None:
         self.rate = 1000.0
         self.waiting = 0.0
-        self.broken = False
         self._began = time.monotonic()
-        outer = self
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = outer.text().encode()
-                self.send_response(500 if outer.broken else 200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-        self.address = f"127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        self._thread.start()
+        self.page = Page(self.text)
 
     def restart(self) -> None:
         self._began = time.monotonic()
@@ -64,11 +46,6 @@ class Exporter:
             name = "vllm:time_to_first_token_seconds_bucket"
             lines.append(f'{name}{{{labels},le="{bound}"}} {value}')
         return "\n".join(lines) + "\n"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 def passes(check: Callable[[], None]) -> None:
@@ -96,11 +73,13 @@ def exporters() -> Iterator[dict[str, Exporter]]:
     }
     yield made
     for one in made.values():
-        one.close()
+        one.page.close()
 
 
 def scraped(exporters: Mapping[str, Exporter]) -> dict[str, dict[str, str]]:
-    return {one.address: {"namespace": "serving", "pod": name} for name, one in exporters.items()}
+    return {
+        one.page.address: {"namespace": "serving", "pod": name} for name, one in exporters.items()
+    }
 
 
 def test_live_scrapes_a_reset_a_lost_pod_and_an_outage(
@@ -153,9 +132,9 @@ def test_live_scrapes_a_reset_a_lost_pod_and_an_outage(
         one.waiting = other.waiting = 3.0
         passes(queueing)
 
-        other.broken = True
+        other.page.broken = True
         until(lambda: statuses() == ["live", "partial"])
-        other.broken = False
+        other.page.broken = False
         until(lambda: statuses() == ["live", "live"])
 
         server.stop()
