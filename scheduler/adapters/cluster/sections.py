@@ -87,8 +87,7 @@ def _refusals(
 
     Nodes that the words cannot tell apart are asked once.
     """
-    order = sorted(every, key=msgspec.json.encode)
-    keys = sorted(keys_read(order))
+    keys = tuple(keys_read(every))
     answers: dict[object, dict[NodeTerms, str]] = {}
     for frame in frames:
         if frame is None:
@@ -98,5 +97,5 @@ def _refusals(
         seen = told, frame.taints
         if seen not in answers:
             face = NodeFace(name, frame.labels, frame.taints)
-            answers[seen] = {terms: refusal(face, terms) for terms in order}
+            answers[seen] = {terms: refusal(face, terms) for terms in every}
         yield name, answers[seen]

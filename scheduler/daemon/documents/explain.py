@@ -13,7 +13,7 @@ import msgspec
 
 from binpacking.inventory import WHOLE_GPU_MILLI, Device, Node
 from scheduler.daemon.documents.actions import action_lines
-from scheduler.daemon.documents.explain_job import explain_job, share_facts
+from scheduler.daemon.documents.explain_job import explain_job, share_facts, some
 from scheduler.daemon.documents.shapes import (
     ActionLine,
     Explanation,
@@ -33,7 +33,6 @@ from scheduler.planning.admission import admits, refusals
 from scheduler.planning.cards import left_of, shared_devices
 from scheduler.planning.closeness import company
 from scheduler.planning.policy import Policy
-from scheduler.planning.reasons import NAMED
 from scheduler.planning.snapshot import Job, Loan, Pod, Replica, Reservation, Role, amount
 from scheduler.planning.spreading import Terms, terms_of
 from scheduler.ports import Tick
@@ -242,9 +241,7 @@ def _shut_remarks(tick: Tick, node: Node) -> Iterable[str]:
         if not admits(node, owner):
             whose.setdefault(owner.shut[node.section], []).append(name)
     for reason, owners in sorted(whose.items()):
-        shown = ", ".join(owners[:NAMED])
-        more = f" and {len(owners) - NAMED} more" if len(owners) > NAMED else ""
-        yield f"takes no pods of {shown}{more}: {reason}"
+        yield f"takes no pods of {some(owners)}: {reason}"
 
 
 def _waiting(tick: Tick) -> Iterable[tuple[str, Role | Job]]:

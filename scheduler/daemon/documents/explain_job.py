@@ -17,7 +17,7 @@ from scheduler.planning.supply import releasable
 from scheduler.ports import Tick
 
 NAMED = 3
-"""So many other victims are named."""
+"""So many names stand in a sentence."""
 
 
 class JobTold(msgspec.Struct, frozen=True):
@@ -135,12 +135,13 @@ def _was_it_chosen(tick: Tick, job: Job) -> Iterator[str]:
                 f"{spent} in all of {len(costs)} candidates; without it the request has no place"
             )
         elif others:
-            yield f"not chosen: {_some(others)} make room at a loss of {packing.tiers.loss}"
+            yield f"not chosen: {some(others)} make room at a loss of {packing.tiers.loss}"
         else:
             yield "not chosen: nobody had to give way in this plan"
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
     shown = ", ".join(names[:NAMED])
     more = len(names) - NAMED
     return f"{shown} and {more} more" if more > 0 else shown
